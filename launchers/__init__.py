@@ -1,0 +1,1 @@
+"""How a flow is used: command line, HTTP service, web chat."""

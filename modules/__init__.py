@@ -1,0 +1,1 @@
+"""Steps that own a resource: models, prompts, tools, remote flows."""
