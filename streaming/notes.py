@@ -1,0 +1,79 @@
+"""The one note (PEP 678) on an error that leaves a run: flow path, step, file:line, time since the start.
+
+No ids and no values: notes end up in logs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .runs import Run
+
+__all__ = ["annotate", "trail"]
+
+PACKAGE = str(FilePath(__file__).parent.parent) + os.sep
+
+
+@dataclass(slots=True)
+class _Mark:
+    """What millrace has noted on an error so far, and for whom."""
+
+    root: weakref.ref[Run] | None
+    names: list[str]
+    note: str | None = None
+
+
+def trail(error: BaseException, name: str) -> None:
+    """Notes that `error` came out of the step `name`; called from the inside out."""
+    marks = getattr(error, "_millrace_trail", None)
+    if marks is None:
+        marks = []
+        try:
+            error._millrace_trail = marks  # type: ignore[attr-defined]
+        except AttributeError:
+            return
+    marks.append(name)
+
+
+def annotate(error: BaseException, run: Run) -> None:
+    """Writes the note; a child run's note becomes part of its parent's, an earlier run's is replaced."""
+    names: list[str] = list(reversed(getattr(error, "_millrace_trail", ())))
+    mark: _Mark | None = getattr(error, "_millrace_mark", None)
+    root = _root(run)
+    try:
+        error._millrace_trail = []  # type: ignore[attr-defined]
+        if mark is not None:
+            if mark.note is not None and mark.note in getattr(error, "__notes__", ()):
+                error.__notes__.remove(mark.note)
+            if mark.root is not None and mark.root() is root:
+                names += mark.names
+        if run.name is not None:
+            names.insert(0, run.name)
+        note = f"in {' > '.join(names) or 'the run'}{_place(error)} after {time.perf_counter() - run.born:.3f} s"
+        error._millrace_mark = _Mark(weakref.ref(root), names, note)  # type: ignore[attr-defined]
+    except AttributeError:  # an exception class with slots: it can carry a note, but nothing of ours
+        note = f"in the run{_place(error)} after {time.perf_counter() - run.born:.3f} s"
+    error.add_note(note)
+
+
+def _root(run: Run) -> Run:
+    while run.parent is not None:
+        run = run.parent
+    return run
+
+
+def _place(error: BaseException) -> str:
+    """Where the error came from: the innermost line outside of millrace."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if not name.startswith(PACKAGE):
+            place = f" ({os.path.basename(name)}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return place

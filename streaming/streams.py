@@ -1,0 +1,334 @@
+"""Streams: the listener's handle on a run. Whoever stops listening stops the work.
+
+A stream starts at the first look. Inside a `with` block it may be read in pieces, and leaving the block stops the
+run. In a bare loop only the loop itself holds the reader, a small object with a `__del__`: `break`, an exception
+or dropping it stops the run at once (in CPython; a reader is a class and never a generator, whose `close()` may
+come late or from elsewhere).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import copy_context
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from .errors import FlowCallError
+from .events import Event, RunFinished, TextDelta
+from .loops import framework_loop, is_framework_loop
+from .memory import MemoryLog
+from .messages import Message
+from .runs import FRAME, LEFT, Body, Run
+from .sessions import check_session_id
+from .usage import TokenUsage
+
+__all__ = ["Stream", "TextStream"]
+
+Item = TypeVar("Item")
+
+
+class Stream:
+    """What a run says, event by event, for one listener.
+
+    Iterate over it (`for` or `async for`), or over `.text()`; use it as a context manager (`with` or
+    `async with`) to read in pieces. `stream.result`, `stream.usage` and `stream.run` tell the rest.
+    """
+
+    def __init__(
+        self,
+        body: Body,
+        *,
+        session: str | None = None,
+        history: tuple[Message, ...] = (),
+        timeout: float | None = None,
+        stop_when: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._body = body
+        self._session = check_session_id(session) if session is not None else None
+        self._history = history
+        self._timeout = timeout
+        self._stop_when = stop_when
+        self._context = copy_context()
+        self._frame = FRAME.get()
+        self._run: Run | None = None
+        self._entered = False
+
+    @property
+    def run(self) -> Run:
+        """The run behind the stream.
+
+        Raises:
+            FlowCallError: nobody has begun to read or entered the block, so that nothing runs yet.
+        """
+        if self._run is None:
+            raise FlowCallError("this stream has not started; iterate over it or enter its block first")
+        return self._run
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Tokens spent so far; what was produced, whether it was delivered or not."""
+        return self._run.usage if self._run is not None else TokenUsage()
+
+    @property
+    def result(self) -> Any:
+        """What the flow returned. Before the end a synchronous caller reads the stream to its end.
+
+        Raises:
+            FlowCallError: inside a coroutine, before the end: read the stream, then ask.
+        """
+        run = self._begin(None) if self._run is None and not _in_loop() else self.run
+        if not run.over:
+            if _in_loop():
+                raise FlowCallError("the stream is not at its end; read it first, or use: await flow.acall(x)")
+            for _ in EventReader(run, True):
+                pass
+        return run.outcome()
+
+    def text(self) -> TextStream:
+        """The pieces of text of the output step; if it streams none, `str(result)` once."""
+        return TextStream(self)
+
+    # ------------------------------------------------------------ leaving
+
+    def close(self) -> None:
+        """Stops the run, if it is going on, and waits for the cleanup of its asynchronous parts."""
+        run = self._run
+        if run is None or run.over:
+            return
+        run.cancel(LEFT)
+        if not _in_loop():
+            run.wait_sync()
+
+    async def aclose(self) -> None:
+        """Stops the run, if it is going on, and waits for the cleanup of its asynchronous parts."""
+        run = self._run
+        if run is not None and not run.over:
+            run.cancel(LEFT)
+            await run.wait()
+
+    def __enter__(self) -> Self:
+        self._entered = True
+        self._begin(None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        self._entered = True
+        self._begin(asyncio.get_running_loop())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # ------------------------------------------------------------ reading
+
+    def __iter__(self) -> Iterator[Event]:
+        return EventReader(self._begin(None), self._entered)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return AsyncEventReader(self._begin(asyncio.get_running_loop()), self._entered)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop | None) -> Run:
+        """The run, started if need be: on `loop`, or on the framework's for a synchronous listener."""
+        if loop is None:
+            refuse_blocking()
+        if self._run is not None:
+            return self._run
+        run = self._run = Run()
+        here = loop if loop is not None else framework_loop()
+        run.log = MemoryLog(here)
+        run.stop_when = self._stop_when
+        parent = self._frame[0] if self._frame is not None and not self._frame[0].over else None
+        self._context.run(run.adopt, session=self._session, history=self._history, parent=parent)
+        run.loop = here
+        start = partial(run.open, self._body, here, self._context, self._timeout)
+        if loop is not None:
+            start()
+        else:
+            here.call_soon_threadsafe(start)
+        return run
+
+
+class TextStream:
+    """The text of a stream, piece by piece; for one loop, `for` or `async for`."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[str]:
+        return TextReader(self._stream._begin(None), self._stream._entered)
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return AsyncTextReader(self._stream._begin(asyncio.get_running_loop()), self._stream._entered)
+
+
+class Guard(Generic[Item]):
+    """What only a loop statement holds: dropping it stops the run, unless a `with` block holds the stream."""
+
+    __slots__ = ("entered", "finished", "log", "run")
+
+    def __init__(self, run: Run, entered: bool) -> None:
+        assert run.log is not None
+        self.run = run
+        self.log: MemoryLog = run.log
+        self.entered = entered
+        self.finished: RunFinished | None = None
+
+    def __del__(self) -> None:
+        if self.finished is None and not self.entered:
+            self.run.cancel(LEFT)
+
+    def pick(self, event: Event) -> Item | None:
+        """What the loop is given for this event; None: nothing."""
+        raise NotImplementedError
+
+    def take(self) -> Item | None:
+        """The next item that is there; None: wait."""
+        log = self.log
+        while log.ahead:
+            try:
+                event = log.take()
+            except IndexError:
+                continue
+            item = self.pick(event)
+            if item is not None:
+                return item
+        if self.finished is None and log.last is not None and not log.ahead:
+            self.finished = log.last  # read to its end by an earlier loop
+        return None
+
+    def end(self, stop: type[Exception]) -> Exception:
+        """What the loop ends with: silently, or with the run's error."""
+        finished = self.finished
+        assert finished is not None
+        if finished.status == "done" or finished.reason == LEFT:
+            return stop()
+        if finished.error is not None:
+            raise finished.error
+        return self.run._stop_error()
+
+
+class _Events(Guard[Event]):
+    __slots__ = ()
+
+    def pick(self, event: Event) -> Event:
+        kind = type(event)
+        if kind is TextDelta:
+            if event.output:  # type: ignore[attr-defined]
+                self.log.text.append(event.text)  # type: ignore[attr-defined]
+        elif kind is RunFinished:
+            self.finished = event  # type: ignore[assignment]
+        return event
+
+
+class _Text(Guard[str]):
+    __slots__ = ()
+
+    def pick(self, event: Event) -> str | None:
+        kind = type(event)
+        if kind is TextDelta:
+            if event.output:  # type: ignore[attr-defined]
+                text: str = event.text  # type: ignore[attr-defined]
+                self.log.text.append(text)
+                return text
+        elif kind is RunFinished:
+            assert isinstance(event, RunFinished)
+            self.finished = event
+            if event.status == "done" and not self.log.text:
+                text = str(event.result)
+                self.log.text.append(text)
+                return text
+        return None
+
+
+class _Sync(Guard[Item]):
+    __slots__ = ()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Item:
+        while True:
+            item = self.take()
+            if item is not None:
+                return item
+            if self.finished is not None:
+                raise self.end(StopIteration)
+            try:
+                self.log.wait_sync()
+            except BaseException:  # Ctrl-C
+                self.run.cancel("interrupted")
+                raise
+
+
+class _Async(Guard[Item]):
+    __slots__ = ()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item:
+        while True:
+            item = self.take()
+            if item is not None:
+                return item
+            if self.finished is not None:
+                raise self.end(StopAsyncIteration)
+            try:
+                await self.log.wait()
+            except BaseException:  # a traceback may hold this frame and so the guard: do not wait for __del__
+                if not self.entered:
+                    self.run.cancel(LEFT)
+                raise
+
+
+class EventReader(_Sync[Event], _Events):
+    __slots__ = ()
+
+
+class AsyncEventReader(_Async[Event], _Events):
+    __slots__ = ()
+
+
+class TextReader(_Sync[str], _Text):
+    __slots__ = ()
+
+
+class AsyncTextReader(_Async[str], _Text):
+    __slots__ = ()
+
+
+# ---------------------------------------------------------------- helpers
+
+
+def _in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def refuse_blocking() -> None:
+    """Raises FlowCallError where a synchronous call would block the loop that its own work needs.
+
+    In a coroutine of a run, or anywhere on the framework's loop. Another running loop (a notebook's) is blocked
+    as its user asked.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    if FRAME.get() is not None or is_framework_loop(loop):
+        raise FlowCallError(
+            "a flow was called synchronously inside a coroutine of a run; "
+            "use `await flow.acall(x)`, or `async for` over `flow.stream(x)`"
+        )
