@@ -1,0 +1,107 @@
+"""bind: arguments given ahead, by value, by reference to an earlier step, or by position in what comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..streaming.errors import FlowBuildError, FlowCallError
+from ..streaming.events import Path
+from ..streaming.runs import Run
+from .args import Args, Call
+from .references import Reference, value_of
+from .steps import FunctionStep, Step, as_step
+
+__all__ = ["arg", "bind"]
+
+
+class Arg:
+    """`arg[i]`: the i-th of the values that come in; `arg[0]` is the value itself where it is no Args."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __repr__(self) -> str:
+        return f"arg[{self.index}]"
+
+
+class _ArgMaker:
+    def __getitem__(self, index: int) -> Arg:
+        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+            raise FlowBuildError(f"arg[{index!r}]: the index is 0 or above")
+        return Arg(index)
+
+    def __repr__(self) -> str:
+        return "arg"
+
+
+arg = _ArgMaker()
+
+
+class Binding:
+    """Makes the arguments of one call from what comes in and from the flow's values."""
+
+    def __init__(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.name = name
+        self.args = args
+        self.kwargs = kwargs
+        given = (*args, *kwargs.values())
+        self.upstream_first = not any(isinstance(value, (Reference, Arg)) for value in given)
+
+    def __call__(self, x: Any) -> Call:
+        args = tuple(self._known(value, x) for value in self.args)
+        if self.upstream_first:
+            args = (*x, *args) if type(x) is Args else (x, *args)
+        return Call(args, {name: self._known(value, x) for name, value in self.kwargs.items()})
+
+    def _known(self, value: Any, x: Any) -> Any:
+        if isinstance(value, Reference):
+            return value_of(value)
+        if isinstance(value, Arg):
+            values = x if type(x) is Args else (x,)
+            if value.index >= len(values):
+                raise FlowCallError(f"{value!r} in bind({self.name}, ...): only {len(values)} came in")
+            return values[value.index]
+        return value
+
+
+class BoundFlow(Step[Any, Any]):
+    """A flow with bound arguments: they become its input, several as Args."""
+
+    def __init__(self, inner: Step[Any, Any], binding: Binding) -> None:
+        self.inner = inner
+        self.binding = binding
+        self.name = inner.name
+        self.plain = inner.plain
+        if binding.kwargs:
+            raise FlowBuildError(
+                f"bind({binding.name}, {', '.join(binding.kwargs)}=...): a flow takes values by position only"
+            )
+
+    def children(self) -> Sequence[Step[Any, Any]]:
+        return (self.inner,)
+
+    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+        args = self.binding(x).args
+        return await self.inner.execute(args[0] if len(args) == 1 else Args(*args), run, path, output)
+
+
+def bind(function: Callable[..., Any] | Step[Any, Any], /, *args: Any, **kwargs: Any) -> Step[Any, Any]:
+    """A step with arguments given ahead.
+
+    Without a reference or `arg[i]` among them the upstream value goes first, as with `functools.partial`;
+    otherwise the call is exactly what is written. References to a flow's input and earlier steps are made inside
+    of its `with` block: `bind(make_prompt, question=p.input, notes=p.notes["bm25"])`.
+
+    Raises:
+        FlowBuildError: it is not callable, or a flow is given keyword arguments.
+    """
+    inner = as_step(function)
+    binding = Binding(inner.name or type(inner).__name__, args, kwargs)
+    if type(inner) is FunctionStep and inner.resolve is None:
+        return FunctionStep(
+            inner.function, name=inner.name, inline=inner.inline, show=inner.show, resolve=binding
+        )
+    return BoundFlow(inner, binding)

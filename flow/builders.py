@@ -1,0 +1,111 @@
+"""The open form of a flow: what the block of `with Pipeline() as p:` writes into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..streaming.errors import FlowBuildError
+from .pipeline import Pipeline
+from .references import Reference
+from .steps import In, Out, Step, as_step
+
+__all__ = ["OpenPipeline", "close_block"]
+
+_OPEN = "_open"
+
+
+class OpenPipeline(Pipeline[In, Out]):
+    """A pipeline that is being written, and after its block a pipeline like any other.
+
+    Inside of the block, assigning adds a step, and reading gives a reference to what the step will give;
+    afterwards reading gives the step.
+    """
+
+    @classmethod
+    def opened(cls, outer: Pipeline[In, Out]) -> OpenPipeline[In, Out]:
+        if _OPEN in vars(outer):
+            raise FlowBuildError(f"{outer!r}: its block has been entered already")
+        if outer.steps:
+            raise FlowBuildError(
+                f"{outer!r} has steps already; a flow is written in the constructor or in a block"
+            )
+        made = cls.__new__(cls)
+        vars(made).update(name=outer.name, key=object(), building={}, referenced=False, steps=(), open=True)
+        vars(outer)[_OPEN] = made
+        return made
+
+    @property
+    def input(self) -> Reference:
+        """What the flow is called with, as a reference."""
+        return self._refer("input")
+
+    def _refer(self, name: str) -> Reference:
+        if not vars(self)["open"]:
+            raise FlowBuildError(f"{self!r} is built; references are made inside of its block")
+        vars(self)["referenced"] = True
+        return Reference(self.name or "p", vars(self)["key"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:  # type: ignore[override]
+        state = vars(self)
+        if not state["open"]:
+            super().__setattr__(name, value)
+        if name.startswith("_") or hasattr(Pipeline, name) or name in state or name == "input":
+            raise FlowBuildError(f"a step cannot be named {name!r}: that name belongs to the flow itself")
+        if name in state["building"]:
+            raise FlowBuildError(f"a step named {name!r} is there already; every name is assigned once")
+        if isinstance(value, Reference):
+            raise FlowBuildError(f"{name} = {value!r}: a reference is no step; bind a function to it")
+        state["building"][name] = as_step(value)
+
+    def __getattr__(self, name: str) -> Any:
+        state = vars(self)
+        building: dict[str, Step[Any, Any]] = state.get("building", {})
+        if name in building:
+            step = building[name]
+            if not state["open"]:
+                return step
+            if isinstance(step, OpenPipeline) and vars(step)["open"]:
+                return step
+            return self._refer(name)
+        known = ", ".join(building) or "none yet"
+        if state.get("open") and not name.startswith("_"):
+            raise FlowBuildError(f"there is no step {name!r} in this flow; there is: {known}")
+        raise AttributeError(
+            f"{type(self).__name__} has no attribute and no step {name!r}; its steps: {known}"
+        )
+
+    def __call__(self, x: Any, /, **options: Any) -> Any:
+        self._refuse_while_open()
+        return super().__call__(x, **options)
+
+    async def acall(self, x: Any, /, **options: Any) -> Any:
+        self._refuse_while_open()
+        return await super().acall(x, **options)
+
+    def stream(self, x: Any, /, **options: Any) -> Any:
+        self._refuse_while_open()
+        return super().stream(x, **options)
+
+    def _refuse_while_open(self) -> None:
+        if vars(self)["open"]:
+            raise FlowBuildError("a flow cannot be called inside of the block that writes it")
+
+    def _close(self) -> None:
+        state = vars(self)
+        building: dict[str, Step[Any, Any]] = state["building"]
+        state["open"] = False
+        if state["referenced"]:
+            state["kept"] = True
+        self._build(tuple(building.values()), tuple(building), self.name)
+
+
+def close_block(outer: Pipeline[Any, Any], whole: bool) -> None:
+    """Ends the block; when it raised, nothing is checked and nothing is built."""
+    made: OpenPipeline[Any, Any] = vars(outer)[_OPEN]
+    if not whole:
+        return
+    made._close()
+    state = {
+        name: value for name, value in vars(made).items() if name not in ("building", "open", "referenced")
+    }
+    vars(outer).update(state)

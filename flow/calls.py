@@ -1,0 +1,179 @@
+"""How a flow is called: flows are coroutines, written once; the synchronous call is a thin face.
+
+Where every leaf is a plain function and nobody listens, the coroutine is driven with `send(None)`: no loop, no
+thread, no events. Should a function return something to await after all, the same coroutine goes on, on a loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import types
+from asyncio import CancelledError
+from collections.abc import Coroutine, Generator
+from contextvars import copy_context
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from ..streaming.events import Path
+from ..streaming.loops import framework_loop
+from ..streaming.memory import resolve
+from ..streaming.messages import Message
+from ..streaming.notes import annotate, trail
+from ..streaming.runs import FRAME, Body, Run
+
+if TYPE_CHECKING:
+    from .steps import Step
+
+__all__ = ["HANDOVER", "call_async", "call_blocking", "call_direct", "call_joined"]
+
+
+class _Handover:
+    """Awaited under `send(None)`, it tells the driver to pass the coroutine on to a loop."""
+
+    def __await__(self) -> Generator[_Handover, None, None]:
+        yield self
+
+
+HANDOVER = _Handover()
+
+
+def call_direct(step: Step[Any, Any], x: Any) -> Any:
+    """A run of plain functions, in a copy of the caller's context: called as `context.run(call_direct, ...)`."""
+    run = Run()
+    run.name = step.name
+    run.born = perf_counter()
+    FRAME.set((run, ()))
+    try:
+        return _drive(step.execute(x, None, (), False), run)
+    except BaseException as error:
+        annotate(error, run)
+        raise
+
+
+def call_joined(step: Step[Any, Any], x: Any, run: Run, path: Path) -> Any:
+    """Inside a synchronous step: goes on in the run that the step belongs to."""
+    if step.plain:
+        return _drive(step.execute(x, None, path, False), run)
+    if run.loop is None or run.over:
+        return call_blocking(step, x, parent=run)
+    return _on_loop_of(run, execute_joined(step, x, run, path))
+
+
+def call_blocking(
+    step: Step[Any, Any],
+    x: Any,
+    *,
+    session: str | None = None,
+    history: tuple[Message, ...] = (),
+    timeout: float | None = None,
+    parent: Run | None = None,
+) -> Any:
+    """A run on the framework's loop; this thread waits for it."""
+    run = Run()
+    run.adopt(session=session, history=history, parent=parent)
+    return _block_on(run, partial(start_body, step, x), timeout)
+
+
+async def call_async(
+    step: Step[Any, Any],
+    x: Any,
+    *,
+    session: str | None,
+    history: tuple[Message, ...],
+    timeout: float | None,
+) -> Any:
+    """Joins the run that this coroutine belongs to, or makes one of its own."""
+    frame, loop = FRAME.get(), asyncio.get_running_loop()
+    parent = frame[0] if frame is not None and not frame[0].over else None
+    if frame is not None and parent is not None and parent.loop is loop:
+        if session is None and not history and timeout is None:
+            return await execute_joined(step, x, parent, frame[1])
+    future = loop.create_future()
+    run = Run()
+    if parent is not None or session is not None or history:
+        run.adopt(session=session, history=history, parent=parent)
+    run.watch(partial(resolve, future))
+    run.open(partial(start_body, step, x), loop, copy_context(), timeout)
+    try:
+        await future  # a plain future: the caller's cancel never reaches the run's cleanup
+    except CancelledError:
+        run.cancel("caller cancelled")
+        raise
+    return run.outcome()
+
+
+def start_body(step: Step[Any, Any], x: Any, run: Run) -> Coroutine[Any, Any, Any]:
+    run.name = step.name
+    return step.execute(x, run, (), True)
+
+
+async def execute_joined(step: Step[Any, Any], x: Any, run: Run, path: Path) -> Any:
+    outer = FRAME.get()
+    if step.name is not None:
+        path = (*path, step.name)
+        FRAME.set((run, path))
+    try:
+        return await step.execute(x, run, path, False)
+    except BaseException as error:
+        if step.name is not None:
+            trail(error, step.name)
+        raise
+    finally:
+        FRAME.set(outer)  # never a token: a step may be closed in another context
+
+
+def _drive(coroutine: Coroutine[Any, Any, Any], run: Run) -> Any:
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    if run.loop is not None:
+        return _on_loop_of(run, _resume(coroutine))
+    return _block_on(run, lambda _: _resume(coroutine), None)
+
+
+@types.coroutine
+def _continue(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    return (yield from coroutine)  # type: ignore[misc]
+
+
+async def _resume(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """A coroutine that has begun under `send(None)`: `yield from` goes on where `await` would refuse."""
+    return await _continue(coroutine)
+
+
+def _block_on(run: Run, body: Body, timeout: float | None) -> Any:
+    ended = threading.Lock()
+    ended.acquire()
+    run.watch(ended.release)
+    loop = run.loop = framework_loop()
+    loop.call_soon_threadsafe(run.open, body, loop, copy_context(), timeout)
+    try:
+        ended.acquire()
+    except BaseException:  # Ctrl-C
+        run.cancel("interrupted")
+        raise
+    return run.outcome()
+
+
+def _on_loop_of(run: Run, coroutine: Any) -> Any:
+    """Runs a coroutine as a part of `run`, on its loop, while this thread waits."""
+    ended = threading.Lock()
+    ended.acquire()
+    context, tasks = copy_context(), []
+
+    def start() -> None:
+        task = run.loop.create_task(coroutine, context=context)  # type: ignore[union-attr]
+        tasks.append(task)
+        run.join(task)
+        task.add_done_callback(lambda _: ended.release())
+
+    assert run.loop is not None
+    run.loop.call_soon_threadsafe(start)
+    ended.acquire()
+    (task,) = tasks
+    if task.cancelled():
+        run.raise_if_cut()
+    return task.result()

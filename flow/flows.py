@@ -1,0 +1,53 @@
+"""What all flows share: they are steps made of steps, and immutable once built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ..streaming.errors import FlowBuildError
+from .steps import In, Out, Step
+
+__all__ = ["Flow"]
+
+
+class Flow(Step[In, Out]):
+    """Steps composed. Immutable once built, re-entrant, and itself a step."""
+
+    def freeze(self, **state: Any) -> None:
+        """Sets the flow's state, once; what is None keeps the class's default."""
+        vars(self).update(
+            {name: value for name, value in state.items() if value is not None or name == "functions"}
+        )
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise FlowBuildError(
+            f"{self!r} is built and cannot be changed (assigning {name!r}); make a new flow, "
+            f"or assign inside of `with {type(self).__name__}() as flow:`"
+        )
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise FlowBuildError(f"{self!r} is built and cannot be changed (deleting {name!r})")
+
+    def __repr__(self) -> str:
+        inside = ", ".join(label_of(child) for child in self.children())
+        return f"<{type(self).__name__}{f' {self.name}' if self.name else ''}({inside})>"
+
+    @staticmethod
+    def unique_names(steps: Sequence[Step[Any, Any]]) -> tuple[str | None, ...]:
+        """Names of neighbours in a flow: a second `f` is `f-2`, a lambda goes by its position."""
+        seen: dict[str, int] = {}
+        names: list[str | None] = []
+        for i, step in enumerate(steps):
+            name = step.name
+            if name == "<lambda>":
+                name = f"lambda-{i + 1}"
+            if name is not None:
+                seen[name] = count = seen.get(name, 0) + 1
+                name = name if count == 1 else f"{name}-{count}"
+            names.append(name)
+        return tuple(names)
+
+
+def label_of(step: Step[Any, Any]) -> str:
+    return step.name or type(step).__name__

@@ -1,0 +1,427 @@
+"""Steps: anything that turns a value into a value, possibly streaming.
+
+What a step is, is read from its `__call__` and from what the call returns: a plain function, an async function, a
+generator, an async generator, an object with such a `__call__`, a Module or a flow.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+from asyncio.events import _get_running_loop
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+from ..streaming.errors import FlowBuildError
+from ..streaming.events import Data, Event, Path, TextDelta
+from ..streaming.messages import Message
+from ..streaming.runs import FRAME, Run
+from ..streaming.streams import Stream, refuse_blocking
+from .args import UNSETTLED, Call, apply
+from .calls import HANDOVER, call_async, call_blocking, call_direct, call_joined, start_body
+from .pumps import Pump, returning
+from .taps import Tap, one
+from .threads import hop
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+__all__ = ["FunctionStep", "Show", "Step", "as_step", "step"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+New = TypeVar("New")
+Kind = Literal["sync", "async", "generator", "async generator"]
+Show = Literal["output", "trace", "silent"]
+
+
+class Step(Generic[In, Out]):
+    """Turns a value into a value; can be called, awaited, streamed and composed with `|`.
+
+    `name` is None for composites that were given none: they say nothing of their own.
+    """
+
+    name: str | None = None
+    plain = False
+    """Whether it is made of plain functions alone, so that no loop is needed."""
+    live = False
+    """Whether it takes the upstream live, as an iterator."""
+    streams = False
+    """Whether it is a generator."""
+
+    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+        """Does the step's work as a part of `run`; without one, in the direct drive.
+
+        `path` is where it stands, `output` whether its text is the run's answer.
+        """
+        raise NotImplementedError
+
+    def children(self) -> Sequence[Step[Any, Any]]:
+        """The steps that this one is made of."""
+        return ()
+
+    # ------------------------------------------------------------ calling
+
+    def __call__(
+        self,
+        x: In,
+        /,
+        *,
+        session: str | None = None,
+        history: Sequence[Message] = (),
+        timeout: float | None = None,
+    ) -> Out:
+        """Runs the step and returns its value.
+
+        Args:
+            session: the session's id; by default that of the context, or a fresh one.
+            history: the conversation before `x`, for models at the end.
+            timeout: deadline in seconds.
+
+        Raises:
+            FlowCallError: in a coroutine of a run; use `acall` there.
+            RunTimeout: the deadline passed.
+            Exception: what a step raised, with a note that says where.
+        """
+        frame = FRAME.get()
+        if session is None and not history and timeout is None:
+            if frame is None:
+                if self.plain:
+                    return copy_context().run(call_direct, self, x)  # type: ignore[return-value]
+            elif _get_running_loop() is None:
+                return call_joined(self, x, *frame)  # type: ignore[no-any-return]
+        refuse_blocking()
+        parent = frame[0] if frame is not None and not frame[0].over else None
+        return call_blocking(  # type: ignore[no-any-return]
+            self, x, session=session, history=tuple(history), timeout=timeout, parent=parent
+        )
+
+    async def acall(
+        self,
+        x: In,
+        /,
+        *,
+        session: str | None = None,
+        history: Sequence[Message] = (),
+        timeout: float | None = None,
+    ) -> Out:
+        """As the plain call, for coroutines; inside a step it joins the step's run."""
+        return await call_async(  # type: ignore[no-any-return]
+            self, x, session=session, history=tuple(history), timeout=timeout
+        )
+
+    def stream(
+        self,
+        x: In,
+        /,
+        *,
+        session: str | None = None,
+        history: Sequence[Message] = (),
+        timeout: float | None = None,
+        stop_when: Callable[[str], bool] | None = None,
+    ) -> Stream:
+        """The run as a stream, which starts when somebody listens and stops when they leave.
+
+        Args:
+            session: the session's id; by default that of the context, or a fresh one.
+            history: the conversation before `x`, for models at the end.
+            timeout: deadline in seconds.
+            stop_when: is given the output text so far; true ends the run as done.
+        """
+        return Stream(
+            partial(start_body, self, x),
+            session=session,
+            history=tuple(history),
+            timeout=timeout,
+            stop_when=stop_when,
+        )
+
+    # ------------------------------------------------------------ composing
+
+    def __or__(self, other: Step[Out, New] | Callable[[Out], New]) -> Pipeline[In, New]:
+        from .pipeline import Pipeline
+
+        return Pipeline(self, other)
+
+    def __ror__(self, other: Callable[[Any], In]) -> Pipeline[Any, Out]:
+        from .pipeline import Pipeline
+
+        return Pipeline(other, self)
+
+    # ------------------------------------------------------------ resources
+
+    async def setup(self) -> None:
+        """Makes all Modules inside ready; called by launchers, and by each Module before its first use."""
+        for child in self.children():
+            await child.setup()
+
+    async def aclose(self) -> None:
+        """Gives back what the Modules inside hold."""
+        for child in self.children():
+            await child.aclose()
+
+
+class FunctionStep(Step[In, Out]):
+    """A callable as a step."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        inline: bool = False,
+        show: Show | None = None,
+        resolve: Callable[[Any], Call] | None = None,
+    ) -> None:
+        self.function = function
+        self.name = name or name_of(function)
+        self.inline = inline
+        self.show = show
+        self.resolve = resolve
+        self.inspect(function)
+
+    def inspect(self, function: Callable[..., Any]) -> None:
+        """Reads from the callable what kind of step it is."""
+        call = _body_of(function)
+        self.kind: Kind = kind_of(call)
+        hints = _hints(call)
+        first = next((hint for name, hint in hints.items() if name != "return"), None)
+        self.live = typing.get_origin(first) in (AsyncIterator, Iterator)
+        self.plain = self.kind == "sync" and not self.live
+        self.streams = self.kind in ("generator", "async generator")
+        item = typing.get_args(hints.get("return"))
+        self.says_text = bool(item) and item[0] is str
+
+    def call(self, x: Any) -> Any:
+        """The bare function, with bound arguments and Args unpacked."""
+        if self.resolve is not None:
+            x = self.resolve(x)
+        return apply(self.function, x)
+
+    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+        if self.live and not hasattr(x, "__anext__"):
+            x = one(x)
+        if self.kind == "async":
+            value = await self.call(x)
+            return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
+        if self.streams:
+            assert run is not None
+            return await self.drain(self.open(x, run, path, tapped=False), run, path, output)
+        if self.live:
+            assert run is not None
+            return await self.take_live(x, run, path, output)
+        if run is None or self.inline:
+            value = self.call(x)
+        else:
+            _, value = await hop(run, (self,), (self.name or "step",), x, path[:-1], None)
+        return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
+
+    async def settle(self, value: Any, run: Run | None, path: Path, output: bool) -> Any:
+        """A function returned what is no value yet: a coroutine or a generator."""
+        if run is None:
+            await HANDOVER
+            frame = FRAME.get()
+            assert frame is not None
+            run = frame[0]
+        if type(value) is types.CoroutineType:
+            value = await value
+            return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
+        if type(value) is types.GeneratorType:
+            value = Pump(_same, value, run)
+        return await self.drain(value, run, path, output)
+
+    # ------------------------------------------------------------ streaming
+
+    def open(self, x: Any, run: Run, path: Path, tapped: bool = True) -> Any:
+        """The step at work, as an asynchronous stream; tapped, what passes is said as well."""
+        if self.live and not hasattr(x, "__anext__"):
+            x = one(x)
+        if not self.streams:
+            return self._value_as_stream(x, run, path)
+        stream = Pump(self.call, x, run, self.live) if self.kind == "generator" else self.call(x)
+        return Tap(stream, run, path, self.show) if tapped else stream
+
+    async def _value_as_stream(self, x: Any, run: Run, path: Path) -> AsyncIterator[Any]:
+        yield await self.execute(x, run, path, False)
+
+    async def drain(self, stream: Any, run: Run, path: Path, output: bool) -> Any:
+        """Reads a stream to its end, saying each item; its value is the joined text, or the list."""
+        items: list[Any] = []
+        keep, log = items.append, run.log
+        output = self.show == "output" or (output and self.show is None)
+        try:
+            if log is None or self.show == "silent":
+                async for item in stream:
+                    if isinstance(item, Event):
+                        run.say(item, path)
+                    else:
+                        keep(item)
+            else:
+                say = log.put if run.stop_when is None else run.say
+                async for item in stream:
+                    if type(item) is str:
+                        keep(item)
+                        if say(TextDelta(item, output), path):
+                            await log.room()
+                    elif not isinstance(item, Event):
+                        keep(item)
+                        if say(Data(item, output), path):
+                            await log.room()
+                    elif run.say(item, path):
+                        await log.room()
+        finally:
+            await close(stream)
+        return self.value_of(items, stream)
+
+    def value_of(self, items: list[Any], stream: Any) -> Any:
+        if type(stream) is Pump and stream.returned is not None:
+            return stream.returned
+        if not items:
+            return "" if self.says_text else items
+        try:
+            return "".join(items)
+        except TypeError:
+            return items
+
+    async def take_live(self, x: Any, run: Run, path: Path, output: bool) -> Any:
+        """A step with a live parameter that is no generator: it consumes the upstream and returns a value."""
+        if self.kind == "sync":
+            pump = Pump(partial(returning, self.call), x, run, live=True)
+            try:
+                async for _ in pump:
+                    pass
+            finally:
+                await pump.aclose()
+            value = pump.returned
+        else:
+            value = await self.call(x)
+        return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
+
+
+# ---------------------------------------------------------------- making steps
+
+
+@overload
+def step(
+    function: Callable[[In], Out],
+    /,
+    *,
+    name: str | None = None,
+    inline: bool = False,
+    show: Show | None = None,
+) -> Step[In, Out]: ...
+
+
+@overload
+def step(
+    *, name: str | None = None, inline: bool = False, show: Show | None = None
+) -> Callable[[Callable[[In], Out]], Step[In, Out]]: ...
+
+
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    inline: bool = False,
+    show: Show | None = None,
+) -> Any:
+    """A callable as a Step, with a name and options; also a decorator, with or without arguments.
+
+    Args:
+        name: what paths, events and notes call it; `function.__name__` by default.
+        inline: a plain function stays on the loop instead of taking a hop to a thread; for cheap ones.
+        show: what becomes of the pieces it streams: `"output"` (they are the run's answer), `"trace"` (events
+            only) or `"silent"` (nothing). By default the last step of a flow is output and the others trace.
+
+    Raises:
+        FlowBuildError: it is not callable.
+    """
+    if function is None:
+        return partial(step, name=name, inline=inline, show=show)
+    if show is not None and show not in typing.get_args(Show):
+        raise FlowBuildError(f"show={show!r}: use 'output', 'trace' or 'silent'")
+    if isinstance(function, Step) and not isinstance(function, FunctionStep):
+        raise FlowBuildError(f"{function!r} is a step already; give its options where it is made")
+    if isinstance(function, FunctionStep):
+        function, name = function.function, name or function.name
+    return FunctionStep(_callable(function), name=name, inline=inline, show=show)
+
+
+def as_step(thing: Any) -> Step[Any, Any]:
+    """A step stays what it is, a callable becomes one.
+
+    Raises:
+        FlowBuildError: it is neither; the message names the remedy.
+    """
+    return thing if isinstance(thing, Step) else FunctionStep(_callable(thing))
+
+
+def _callable(thing: Any) -> Callable[..., Any]:
+    if isinstance(thing, Mapping):
+        raise FlowBuildError("a dict is no step; for named branches use Parallel(**branches)")
+    if isinstance(thing, (list, tuple)):
+        raise FlowBuildError(
+            f"a {type(thing).__name__} is no step; use Pipeline(*steps) or Parallel(*branches)"
+        )
+    if inspect.iscoroutine(thing) or inspect.isgenerator(thing) or inspect.isasyncgen(thing):
+        raise FlowBuildError(f"{thing!r} is already running; give the function, not what its call returned")
+    if not callable(thing):
+        raise FlowBuildError(f"{thing!r} is no step: a step is something that can be called with a value")
+    return typing.cast("Callable[..., Any]", thing)
+
+
+def _body_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that runs when `function` is called."""
+    while isinstance(function, partial):
+        function = function.func
+    if inspect.isroutine(function) or inspect.isclass(function):
+        return function
+    return typing.cast("Callable[..., Any]", type(function).__call__)
+
+
+def kind_of(call: Callable[..., Any]) -> Kind:
+    if inspect.isasyncgenfunction(call):
+        return "async generator"
+    if inspect.isgeneratorfunction(call):
+        return "generator"
+    return "async" if inspect.iscoroutinefunction(call) else "sync"
+
+
+def _hints(call: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations, resolved where they can be; a name that cannot be found makes none of the others useless."""
+    try:
+        return typing.get_type_hints(call)
+    except Exception:
+        raw = getattr(call, "__annotations__", {})
+        names = {**vars(typing), **vars(sys.modules.get(getattr(call, "__module__", ""), typing))}
+        return {name: _resolved(hint, names) for name, hint in raw.items()}
+
+
+def _resolved(hint: Any, names: dict[str, Any]) -> Any:
+    if not isinstance(hint, str):
+        return hint
+    try:
+        return eval(hint, names)
+    except Exception:
+        return None
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+async def close(stream: Any) -> None:
+    aclose = getattr(stream, "aclose", None)
+    if aclose is not None:
+        await aclose()

@@ -1,0 +1,185 @@
+"""Plain functions leave the loop: neighbours share one hop to a pool of daemon threads.
+
+A thread cannot be killed. When a run is stopped while a function of it is working, the run ends at once, the
+function's late result is discarded, and `millrace.streaming.status()` counts it as abandoned until it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from asyncio import CancelledError
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextvars import Context, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..streaming.events import Path, StepFinished, StepStarted
+from ..streaming.memory import call_soon
+from ..streaming.notes import trail
+from ..streaming.runs import ABANDONED, FRAME, Run
+from ..streaming.sessions import SESSION
+from .args import UNSETTLED
+
+if TYPE_CHECKING:
+    from .steps import FunctionStep
+
+__all__ = ["Pool", "carry", "hop"]
+
+
+class Pool:
+    """Daemon threads, as many as are needed up to `most`; idle ones are used first and end after a while.
+
+    Unlike the standard library's executor it is not waited for at interpreter exit: a function that blocks for
+    ever would keep the process alive.
+    """
+
+    IDLE = 30.0
+    """Seconds after which an idle thread ends."""
+
+    def __init__(self, most: int = 128) -> None:
+        self.most = most
+        self._changed = threading.Condition()
+        self._work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._threads = 0
+        self._idle = 0
+
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        with self._changed:
+            self._work.append((future, function))
+            if self._idle >= len(self._work):
+                self._changed.notify()
+            elif self._threads < self.most:
+                self._threads += 1
+                threading.Thread(target=self._serve, name="millrace-step", daemon=True).start()
+        return future
+
+    def _serve(self) -> None:
+        while (job := self._next()) is not None:
+            future, function = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = function()
+                except BaseException as error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+                    del result
+            del job, future, function
+
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        with self._changed:
+            while not self._work:
+                self._idle += 1
+                try:
+                    woken = self._changed.wait(self.IDLE)
+                finally:
+                    self._idle -= 1
+                if not woken and not self._work:
+                    self._threads -= 1
+                    return None
+            return self._work.popleft()
+
+
+POOL = Pool()
+
+
+def _rebuild() -> None:
+    """In a forked child the threads are gone."""
+    global POOL
+    POOL = Pool()
+    ABANDONED.clear()
+
+
+def pool() -> Pool:
+    if hasattr(os, "register_at_fork"):
+        _watch_forks()
+    return POOL
+
+
+_watched = False
+
+
+def _watch_forks() -> None:
+    global _watched
+    if not _watched:
+        _watched = True
+        os.register_at_fork(after_in_child=_rebuild)
+
+
+async def hop(
+    run: Run,
+    steps: Sequence[FunctionStep],
+    names: Sequence[str],
+    x: Any,
+    path: Path,
+    kept: dict[str, Any] | None,
+) -> tuple[int, Any]:
+    """Calls neighbouring plain functions in one thread; returns the index of the last one called and its value.
+
+    It stops early at a value that is no value yet (a coroutine, a generator). Changes of context variables come
+    back on success.
+    """
+    context = copy_context()
+    job = pool().submit(partial(context.run, _chain, run, steps, names, x, path, kept))
+    try:
+        done: tuple[int, Any] = await asyncio.wrap_future(job)
+    except CancelledError:
+        if not job.cancel() and not job.done():
+            abandon(job)
+        raise
+    carry(context)
+    return done
+
+
+def abandon(job: Future[Any]) -> None:
+    ABANDONED.add(job)
+    job.add_done_callback(ABANDONED.discard)
+
+
+def carry(context: Context) -> None:
+    """Takes over what a step has set in the copied context that it ran in."""
+    for variable, value in context.items():
+        if variable is not FRAME and variable is not SESSION and variable.get(None) is not value:
+            variable.set(value)
+
+
+def _chain(
+    run: Run,
+    steps: Sequence[FunctionStep],
+    names: Sequence[str],
+    x: Any,
+    path: Path,
+    kept: dict[str, Any] | None,
+) -> tuple[int, Any]:
+    assert run.loop is not None
+    log, i = run.log, -1
+    for i, step in enumerate(steps):
+        run.raise_if_cut()
+        if log is not None:
+            where = (*path, names[i])
+            FRAME.set((run, where))
+            call_soon(run.loop, partial(log.put, StepStarted(), where))
+        try:
+            x = step.call(x)
+        except StopIteration as error:
+            raise stop_iteration(names[i]) from error
+        except BaseException as error:
+            trail(error, names[i])
+            raise
+        if type(x) in UNSETTLED:
+            break
+        if kept is not None:
+            kept[names[i]] = x
+        if log is not None:
+            call_soon(run.loop, partial(log.put, StepFinished(), where))
+    return i, x
+
+
+def stop_iteration(name: str) -> RuntimeError:
+    """StopIteration would hang a future; it becomes a RuntimeError, as in generators (PEP 479)."""
+    return RuntimeError(f"step {name} raised StopIteration")
