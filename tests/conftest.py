@@ -1,0 +1,46 @@
+"""What holds for every test: order, one torch thread, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from tests.support.leaks import Snapshot, nothing_beyond
+
+pytest_plugins = ["tests.support.browser"]
+
+# Before torch is loaded, here or in a child: two teams of threads on two cores are ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+LATER = ("slow", "browser", "gpu")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Fast tests first; those marked `soak` only when asked for by `-m`."""
+    if "soak" not in config.getoption("markexpr"):
+        soak = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=soak)
+        items[:] = [item for item in items if item not in soak]
+    items.sort(key=lateness)
+
+
+def lateness(item: pytest.Item) -> int:
+    return max((1 + LATER.index(mark.name) for mark in item.iter_markers() if mark.name in LATER), default=0)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Tests marked `anyio` run on asyncio alone: it is what millrace is built on."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """After each test: no run goes on, no task is pending, no new thread keeps the interpreter alive."""
+    take = partial(Snapshot.take, daemons=False, descriptors=False)
+    before = take()
+    yield
+    nothing_beyond(before, take)
