@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 from ..streaming.events import Path
 from ..streaming.loops import framework_loop
 from ..streaming.memory import resolve
-from ..streaming.messages import Message
 from ..streaming.notes import annotate, trail
-from ..streaming.runs import FRAME, Body, Run
+from ..streaming.runs import FRAME, NO_OPTIONS, Body, Options, Run
 
 if TYPE_CHECKING:
     from .steps import Step
@@ -57,45 +56,30 @@ def call_joined(step: Step[Any, Any], x: Any, run: Run, path: Path) -> Any:
     if step.plain:
         return _drive(step.execute(x, None, path, False), run)
     if run.loop is None or run.over:
-        return call_blocking(step, x, parent=run)
+        return call_blocking(step, x, NO_OPTIONS, run)
     return _on_loop_of(run, execute_joined(step, x, run, path))
 
 
 def call_blocking(
-    step: Step[Any, Any],
-    x: Any,
-    *,
-    session: str | None = None,
-    history: tuple[Message, ...] = (),
-    timeout: float | None = None,
-    parent: Run | None = None,
+    step: Step[Any, Any], x: Any, options: Options = NO_OPTIONS, parent: Run | None = None
 ) -> Any:
     """A run on the framework's loop; this thread waits for it."""
     run = Run()
-    run.adopt(session=session, history=history, parent=parent)
-    return _block_on(run, partial(start_body, step, x), timeout)
+    run.adopt(options, parent)
+    return _block_on(run, partial(start_body, step, x), options.timeout)
 
 
-async def call_async(
-    step: Step[Any, Any],
-    x: Any,
-    *,
-    session: str | None,
-    history: tuple[Message, ...],
-    timeout: float | None,
-) -> Any:
+async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
     """Joins the run that this coroutine belongs to, or makes one of its own."""
     frame, loop = FRAME.get(), asyncio.get_running_loop()
     parent = frame[0] if frame is not None and not frame[0].over else None
-    if frame is not None and parent is not None and parent.loop is loop:
-        if session is None and not history and timeout is None:
-            return await execute_joined(step, x, parent, frame[1])
+    if frame is not None and parent is not None and parent.loop is loop and not options.given:
+        return await execute_joined(step, x, parent, frame[1])
     future = loop.create_future()
     run = Run()
-    if parent is not None or session is not None or history:
-        run.adopt(session=session, history=history, parent=parent)
+    run.adopt(options, parent)
     run.watch(partial(resolve, future))
-    run.open(partial(start_body, step, x), loop, copy_context(), timeout)
+    run.open(partial(start_body, step, x), loop, copy_context(), options.timeout)
     try:
         await future  # a plain future: the caller's cancel never reaches the run's cleanup
     except CancelledError:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from ..streaming.errors import FlowBuildError
 from ..streaming.events import Data, Event, Path, TextDelta
 from ..streaming.messages import Message
-from ..streaming.runs import FRAME, Run
+from ..streaming.runs import FRAME, Options, Run
 from ..streaming.streams import Stream, refuse_blocking
 from .args import UNSETTLED, Call, apply
 from .calls import HANDOVER, call_async, call_blocking, call_direct, call_joined, start_body
@@ -74,6 +74,7 @@ class Step(Generic[In, Out]):
         session: str | None = None,
         history: Sequence[Message] = (),
         timeout: float | None = None,
+        sampling: Mapping[str, Any] | None = None,
     ) -> Out:
         """Runs the step and returns its value.
 
@@ -81,6 +82,7 @@ class Step(Generic[In, Out]):
             session: the session's id; by default that of the context, or a fresh one.
             history: the conversation before `x`, for models at the end.
             timeout: deadline in seconds.
+            sampling: settings such as `max_tokens` for the model that gives the answer, if one does.
 
         Raises:
             FlowCallError: in a coroutine of a run; use `acall` there.
@@ -88,7 +90,7 @@ class Step(Generic[In, Out]):
             Exception: what a step raised, with a note that says where.
         """
         frame = FRAME.get()
-        if session is None and not history and timeout is None:
+        if session is None and not history and timeout is None and not sampling:
             if frame is None:
                 if self.plain:
                     return copy_context().run(call_direct, self, x)  # type: ignore[return-value]
@@ -97,7 +99,7 @@ class Step(Generic[In, Out]):
         refuse_blocking()
         parent = frame[0] if frame is not None and not frame[0].over else None
         return call_blocking(  # type: ignore[no-any-return]
-            self, x, session=session, history=tuple(history), timeout=timeout, parent=parent
+            self, x, Options(session, history, timeout, sampling), parent
         )
 
     async def acall(
@@ -108,10 +110,11 @@ class Step(Generic[In, Out]):
         session: str | None = None,
         history: Sequence[Message] = (),
         timeout: float | None = None,
+        sampling: Mapping[str, Any] | None = None,
     ) -> Out:
         """As the plain call, for coroutines; inside a step it joins the step's run."""
         return await call_async(  # type: ignore[no-any-return]
-            self, x, session=session, history=tuple(history), timeout=timeout
+            self, x, Options(session, history, timeout, sampling)
         )
 
     def stream(
@@ -122,6 +125,7 @@ class Step(Generic[In, Out]):
         session: str | None = None,
         history: Sequence[Message] = (),
         timeout: float | None = None,
+        sampling: Mapping[str, Any] | None = None,
         stop_when: Callable[[str], bool] | None = None,
     ) -> Stream:
         """The run as a stream, which starts when somebody listens and stops when they leave.
@@ -130,15 +134,11 @@ class Step(Generic[In, Out]):
             session: the session's id; by default that of the context, or a fresh one.
             history: the conversation before `x`, for models at the end.
             timeout: deadline in seconds.
+            sampling: settings such as `max_tokens` for the model that gives the answer, if one does.
             stop_when: is given the output text so far; true ends the run as done.
         """
-        return Stream(
-            partial(start_body, self, x),
-            session=session,
-            history=tuple(history),
-            timeout=timeout,
-            stop_when=stop_when,
-        )
+        options = Options(session, history, timeout, sampling)
+        return Stream(partial(start_body, self, x), options, stop_when)
 
     # ------------------------------------------------------------ composing
 

@@ -22,6 +22,8 @@ class Limits:
         if self.running < 1:
             raise ValueError(f"Limits(running={self.running}): at least one request must be able to run")
         if self.waiting < 0:
-            raise ValueError(f"Limits(waiting={self.waiting}): the waiting line cannot be negative; 0 means none")
+            raise ValueError(
+                f"Limits(waiting={self.waiting}): the waiting line cannot be negative; 0 means none"
+            )
         if self.queue_timeout <= 0:
             raise ValueError(f"Limits(queue_timeout={self.queue_timeout}): give a number of seconds above 0")

@@ -35,7 +35,19 @@ class MemoryLog:
     `room` and `close` belong to the run's loop; `take` and the waits to the one listener, on any loop or thread.
     """
 
-    __slots__ = ("ahead", "behind", "bound", "cut", "due", "last", "loop", "reader", "room_waiters", "seq", "text")
+    __slots__ = (
+        "ahead",
+        "behind",
+        "bound",
+        "cut",
+        "due",
+        "last",
+        "loop",
+        "reader",
+        "room_waiters",
+        "seq",
+        "text",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop

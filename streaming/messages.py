@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-__all__ = ["Message", "Role"]
+__all__ = ["Conversation", "Message", "Role"]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -48,3 +48,9 @@ class Message:
     def as_dict(self) -> dict[str, str]:
         """`{"role": ..., "content": ...}`, as chat templates and the OpenAI wire format take it."""
         return {"role": self.role, "content": self.content}
+
+
+class Conversation(tuple[Message, ...]):
+    """A history that may lose its oldest turns to fit a model's context; a chat's, never a request's."""
+
+    __slots__ = ()

@@ -55,7 +55,9 @@ def annotate(error: BaseException, run: Run) -> None:
                 names += mark.names
         if run.name is not None:
             names.insert(0, run.name)
-        note = f"in {' > '.join(names) or 'the run'}{_place(error)} after {time.perf_counter() - run.born:.3f} s"
+        note = (
+            f"in {' > '.join(names) or 'the run'}{_place(error)} after {time.perf_counter() - run.born:.3f} s"
+        )
         error._millrace_mark = _Mark(weakref.ref(root), names, note)  # type: ignore[attr-defined]
     except AttributeError:  # an exception class with slots: it can carry a note, but nothing of ours
         note = f"in the run{_place(error)} after {time.perf_counter() - run.born:.3f} s"

@@ -12,10 +12,11 @@ import os
 import threading
 import time
 from asyncio import AbstractEventLoop, CancelledError
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal
 
 from .errors import RunCancelled, RunTimeout
@@ -23,7 +24,7 @@ from .events import Event, Path, RunFinished, RunStarted, TextDelta, Usage
 from .memory import MemoryLog, call_soon, resolve
 from .messages import Message
 from .notes import annotate
-from .sessions import SESSION, new_session_id
+from .sessions import SESSION, check_session_id, new_session_id
 from .usage import TokenUsage
 
 __all__ = [
@@ -56,6 +57,43 @@ LEFT = "listener left"
 """The reason of a run whose listener went away; the listener itself hears nothing of it."""
 
 
+class Options:
+    """What a caller may give along with the value: for a run of its own.
+
+    `session` is its id, `history` the conversation before, `timeout` the deadline in seconds, `sampling` settings
+    for the model that gives the answer.
+
+    Raises:
+        SessionError: `session` is no session id.
+        ValueError: a timeout that is no positive number.
+    """
+
+    __slots__ = ("history", "sampling", "session", "timeout")
+
+    def __init__(
+        self,
+        session: str | None = None,
+        history: Sequence[Message] = (),
+        timeout: float | None = None,
+        sampling: Mapping[str, Any] | None = None,
+    ) -> None:
+        if session is not None:
+            check_session_id(session)
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout={timeout!r}: give a number of seconds above 0, or None for no deadline")
+        self.session = session
+        self.history = history if isinstance(history, tuple) else tuple(history)
+        self.timeout = timeout
+        self.sampling = sampling
+
+    @property
+    def given(self) -> bool:
+        return bool(self.session or self.history or self.sampling or self.timeout is not None)
+
+
+NO_OPTIONS = Options()
+
+
 class Run:
     """One invocation of a flow. `id` is 128 random bits in hex, made at the first look."""
 
@@ -65,6 +103,7 @@ class Run:
     parent: Run | None = None
     usage: TokenUsage = TokenUsage()
     history: tuple[Message, ...] = ()
+    sampling: Mapping[str, Any] = MappingProxyType({})
     log: MemoryLog | None = None
     loop: AbstractEventLoop | None = None
     cut: str | None = None
@@ -108,13 +147,13 @@ class Run:
 
     # ------------------------------------------------------------ its life, on its loop
 
-    def adopt(
-        self, *, session: str | None = None, history: tuple[Message, ...] = (), parent: Run | None = None
-    ) -> None:
-        """Takes session, history and parent; what is not given comes from the parent or the context."""
+    def adopt(self, options: Options, parent: Run | None = None) -> None:
+        """Takes what the caller gave; what is missing comes from the context or the parent."""
         self.parent = parent
-        self._session = session or SESSION.get() or (parent.session if parent is not None else None)
-        self.history = history or (parent.history if parent is not None else ())
+        self._session = options.session or SESSION.get() or (parent.session if parent is not None else None)
+        self.history = options.history or (parent.history if parent is not None else ())
+        if options.sampling:
+            self.sampling = options.sampling
 
     def open(
         self, body: Body, loop: AbstractEventLoop, context: Context, timeout: float | None = None
@@ -217,7 +256,7 @@ class Run:
             task.cancel()
 
     def raise_if_cut(self) -> None:
-        """Raises: RunCancelled or RunTimeout, when the run is being stopped or has been."""
+        """Raises RunCancelled or RunTimeout when the run is being stopped or has been."""
         if self.cut is not None:
             raise self._stop_error()
 

@@ -19,9 +19,7 @@ from .errors import FlowCallError
 from .events import Event, RunFinished, TextDelta
 from .loops import framework_loop, is_framework_loop
 from .memory import MemoryLog
-from .messages import Message
-from .runs import FRAME, LEFT, Body, Run
-from .sessions import check_session_id
+from .runs import FRAME, LEFT, NO_OPTIONS, Body, Options, Run
 from .usage import TokenUsage
 
 __all__ = ["Stream", "TextStream"]
@@ -37,18 +35,10 @@ class Stream:
     """
 
     def __init__(
-        self,
-        body: Body,
-        *,
-        session: str | None = None,
-        history: tuple[Message, ...] = (),
-        timeout: float | None = None,
-        stop_when: Callable[[str], bool] | None = None,
+        self, body: Body, options: Options = NO_OPTIONS, stop_when: Callable[[str], bool] | None = None
     ) -> None:
         self._body = body
-        self._session = check_session_id(session) if session is not None else None
-        self._history = history
-        self._timeout = timeout
+        self._options = options
         self._stop_when = stop_when
         self._context = copy_context()
         self._frame = FRAME.get()
@@ -81,7 +71,9 @@ class Stream:
         run = self._begin(None) if self._run is None and not _in_loop() else self.run
         if not run.over:
             if _in_loop():
-                raise FlowCallError("the stream is not at its end; read it first, or use: await flow.acall(x)")
+                raise FlowCallError(
+                    "the stream is not at its end; read it first, or use: await flow.acall(x)"
+                )
             for _ in EventReader(run, True):
                 pass
         return run.outcome()
@@ -147,9 +139,9 @@ class Stream:
         run.log = MemoryLog(here)
         run.stop_when = self._stop_when
         parent = self._frame[0] if self._frame is not None and not self._frame[0].over else None
-        self._context.run(run.adopt, session=self._session, history=self._history, parent=parent)
+        self._context.run(run.adopt, self._options, parent)
         run.loop = here
-        start = partial(run.open, self._body, here, self._context, self._timeout)
+        start = partial(run.open, self._body, here, self._context, self._options.timeout)
         if loop is not None:
             start()
         else:

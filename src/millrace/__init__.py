@@ -1,1 +1,82 @@
-"""millrace: compose LLM applications as flows that stream, stop and give their memory back."""
+"""millrace: compose LLM applications as flows that stream, stop and give their memory back.
+
+Names are looked up at their first use, so that `import millrace` loads no torch, no web server and no chat.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .flow.args import Args
+    from .flow.bindings import arg, bind
+    from .flow.pipeline import Pipeline
+    from .flow.steps import Step, step
+    from .flow.switch import Switch
+    from .launchers.chats import chat
+    from .launchers.services import Service, serve
+    from .modules.base import Module
+    from .modules.local import KV, Sampling
+    from .modules.models import LocalModel
+    from .streaming.errors import MillraceError
+    from .streaming.limits import Limits
+    from .streaming.messages import Message
+    from .streaming.sessions import session
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "KV",
+    "Args",
+    "Limits",
+    "LocalModel",
+    "Message",
+    "MillraceError",
+    "Module",
+    "Pipeline",
+    "Sampling",
+    "Service",
+    "Step",
+    "Switch",
+    "arg",
+    "bind",
+    "chat",
+    "serve",
+    "session",
+    "step",
+]
+
+_HOMES = {
+    "KV": "modules.local",
+    "Args": "flow.args",
+    "Limits": "streaming.limits",
+    "LocalModel": "modules.models",
+    "Message": "streaming.messages",
+    "MillraceError": "streaming.errors",
+    "Module": "modules.base",
+    "Pipeline": "flow.pipeline",
+    "Sampling": "modules.local",
+    "Service": "launchers.services",
+    "Step": "flow.steps",
+    "Switch": "flow.switch",
+    "arg": "flow.bindings",
+    "bind": "flow.bindings",
+    "chat": "launchers.chats",
+    "serve": "launchers.services",
+    "session": "streaming.sessions",
+    "step": "flow.steps",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

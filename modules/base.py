@@ -1,0 +1,185 @@
+"""Modules: steps that own a resource, made ready before their first use and given back at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from typing import Any, ClassVar, TypeVar
+from weakref import WeakSet
+
+from ..flow.steps import FunctionStep, Show, Step, close
+from ..streaming.events import Path
+from ..streaming.loops import framework_loop
+from ..streaming.runs import Run
+
+__all__ = ["Module"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+_lock = threading.Lock()
+_ready_modules: WeakSet[Module[Any, Any]] = WeakSet()
+_starting: set[asyncio.Task[None]] = set()
+
+EXIT_GRACE = 5.0
+"""Seconds that interpreter exit gives the modules to close."""
+
+
+class Module(FunctionStep[In, Out]):
+    """A step that owns a resource.
+
+    A subclass writes what the step does as `__call__`, in any of the forms that a step can have, and where it
+    needs to, `setup()`, `aclose()` and `status()`::
+
+        class Search(Module):
+            async def setup(self):
+                self.index = await load_index()
+
+            async def __call__(self, question: str) -> list[str]:
+                return self.index.find(question)
+
+    Such a step is used inside of a flow, or through `acall` and `stream`; calling it directly is calling what was
+    written. `setup` runs once, before the first use, however many runs wait for it; when it fails, those runs
+    fail with its error and the next one tries again.
+    """
+
+    body: ClassVar[str] = "__call__"
+    """The method that does the work."""
+
+    inline = False
+    show: Show | None = None
+    resolve = None
+    _pending: Future[None] | None = None
+    _is_ready = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__dict__.get("name") is None:
+            cls.name = cls.__name__
+        call = getattr(cls, cls.body)
+        if call is not Step.__call__:
+            _inspect(cls, call)
+
+    def __init__(self, *, name: str | None = None, show: Show | None = None) -> None:
+        if name is not None:
+            self.name = name
+        if show is not None:
+            self.show = show
+
+    @property
+    def function(self) -> Callable[..., Any]:  # type: ignore[override]
+        method: Callable[..., Any] = getattr(self, self.body)
+        return method
+
+    # ------------------------------------------------------------ for subclasses
+
+    async def setup(self) -> None:
+        """Gets the resource; called once, before the first use."""
+
+    async def aclose(self) -> None:
+        """Gives the resource back; called at the end of a launcher, or of the interpreter."""
+
+    def status(self) -> Any:
+        """How the resource is; of any form."""
+        return None
+
+    # ------------------------------------------------------------ its life
+
+    async def ready(self) -> None:
+        """Runs `setup` if nobody has, or waits for whoever is at it; from any loop."""
+        while not self._is_ready:
+            with _lock:
+                pending = self._pending
+                if pending is None:
+                    pending = self._pending = Future()
+                    mine = True
+                else:
+                    mine = False
+            if mine:
+                task = asyncio.get_running_loop().create_task(self._set_up(pending))
+                _starting.add(task)
+                task.add_done_callback(_starting.discard)
+            if not await _outcome(pending):
+                continue  # whoever was at it has lost its loop
+
+    async def _set_up(self, pending: Future[bool]) -> None:
+        try:
+            await self.setup()
+        except BaseException as error:
+            self._pending = None
+            if isinstance(error, asyncio.CancelledError):
+                pending.set_result(False)
+                raise
+            pending.set_exception(error)
+        else:
+            _at_exit(self)
+            self._is_ready = True
+            self._pending = None
+            pending.set_result(True)
+
+    async def end(self) -> None:
+        """Calls `aclose` if the module is set up; it can be set up again."""
+        with _lock:
+            was_ready, self._is_ready = self._is_ready, False
+        _ready_modules.discard(self)
+        if was_ready:
+            await self.aclose()
+
+    # ------------------------------------------------------------ as a step
+
+    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+        if not self._is_ready:
+            await self.ready()
+        return await super().execute(x, run, path, output)
+
+    def open(self, x: Any, run: Run, path: Path, tapped: bool = True) -> Any:
+        if self._is_ready:
+            return super().open(x, run, path, tapped)
+        return self._open_when_ready(x, run, path, tapped)
+
+    async def _open_when_ready(self, x: Any, run: Run, path: Path, tapped: bool) -> AsyncIterator[Any]:
+        await self.ready()
+        stream = super().open(x, run, path, tapped)
+        try:
+            async for item in stream:
+                yield item
+        finally:
+            await close(stream)
+
+
+def _inspect(cls: type[Module[Any, Any]], call: Callable[..., Any]) -> None:
+    """Reads from the method what kind of step the class makes."""
+    probe: FunctionStep[Any, Any] = FunctionStep(call)
+    cls.kind, cls.live, cls.streams, cls.says_text = probe.kind, probe.live, probe.streams, probe.says_text
+    cls.plain = False
+
+
+async def _outcome(pending: Future[bool]) -> bool:
+    return await asyncio.shield(asyncio.wrap_future(pending))
+
+
+_registered = False
+
+
+def _at_exit(module: Module[Any, Any]) -> None:
+    global _registered
+    if not _registered:
+        _registered = True
+        framework_loop()  # its own exit handler must come after ours
+        atexit.register(_end_all)
+    _ready_modules.add(module)
+
+
+def _end_all() -> None:
+    async def end() -> None:
+        await asyncio.gather(*(module.end() for module in list(_ready_modules)), return_exceptions=True)
+
+    if _ready_modules:
+        ended = asyncio.run_coroutine_threadsafe(end(), framework_loop())
+        try:
+            ended.result(EXIT_GRACE)
+        except TimeoutError:
+            pass

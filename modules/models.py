@@ -1,0 +1,205 @@
+"""Models as steps: text or messages in, streamed text out; the same stop for whatever engine is behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any, Self
+
+from ..flow.steps import close
+from ..flow.taps import Tap
+from ..streaming.errors import ModelError, RunCancelled, RunTimeout
+from ..streaming.events import Path, Progress, Usage
+from ..streaming.limits import Limits
+from ..streaming.messages import Conversation, Message
+from ..streaming.runs import Run, emit
+from .base import Module
+from .demo import weights_path
+from .local import KV, Engine, EngineStatus, Generation, Request, Sampling, shared_engine
+
+__all__ = ["LocalModel"]
+
+Question = str | Sequence[Message]
+
+
+class LocalModel(Module[Question, str]):
+    """A model on this machine, as a step: `model("Hi")`, `model([Message.user("Hi")])`.
+
+    Given text, the model sees its system prompt, the run's history and the text; given a list of messages,
+    exactly those. It loads at its first use, or when a launcher starts; two LocalModels on the same weights,
+    dtype and device share one engine.
+
+    Args:
+        source: a directory with weights (safetensors), or `org/name` from the local cache of the model hub; an
+            Engine is taken as it is.
+        system: the system prompt.
+        chat_template: Jinja source; the tokenizer's own by default.
+        sampling: how tokens are chosen, for every request unless the run says otherwise.
+        device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`.
+        dtype: `"auto"` (the weights' own), `"float32"`, `"bfloat16"`, `"float16"`, `"float64"`.
+        quantization: passed to the quantisation library of transformers.
+        kv: how much memory is reserved for keys and values.
+        limits: how many requests run and wait.
+
+    Raises:
+        ModelError: at the first use: no such weights, an unsupported architecture, no chat template. The message
+            names the cure.
+        Overloaded: too many requests at once.
+        ContextLengthExceeded: prompt and `max_tokens` do not fit.
+    """
+
+    body = "answer"
+
+    def __init__(
+        self,
+        source: str | FilePath | Engine,
+        *,
+        system: str | None = None,
+        chat_template: str | None = None,
+        sampling: Sampling | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        quantization: Any = None,
+        kv: KV | None = None,
+        limits: Limits | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self.system = system
+        self.sampling = sampling or Sampling()
+        self._engine = source if isinstance(source, Engine) else None
+        self._make = partial(
+            shared_engine,
+            source,
+            device=device,
+            dtype=dtype,
+            quantization=quantization,
+            kv=kv or KV(),
+            limits=limits or Limits(),
+            chat_template=chat_template,
+        )
+
+    @classmethod
+    def demo(cls, **changes: Any) -> LocalModel:
+        """The bundled tiny model, which knows millrace's own documentation and nothing else."""
+        options: dict[str, Any] = {"sampling": Sampling(temperature=0.0), "name": "demo model", **changes}
+        return cls(weights_path(), **options)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine behind the model; looking at it loads nothing."""
+        if self._engine is None:
+            self._engine = self._make()
+        return self._engine
+
+    def replace(self, *, system: str | None = None, sampling: Sampling | None = None) -> Self:
+        """The same model on the same engine, with other settings."""
+        return type(self)(
+            self.engine, system=system or self.system, sampling=sampling or self.sampling, name=self.name
+        )
+
+    # ------------------------------------------------------------ its life
+
+    async def setup(self) -> None:
+        engine = self.engine
+        remove = engine.add_progress_listener(_say_progress(emit))
+        try:
+            engine.start()
+            await engine.ready()
+        finally:
+            remove()
+
+    async def aclose(self) -> None:
+        self.engine.close()
+
+    def status(self) -> EngineStatus:
+        return self.engine.status()
+
+    # ------------------------------------------------------------ as a step
+
+    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+        if not self._is_ready:
+            await self.ready()
+        assert run is not None
+        return await self.drain(self.answer(x, run, output), run, path, output)
+
+    def open(self, x: Any, run: Run, path: Path, tapped: bool = True) -> Any:
+        stream = self._answer_when_ready(x, run)
+        return Tap(stream, run, path, self.show) if tapped else stream
+
+    async def _answer_when_ready(self, x: Any, run: Run) -> AsyncIterator[str]:
+        await self.ready()
+        stream = self.answer(x, run, False)
+        try:
+            async for text in stream:
+                yield text
+        finally:
+            await close(stream)
+
+    async def answer(self, question: Question, run: Run, output: bool) -> AsyncIterator[str]:
+        """The answer to a question, piece by piece; leaving it stops the engine and gives the memory back."""
+        generation = self.engine.submit(self._request(question, run, output))
+        try:
+            async for delta in generation:
+                if delta.text:
+                    yield delta.text
+                if delta.error is not None:
+                    raise delta.error
+        finally:
+            await generation.aclose()
+            emit(Usage(generation.usage.prompt_tokens, generation.usage.completion_tokens))
+        self._say_end(generation, run, output)
+
+    def _say_end(self, generation: Generation, run: Run, output: bool) -> None:
+        if generation.dropped:
+            emit(Progress(1.0, f"the oldest {generation.dropped} messages did not fit the context any more"))
+        if generation.finish_reason == "cancelled":
+            raise RunCancelled("the model's request was cancelled")
+        if generation.finish_reason == "timeout":
+            raise RunTimeout("the model's request passed its deadline")
+        if output:
+            run.finish_reason = generation.finish_reason
+
+    def _request(self, question: Question, run: Run, output: bool) -> Request:
+        sampling = self.sampling
+        if output and run.sampling:
+            sampling = sampling.replace(**run.sampling)
+        if not isinstance(question, str):
+            return Request(messages=_messages(question), sampling=sampling)
+        history, system = run.history, self.system
+        if history and history[0].role == "system":  # the request's own, after the model's
+            system = f"{system}\n\n{history[0].content}" if system else history[0].content
+            droppable = len(history) - 1
+            history = history[1:]
+        else:
+            droppable = len(history)
+        messages = [*([Message.system(system)] if system else []), *history, Message.user(question)]
+        return Request(
+            messages=messages,
+            sampling=sampling,
+            drop_oldest=droppable if isinstance(run.history, Conversation) else 0,
+        )
+
+
+def _messages(given: Any) -> list[Message]:
+    if not isinstance(given, (list, tuple)) or not all(isinstance(item, Message) for item in given):
+        raise TypeError(
+            f"a model takes text or a list of Message, not {type(given).__name__}; "
+            "put a step before it that makes text"
+        )
+    if not given:
+        raise ValueError("an empty list of messages: a model needs at least one, such as Message.user('Hi')")
+    return list(given)
+
+
+def _say_progress(say: Any) -> Any:
+    """A listener that tells the run whose turn it was to load."""
+    from contextvars import copy_context
+
+    context = copy_context()
+
+    def listener(fraction: float, stage: str) -> None:
+        context.copy().run(say, Progress(fraction, stage))
+
+    return listener
