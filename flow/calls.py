@@ -120,7 +120,7 @@ def _drive(coroutine: Coroutine[Any, Any, Any], run: Run) -> Any:
 
 @types.coroutine
 def _continue(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    return (yield from coroutine)  # type: ignore[misc]
+    return (yield from coroutine)
 
 
 async def _resume(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -10,9 +10,9 @@ from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.notes import trail
 from ..streaming.runs import FRAME, Run
 from .args import ODD, UNSETTLED, Args
-from .flows import Flow, In, Out
+from .flows import Flow
 from .references import SCOPE
-from .steps import FunctionStep, Step, as_step, close
+from .steps import FunctionStep, In, Out, Step, as_step, close
 from .threads import hop, stop_iteration
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Pipeline(Flow[In, Out]):
         labels: tuple[str, ...]
         functions: tuple[Callable[..., Any], ...] | None
         plan: tuple[Segment, ...]
+        key: object
 
     def children(self) -> Sequence[Step[Any, Any]]:
         return self.steps
@@ -138,7 +139,7 @@ class Pipeline(Flow[In, Out]):
             step = self.steps[i]
             assert isinstance(step, FunctionStep)
             x = await step.settle(x, None, path, output)
-        for i in range(i + 1, len(self.steps)):
+        for i in range(i + 1, len(self.steps)):  # noqa: B020
             frame = FRAME.get()
             run = frame[0] if frame is not None and frame[0].loop is not None else None
             try:

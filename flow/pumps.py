@@ -38,7 +38,7 @@ class Pump:
         self.loop = run.loop
         self.context = copy_context()
         self.returned: Any = None
-        self.upstream = x if live else None
+        self.upstream: Any = x if live else None
         self._call = call
         self._x = _Upstream(self) if live else x
         self._asked: Future[Any] | None = None
@@ -145,7 +145,8 @@ class Pump:
             asked.set_result(item)
 
     def _start(self) -> None:
-        self._job = job = Future()
+        job: Future[None] = Future()
+        self._job = job
         threading.Thread(
             target=self.context.run, args=(self._produce, job), name="millrace-generator", daemon=True
         ).start()
@@ -186,5 +187,5 @@ class _Upstream(Iterator[Any]):
 
 def returning(call: Callable[[Any], Any], x: Any) -> Generator[Any, Any, Any]:
     """A plain function as a generator that yields nothing and returns the function's value."""
+    yield from ()
     return call(x)
-    yield

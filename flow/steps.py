@@ -93,7 +93,7 @@ class Step(Generic[In, Out]):
         if session is None and not history and timeout is None and not sampling:
             if frame is None:
                 if self.plain:
-                    return copy_context().run(call_direct, self, x)  # type: ignore[return-value]
+                    return copy_context().run(call_direct, self, x)  # type: ignore[no-any-return]
             elif _get_running_loop() is None:
                 return call_joined(self, x, *frame)  # type: ignore[no-any-return]
         refuse_blocking()
@@ -348,7 +348,8 @@ def step(
     if isinstance(function, Step) and not isinstance(function, FunctionStep):
         raise FlowBuildError(f"{function!r} is a step already; give its options where it is made")
     if isinstance(function, FunctionStep):
-        function, name = function.function, name or function.name
+        name = name or function.name
+        function = function.function
     return FunctionStep(_callable(function), name=name, inline=inline, show=show)
 
 
@@ -372,7 +373,8 @@ def _callable(thing: Any) -> Callable[..., Any]:
         raise FlowBuildError(f"{thing!r} is already running; give the function, not what its call returned")
     if not callable(thing):
         raise FlowBuildError(f"{thing!r} is no step: a step is something that can be called with a value")
-    return typing.cast("Callable[..., Any]", thing)
+    made: Callable[..., Any] = thing
+    return made
 
 
 def _body_of(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -381,7 +383,8 @@ def _body_of(function: Callable[..., Any]) -> Callable[..., Any]:
         function = function.func
     if inspect.isroutine(function) or inspect.isclass(function):
         return function
-    return typing.cast("Callable[..., Any]", type(function).__call__)
+    call: Callable[..., Any] = type(function).__call__
+    return call
 
 
 def kind_of(call: Callable[..., Any]) -> Kind:

@@ -9,8 +9,8 @@ from ..streaming.errors import FlowBuildError, FlowCallError
 from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.notes import trail
 from ..streaming.runs import FRAME, Run
-from .flows import Flow, In, Out
-from .steps import FunctionStep, Step, as_step
+from .flows import Flow
+from .steps import FunctionStep, In, Out, Step, as_step
 
 __all__ = ["Switch"]
 
@@ -44,15 +44,16 @@ class Switch(Flow[In, Out]):
         if not cases and default is None:
             raise FlowBuildError("Switch({}) has no case and no default: no value could pass")
         branches = [as_step(branch) for branch in cases.values()]
-        tests = [as_step(case) if callable(case) else _equals(case) for case in cases]
+        tests: list[Step[Any, Any]] = [as_step(case) if callable(case) else _equals(case) for case in cases]
         labels = [_label(case) for case in cases]
         if default is not None:
             branches.append(as_step(default))
             labels.append("default")
         deciding = [*tests, *([as_step(key)] if key is not None else [])]
-        decider = None
-        if all(type(s) is FunctionStep and s.plain for s in deciding):
-            decider = FunctionStep(self._decide, name="switch", inline=all(s.inline for s in deciding))  # type: ignore[attr-defined]
+        plain = [s for s in deciding if type(s) is FunctionStep and s.plain]
+        decider: FunctionStep[Any, Any] | None = None
+        if len(plain) == len(deciding):
+            decider = FunctionStep(self._decide, name="switch", inline=all(s.inline for s in plain))
         self.freeze(
             name=name,
             key=as_step(key) if key is not None else None,

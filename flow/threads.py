@@ -113,7 +113,7 @@ def _watch_forks() -> None:
 
 async def hop(
     run: Run,
-    steps: Sequence[FunctionStep],
+    steps: Sequence[FunctionStep[Any, Any]],
     names: Sequence[str],
     x: Any,
     path: Path,
@@ -150,7 +150,7 @@ def carry(context: Context) -> None:
 
 def _chain(
     run: Run,
-    steps: Sequence[FunctionStep],
+    steps: Sequence[FunctionStep[Any, Any]],
     names: Sequence[str],
     x: Any,
     path: Path,

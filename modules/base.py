@@ -52,7 +52,7 @@ class Module(FunctionStep[In, Out]):
     inline = False
     show: Show | None = None
     resolve = None
-    _pending: Future[None] | None = None
+    _pending: Future[bool] | None = None
     _is_ready = False
 
     def __init_subclass__(cls, **options: Any) -> None:

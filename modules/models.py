@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from ..flow.steps import close
 from ..flow.taps import Tap
-from ..streaming.errors import ModelError, RunCancelled, RunTimeout
+from ..streaming.errors import RunCancelled, RunTimeout
 from ..streaming.events import Path, Progress, Usage
 from ..streaming.limits import Limits
 from ..streaming.messages import Conversation, Message

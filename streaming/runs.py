@@ -80,7 +80,9 @@ class Options:
         if session is not None:
             check_session_id(session)
         if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout={timeout!r}: give a number of seconds above 0, or None for no deadline")
+            raise ValueError(
+                f"timeout={timeout!r}: give a number of seconds above 0, or None for no deadline"
+            )
         self.session = session
         self.history = history if isinstance(history, tuple) else tuple(history)
         self.timeout = timeout
