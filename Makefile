@@ -18,7 +18,7 @@ test: dev chromium ## run all tests; ARGS="tests/flow -k loop" chooses
 	@$(PYTHON) -m pytest $(ARGS)
 
 check: dev ## lint, format, types, import order, links of the docs
-	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m ruff check --quiet --output-format concise .
 	@$(PYTHON) -m ruff format --check --quiet . || { echo "unformatted files; make format mends them"; exit 1; }
 	@$(PYTHON) -m mypy
 	@.venv/bin/lint-imports --no-logo
@@ -32,7 +32,7 @@ bench: dev ## measure the figures; ARGS="imports spine" chooses the parts
 	@$(PYTHON) -m benchmarks $(ARGS)
 
 soak: dev ## start and stop runs at random for SECONDS (default 60) and look for leaks
-	@SOAK_SECONDS=$(or $(SECONDS),60) $(PYTHON) -m pytest -m soak $(ARGS)
+	@SOAK_SECONDS=$(or $(SECONDS),60) $(PYTHON) -m pytest -s -m soak $(ARGS)
 
 constraints: dev ## write constraints.txt from what .venv holds now
 	@$(PYTHON) scripts/constraints.py

@@ -23,7 +23,10 @@ RESULTS = HERE / "results"
 
 
 def main(wanted: list[str]) -> int:
-    """Returns 0 when every goal was reached, 1 when one was missed or a part failed, 2 for no such part."""
+    """Returns 0 when every part ran, 1 when one failed, 2 when there is no such part.
+
+    A busy machine misses goals: they are figures to look at, no verdict.
+    """
     names = parts()
     unknown = sorted(set(wanted) - set(names))
     if unknown:
@@ -41,12 +44,15 @@ def main(wanted: list[str]) -> int:
         say(failed.get(name, f"{time.perf_counter() - started:.1f} s"))
     rows = [row for _, part in measured for row in part]
     if rows:
-        print(f"\n{table(measured)}\n")
+        lines: list[Row | str] = []
+        for name, part in measured:
+            lines += [name, *part]
+        print(f"\n{table(lines)}\n")
         say(f"written: {write(measured, failed)}")
     missed = [row.name for row in rows if row.ok is False]
     if missed:
         say(f"goals missed: {', '.join(missed)}")
-    return 1 if missed or failed else 0
+    return 1 if failed else 0
 
 
 def parts() -> list[str]:

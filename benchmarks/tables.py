@@ -40,26 +40,27 @@ class Row:
     def goal_share(self) -> float | None:
         """How much of the goal is used up (below 1 is good) or, where more is better, how far it is exceeded.
 
-        Read from the goal's own words: `< 150 ms` and `< 1.2x` are upper limits, `> 60%` a lower one. A goal
-        whose unit is not the row's is one of the ratio.
+        Read from the goal's own words, such as `< 150 ms`. A goal in another unit than the row's, `> 60 %` or
+        `ratio < 1.2`, is one of the ratio.
         """
-        match = re.match(r"\s*([<>])=?\s*([\d.]+)\s*(\S*)", self.goal or "")
+        match = re.fullmatch(r"(?:ratio )?[<>]=? ?([\d.]+) ?(.*)", self.goal or "")
         if match is None:
             return None
-        limit, unit = float(match[2]), match[3]
+        limit, unit = float(match[1]), match[2]
+        measured = self.value if unit == self.unit else self.ratio
         if unit == "%":
-            measured, limit = self.ratio, limit / 100
-        else:
-            measured = self.value if unit == self.unit else self.ratio
+            limit /= 100
         return None if measured is None or not limit else measured / limit
 
 
-def table(parts: Iterable[tuple[str, Sequence[Row]]]) -> str:
-    """All parts under one head; each part's rows under its name, numbers aligned to the right."""
+def table(entries: Iterable[Row | dict[str, Any] | str]) -> str:
+    """Rows under one head, numbers aligned to the right; a string stands as a line of its own, such as a title."""
     lines: list[tuple[str, ...]] = [HEAD]
-    for part, rows in parts:
-        lines.append((part,))
-        lines += [_cells(row) for row in rows]
+    for entry in entries:
+        if isinstance(entry, str):
+            lines.append((entry,))
+        else:
+            lines.append(_cells(entry if isinstance(entry, Row) else Row.of(entry)))
     widths = [max(len(line[column]) for line in lines if len(line) > 1) for column in range(len(HEAD))]
     return "\n".join(_aligned(line, widths) for line in lines)
 

@@ -48,7 +48,7 @@ make_venv() {
 }
 
 install() {
-    "$python" -m pip install --quiet --no-input --disable-pip-version-check --constraint constraints.txt "$@"
+    "$python" -m pip install --quiet --quiet --no-input --disable-pip-version-check --constraint constraints.txt "$@"
 }
 
 key=$({ cat pyproject.toml constraints.txt scripts/setup.sh && pwd; } | sha256sum | cut -c 1-16)
