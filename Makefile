@@ -1,6 +1,6 @@
 # `make demo` and `make test` do everything from a fresh clone; `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup dev chromium demo test check format bench soak constraints clean
+.PHONY: help setup dev chromium demo test check format bench soak coverage constraints clean
 
 PYTHON := .venv/bin/python
 ARGS ?=
@@ -33,6 +33,10 @@ bench: dev ## measure the figures; ARGS="imports spine" chooses the parts
 
 soak: dev ## start and stop runs at random for SECONDS (default 60) and look for leaks
 	@SOAK_SECONDS=$(or $(SECONDS),60) $(PYTHON) -m pytest -s -m soak $(ARGS)
+
+coverage: dev chromium ## run all tests and list the lines that none of them reached
+	@$(PYTHON) -m coverage run -m pytest $(ARGS)
+	@$(PYTHON) -m coverage report --show-missing --skip-covered
 
 constraints: dev ## write constraints.txt from what .venv holds now
 	@$(PYTHON) scripts/constraints.py
