@@ -73,7 +73,7 @@ async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
     """Joins the run that this coroutine belongs to, or makes one of its own."""
     frame, loop = FRAME.get(), asyncio.get_running_loop()
     parent = frame[0] if frame is not None and not frame[0].over else None
-    if frame is not None and parent is not None and parent.loop is loop and not options.given:
+    if frame is not None and parent is not None and parent.loop is loop and options is NO_OPTIONS:
         return await execute_joined(step, x, parent, frame[1])
     future = loop.create_future()
     run = Run()

@@ -99,37 +99,37 @@ class Pipeline(Flow[In, Out]):
 
     async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
         if self.kept:
-            outer = SCOPE.get()
-            values = {"input": x}
-            SCOPE.set({**outer, self.key: values})
-            try:
-                return await self._execute(x, run, path, output, values)
-            finally:
-                SCOPE.set(outer)
-        return await self._execute(x, run, path, output, None)
-
-    async def _execute(
-        self, x: Any, run: Run | None, path: Path, output: bool, kept: dict[str, Any] | None
-    ) -> Any:
+            return await self._keeping(x, run, path, output)
         if run is not None:
-            return await self._run(x, run, path, output, kept)
+            return await self._run(x, run, path, output, None)
+        functions = self.functions
+        if functions is None or type(x) is Args:
+            return await self._direct(x, path, output, None)
         i = -1
         try:
-            if self.functions is not None and kept is None:
-                if type(x) is Args:
-                    return await self._direct(x, path, output, kept)
-                for i, function in enumerate(self.functions):
-                    x = function(x)
-                    if type(x) in ODD:
-                        return await self._direct(x, path, output, kept, i)
+            for i, function in enumerate(functions):  # noqa: B007
+                x = function(x)
+                if type(x) in ODD:
+                    break
+            else:
                 return x
         except StopIteration as error:
             raise stop_iteration(self.labels[i]) from error
         except BaseException as error:
-            if i >= 0:
-                trail(error, self.labels[i])
+            trail(error, self.labels[i])
             raise
-        return await self._direct(x, path, output, kept)
+        return await self._direct(x, path, output, None, i)
+
+    async def _keeping(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+        """With the values of the steps kept for references, in a scope of this call's own."""
+        outer, values = SCOPE.get(), {"input": x}
+        SCOPE.set({**outer, self.key: values})
+        try:
+            if run is not None:
+                return await self._run(x, run, path, output, values)
+            return await self._direct(x, path, output, values)
+        finally:
+            SCOPE.set(outer)
 
     async def _direct(
         self, x: Any, path: Path, output: bool, kept: dict[str, Any] | None, i: int = -1
@@ -154,19 +154,34 @@ class Pipeline(Flow[In, Out]):
         return x
 
     async def _run(self, x: Any, run: Run, path: Path, output: bool, kept: dict[str, Any] | None) -> Any:
-        for segment in self.plan:
-            last = output and segment.end == len(self.steps)
-            if segment.kind == "hop":
-                x = await self._hop(segment, x, run, path, last, kept)
-            elif segment.kind == "live":
-                x = await self._stream_through(segment, x, run, path, last)
-                if kept is not None:
-                    kept[self.labels[segment.end - 1]] = x
+        count, silent = len(self.steps), run.log is None
+        for kind, start, end in self.plan:
+            if kind == "hop":
+                x = await self._hop(Segment(kind, start, end), x, run, path, output and end == count, kept)
+                continue
+            if kind == "live":
+                x = await self._stream_through(Segment(kind, start, end), x, run, path, output and end == count)
+            elif silent:
+                try:  # nobody hears of paths here
+                    x = await self.steps[start].execute(x, run, path, output and end == count)
+                except BaseException as error:
+                    raise self._trailed(error, self.names[start])  # noqa: B904
             else:
-                x = await self._one(segment.start, x, run, path, last)
-                if kept is not None:
-                    kept[self.labels[segment.start]] = x
+                x = await self._one(start, x, run, path, output and end == count)
+            if kept is not None:
+                kept[self.labels[end - 1]] = x
         return x
+
+    @staticmethod
+    def _trailed(error: BaseException, name: str | None) -> BaseException:
+        """The error as it leaves the step `name`."""
+        if isinstance(error, StopIteration):
+            made = stop_iteration(name or "step")
+            made.__cause__ = error
+            error = made
+        if name is not None:
+            trail(error, name)
+        return error
 
     async def _one(self, i: int, x: Any, run: Run, path: Path, output: bool) -> Any:
         """One step, with its events."""

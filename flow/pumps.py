@@ -14,7 +14,7 @@ from contextvars import copy_context
 from typing import Any, Self
 
 from ..streaming.memory import call_soon, resolve
-from ..streaming.runs import Run
+from ..streaming.runs import VOICE, Run
 from .threads import abandon, carry
 
 __all__ = ["Pump", "returning"]
@@ -62,6 +62,7 @@ class Pump:
         self._wake()
 
     def _drive(self) -> None:
+        VOICE.set((threading.get_ident(), self._buffer.append))
         generator, buffer = self._call(self._x), self._buffer
         try:
             while not self.stopped():

@@ -6,6 +6,7 @@ generator, an async generator, an object with such a `__call__`, a Module or a f
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import sys
 import types
@@ -19,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from ..streaming.errors import FlowBuildError
 from ..streaming.events import Data, Event, Path, TextDelta
 from ..streaming.messages import Message
-from ..streaming.runs import FRAME, Options, Run
+from ..streaming.runs import FRAME, NO_OPTIONS, Options, Run
 from ..streaming.streams import Stream, refuse_blocking
-from .args import UNSETTLED, Call, apply
+from .args import UNSETTLED, Args, Call, apply
 from .calls import HANDOVER, call_async, call_blocking, call_direct, call_joined, start_body
 from .pumps import Pump, returning
 from .taps import Tap, one
@@ -113,9 +114,10 @@ class Step(Generic[In, Out]):
         sampling: Mapping[str, Any] | None = None,
     ) -> Out:
         """As the plain call, for coroutines; inside a step it joins the step's run."""
-        return await call_async(  # type: ignore[no-any-return]
-            self, x, Options(session, history, timeout, sampling)
-        )
+        options = NO_OPTIONS
+        if session is not None or history or timeout is not None or sampling:
+            options = Options(session, history, timeout, sampling)
+        return await call_async(self, x, options)  # type: ignore[no-any-return]
 
     def stream(
         self,
@@ -137,7 +139,9 @@ class Step(Generic[In, Out]):
             sampling: settings such as `max_tokens` for the model that gives the answer, if one does.
             stop_when: is given the output text so far; true ends the run as done.
         """
-        options = Options(session, history, timeout, sampling)
+        options = NO_OPTIONS
+        if session is not None or history or timeout is not None or sampling:
+            options = Options(session, history, timeout, sampling)
         return Stream(partial(start_body, self, x), options, stop_when)
 
     # ------------------------------------------------------------ composing
@@ -198,15 +202,18 @@ class FunctionStep(Step[In, Out]):
 
     def call(self, x: Any) -> Any:
         """The bare function, with bound arguments and Args unpacked."""
-        if self.resolve is not None:
-            x = self.resolve(x)
-        return apply(self.function, x)
+        if self.resolve is None and type(x) is not Args:
+            return self.function(x)
+        return apply(self.function, x if self.resolve is None else self.resolve(x))
 
     async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
         if self.live and not hasattr(x, "__anext__"):
             x = one(x)
         if self.kind == "async":
-            value = await self.call(x)
+            if self.resolve is None and type(x) is not Args:
+                value = await self.function(x)
+            else:
+                value = await self.call(x)
             return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
         if self.streams:
             assert run is not None
@@ -260,6 +267,8 @@ class FunctionStep(Step[In, Out]):
                         run.say(item, path)
                     else:
                         keep(item)
+                        if not len(items) & 255:
+                            await asyncio.sleep(0)  # nobody's backpressure lets a cancel in
             else:
                 say = log.put if run.stop_when is None else run.say
                 async for item in stream:

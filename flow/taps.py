@@ -14,7 +14,7 @@ __all__ = ["Tap", "one"]
 class Tap:
     """A stream on its way to the next step of the same task."""
 
-    __slots__ = ("_frame", "_next", "_path", "_run", "_show", "_stream")
+    __slots__ = ("_frame", "_next", "_output", "_path", "_run", "_say", "_says", "_stream")
 
     def __init__(self, stream: Any, run: Run, path: Path, show: str | None) -> None:
         self._stream = stream
@@ -22,7 +22,9 @@ class Tap:
         self._run = run
         self._path = path
         self._frame = (run, path)
-        self._show = show
+        self._says = show != "silent"
+        self._output = show == "output"
+        self._say = run.say if run.log is None or run.stop_when is not None else run.log.put
 
     def __aiter__(self) -> Self:
         return self
@@ -36,21 +38,16 @@ class Tap:
                 item = await self._next()
             finally:
                 FRAME.set(outer)  # never a token: it would cross a yield
-            if isinstance(item, Event):
-                full = run.say(item, self._path)
-                said = True
-            elif log is None or self._show == "silent":
+            if type(item) is str:
+                if log is not None and self._says and self._say(TextDelta(item, self._output), self._path):
+                    await log.room()
                 return item
-            else:
-                output = self._show == "output"
-                full = run.say(
-                    TextDelta(item, output) if type(item) is str else Data(item, output), self._path
-                )
-                said = False
-            if full and log is not None:
+            if not isinstance(item, Event):
+                if log is not None and self._says and self._say(Data(item, self._output), self._path):
+                    await log.room()
+                return item
+            if run.say(item, self._path) and log is not None:
                 await log.room()
-            if not said:
-                return item
 
     async def aclose(self) -> None:
         aclose = getattr(self._stream, "aclose", None)

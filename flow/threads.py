@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.memory import call_soon
 from ..streaming.notes import trail
-from ..streaming.runs import ABANDONED, FRAME, Run
+from ..streaming.runs import ABANDONED, FRAME, VOICE, Run
 from ..streaming.sessions import SESSION
 from .args import UNSETTLED
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from .steps import FunctionStep
 
 __all__ = ["Pool", "carry", "hop"]
+
+OURS = frozenset((FRAME, SESSION, VOICE))
+"""Context variables that belong to a place, not to the values of a run."""
 
 
 class Pool:
@@ -144,7 +147,7 @@ def abandon(job: Future[Any]) -> None:
 def carry(context: Context) -> None:
     """Takes over what a step has set in the copied context that it ran in."""
     for variable, value in context.items():
-        if variable is not FRAME and variable is not SESSION and variable.get(None) is not value:
+        if variable not in OURS and variable.get(None) is not value:
             variable.set(value)
 
 

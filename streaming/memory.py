@@ -46,6 +46,7 @@ class MemoryLog:
         "reader",
         "room_waiters",
         "seq",
+        "skip",
         "text",
     )
 
@@ -57,8 +58,9 @@ class MemoryLog:
         self.seq = 0
         self.last: RunFinished | None = None
         self.cut = False
+        self.skip = False
         self.text: list[str] = []
-        self.reader: Callable[[], object] | None = None
+        self.reader: Callable[[None], object] | None = None
         self.room_waiters: list[asyncio.Future[None]] = []
         self.due = 0.0
 
@@ -109,7 +111,10 @@ class MemoryLog:
     def _wake(self) -> None:
         wake, self.reader = self.reader, None
         if wake is not None:
-            wake()
+            try:
+                wake(None)
+            except asyncio.InvalidStateError:
+                pass  # the listener's task was cancelled and has not run since
 
     def _make_room(self) -> None:
         waiters, self.room_waiters = self.room_waiters, []
@@ -117,6 +122,14 @@ class MemoryLog:
             resolve(future)
 
     # ------------------------------------------------------------ the listener's side
+
+    def jump(self) -> None:
+        """After a cancel the listener goes straight to the run's end."""
+        try:
+            while type(self.ahead[0]) is not RunFinished:
+                self.behind.append(self.ahead.popleft())
+        except IndexError:
+            pass
 
     def take(self) -> Event:
         """The next event.
@@ -126,33 +139,39 @@ class MemoryLog:
         """
         event = self.ahead.popleft()
         self.behind.append(event)
-        if self.room_waiters and len(self.ahead) <= self.bound >> 1 and self.bound:
+        if self.room_waiters:
+            self._taken()
+        return event
+
+    def _taken(self) -> None:
+        if self.bound and len(self.ahead) <= self.bound >> 1:
             if _get_running_loop() is self.loop:
                 self._make_room()
             else:
                 call_soon(self.loop, self._make_room)
-        return event
 
-    async def wait(self) -> None:
-        """Waits for the next event, on whatever loop the listener runs."""
+    def waiter(self) -> asyncio.Future[None]:
+        """To be awaited for the next event, on whatever loop the listener runs; after a cancel call `forget`."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        wake = partial(resolve, future)
-        self._await_with(wake if loop is self.loop else partial(call_soon, loop, wake))
-        if self.ahead:
-            self.reader = None
-            return
-        try:
-            await future
-        finally:
-            if not future.done() or future.cancelled():
+        if loop is self.loop:
+            self._await_with(future.set_result)
+        else:
+            self._await_with(lambda _: call_soon(loop, partial(resolve, future)))
+            if self.ahead and self.reader is not None:
                 self.reader = None
+                future.set_result(None)
+        return future
+
+    def forget(self) -> None:
+        """The listener does not wait any more."""
+        self.reader = None
 
     def wait_sync(self) -> None:
         """Waits for the next event in a thread."""
         lock = threading.Lock()
         lock.acquire()
-        self._await_with(lock.release)
+        self._await_with(lambda _: lock.release())
         if self.ahead and self.reader is not None:
             self.reader = None
             return
@@ -161,7 +180,7 @@ class MemoryLog:
         finally:
             self.reader = None
 
-    def _await_with(self, wake: Callable[[], object]) -> None:
+    def _await_with(self, wake: Callable[[None], object]) -> None:
         if self.reader is not None:
             raise FlowCallError("somebody else is waiting on this stream; a stream has one listener")
         self.reader = wake

@@ -47,6 +47,9 @@ Body = Callable[["Run"], Coroutine[Any, Any, Any]]
 FRAME: ContextVar[tuple[Run, Path] | None] = ContextVar("millrace_frame", default=None)
 """The run that this code belongs to, and the path of the step."""
 
+VOICE: ContextVar[tuple[int, Callable[[Event], None]] | None] = ContextVar("millrace_voice", default=None)
+"""In the thread (its ident) of a generator: where its events go, so that they keep their place among its items."""
+
 LIVE: set[Run] = set()
 """Runs that are going on. Loops hold tasks weakly, and run, task and log are one cycle: something must hold it."""
 
@@ -87,10 +90,6 @@ class Options:
         self.history = history if isinstance(history, tuple) else tuple(history)
         self.timeout = timeout
         self.sampling = sampling
-
-    @property
-    def given(self) -> bool:
-        return bool(self.session or self.history or self.sampling or self.timeout is not None)
 
 
 NO_OPTIONS = Options()
@@ -151,8 +150,13 @@ class Run:
 
     def adopt(self, options: Options, parent: Run | None = None) -> None:
         """Takes what the caller gave; what is missing comes from the context or the parent."""
-        self.parent = parent
-        self._session = options.session or SESSION.get() or (parent.session if parent is not None else None)
+        if parent is None:
+            self._session = options.session or SESSION.get()
+            if options is NO_OPTIONS:
+                return
+        else:
+            self.parent = parent
+            self._session = options.session or SESSION.get() or parent.session
         self.history = options.history or (parent.history if parent is not None else ())
         if options.sampling:
             self.sampling = options.sampling
@@ -244,6 +248,7 @@ class Run:
         self.cut = reason
         if self.log is not None:
             self.log.bound = 0
+            self.log.skip = outcome != "done"
         if self.loop is not None:
             call_soon(self.loop, self._deliver)
 
@@ -374,7 +379,10 @@ def emit(event: Event) -> None:
     if frame is None:
         return
     run, path = frame
-    if run.loop is None or _on(run.loop):
+    voice = VOICE.get()
+    if voice is not None and voice[0] == threading.get_ident():
+        voice[1](event)
+    elif run.loop is None or _on(run.loop):
         run.say(event, path)
     else:
         call_soon(run.loop, partial(run.say, event, path))

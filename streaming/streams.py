@@ -9,6 +9,7 @@ come late or from elsewhere).
 from __future__ import annotations
 
 import asyncio
+from asyncio.events import _get_running_loop
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
 from functools import partial
@@ -68,9 +69,9 @@ class Stream:
         Raises:
             FlowCallError: inside a coroutine, before the end: read the stream, then ask.
         """
-        run = self._begin(None) if self._run is None and not _in_loop() else self.run
+        run = self._begin(None) if self._run is None and _get_running_loop() is None else self.run
         if not run.over:
-            if _in_loop():
+            if _get_running_loop() is not None:
                 raise FlowCallError(
                     "the stream is not at its end; read it first, or use: await flow.acall(x)"
                 )
@@ -90,7 +91,7 @@ class Stream:
         if run is None or run.over:
             return
         run.cancel(LEFT)
-        if not _in_loop():
+        if _get_running_loop() is not run.loop:
             run.wait_sync()
 
     async def aclose(self) -> None:
@@ -186,6 +187,8 @@ class Guard(Generic[Item]):
         """The next item that is there; None: wait."""
         log = self.log
         while log.ahead:
+            if log.skip:
+                log.jump()
             try:
                 event = log.take()
             except IndexError:
@@ -274,9 +277,11 @@ class _Async(Guard[Item]):
                 return item
             if self.finished is not None:
                 raise self.end(StopAsyncIteration)
+            waiter = self.log.waiter()
             try:
-                await self.log.wait()
+                await waiter
             except BaseException:  # a traceback may hold this frame and so the guard: do not wait for __del__
+                self.log.forget()
                 if not self.entered:
                     self.run.cancel(LEFT)
                 raise
@@ -301,25 +306,14 @@ class AsyncTextReader(_Async[str], _Text):
 # ---------------------------------------------------------------- helpers
 
 
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
 def refuse_blocking() -> None:
     """Raises FlowCallError where a synchronous call would block the loop that its own work needs.
 
     In a coroutine of a run, or anywhere on the framework's loop. Another running loop (a notebook's) is blocked
     as its user asked.
     """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    if FRAME.get() is not None or is_framework_loop(loop):
+    loop = _get_running_loop()
+    if loop is not None and (FRAME.get() is not None or is_framework_loop(loop)):
         raise FlowCallError(
             "a flow was called synchronously inside a coroutine of a run; "
             "use `await flow.acall(x)`, or `async for` over `flow.stream(x)`"
