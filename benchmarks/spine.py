@@ -70,7 +70,9 @@ def timed_async(function: Callable[[], Awaitable[Any]], times: int) -> Case:
     return case
 
 
-def row(name: str, value: float, floor: float, limit: float, ratio: bool = False, unit: str = "us") -> dict[str, Any]:
+def row(
+    name: str, value: float, floor: float, limit: float, ratio: bool = False, unit: str = "us"
+) -> dict[str, Any]:
     """One line of the table; `limit` is the goal, of the ratio or of the value."""
     return {
         "name": name,

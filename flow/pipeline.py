@@ -160,7 +160,9 @@ class Pipeline(Flow[In, Out]):
                 x = await self._hop(Segment(kind, start, end), x, run, path, output and end == count, kept)
                 continue
             if kind == "live":
-                x = await self._stream_through(Segment(kind, start, end), x, run, path, output and end == count)
+                x = await self._stream_through(
+                    Segment(kind, start, end), x, run, path, output and end == count
+                )
             elif silent:
                 try:  # nobody hears of paths here
                     x = await self.steps[start].execute(x, run, path, output and end == count)

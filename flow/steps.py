@@ -158,15 +158,13 @@ class Step(Generic[In, Out]):
 
     # ------------------------------------------------------------ resources
 
-    async def setup(self) -> None:
-        """Makes all Modules inside ready; called by launchers, and by each Module before its first use."""
-        for child in self.children():
-            await child.setup()
+    async def ready(self) -> None:
+        """Sets up all Modules inside, at once; what launchers do at their start."""
+        await asyncio.gather(*(child.ready() for child in self.children()))
 
-    async def aclose(self) -> None:
-        """Gives back what the Modules inside hold."""
-        for child in self.children():
-            await child.aclose()
+    async def release(self) -> None:
+        """Closes all Modules inside that are set up; what launchers do at their end."""
+        await asyncio.gather(*(child.release() for child in self.children()))
 
 
 class FunctionStep(Step[In, Out]):
@@ -224,7 +222,7 @@ class FunctionStep(Step[In, Out]):
         if run is None or self.inline:
             value = self.call(x)
         else:
-            _, value = await hop(run, (self,), (self.name or "step",), x, path[:-1], None)
+            _, value = await hop(run, (self,), (None,), x, path, None)
         return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
 
     async def settle(self, value: Any, run: Run | None, path: Path, output: bool) -> Any:

@@ -11,6 +11,7 @@ from ..streaming.notes import trail
 from ..streaming.runs import FRAME, Run
 from .flows import Flow
 from .steps import FunctionStep, In, Out, Step, as_step
+from .threads import hop
 
 __all__ = ["Switch"]
 
@@ -107,10 +108,10 @@ class Switch(Flow[In, Out]):
     async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
         if self.decider is None:
             chosen = await self._decide_slowly(x, run, path)
-        elif run is None:
+        elif run is None or self.decider.inline:
             chosen = self._decide(x)
         else:
-            chosen = await self.decider.execute(x, run, path, False)
+            _, chosen = await hop(run, (self.decider,), (None,), x, path, None)
         name, branch = self.names[chosen], self.branches[chosen]
         where, log = (*path, name), run.log if run is not None else None
         try:

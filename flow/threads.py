@@ -117,15 +117,15 @@ def _watch_forks() -> None:
 async def hop(
     run: Run,
     steps: Sequence[FunctionStep[Any, Any]],
-    names: Sequence[str],
+    names: Sequence[str | None],
     x: Any,
     path: Path,
     kept: dict[str, Any] | None,
 ) -> tuple[int, Any]:
     """Calls neighbouring plain functions in one thread; returns the index of the last one called and its value.
 
-    It stops early at a value that is no value yet (a coroutine, a generator). Changes of context variables come
-    back on success.
+    A step without a name says nothing of its own. It stops early at a value that is no value yet (a coroutine, a
+    generator). Changes of context variables come back on success.
     """
     context = copy_context()
     job = pool().submit(partial(context.run, _chain, run, steps, names, x, path, kept))
@@ -154,30 +154,33 @@ def carry(context: Context) -> None:
 def _chain(
     run: Run,
     steps: Sequence[FunctionStep[Any, Any]],
-    names: Sequence[str],
+    names: Sequence[str | None],
     x: Any,
     path: Path,
     kept: dict[str, Any] | None,
 ) -> tuple[int, Any]:
     assert run.loop is not None
-    log, i = run.log, -1
+    i = -1
     for i, step in enumerate(steps):
         run.raise_if_cut()
+        name = names[i]
+        log = run.log if name is not None else None
+        where = path if name is None else (*path, name)
         if log is not None:
-            where = (*path, names[i])
             FRAME.set((run, where))
             call_soon(run.loop, partial(log.put, StepStarted(), where))
         try:
             x = step.call(x)
         except StopIteration as error:
-            raise stop_iteration(names[i]) from error
+            raise stop_iteration(name or step.name or "step") from error
         except BaseException as error:
-            trail(error, names[i])
+            if name is not None:
+                trail(error, name)
             raise
         if type(x) in UNSETTLED:
             break
-        if kept is not None:
-            kept[names[i]] = x
+        if kept is not None and name is not None:
+            kept[name] = x
         if log is not None:
             call_soon(run.loop, partial(log.put, StepFinished(), where))
     return i, x

@@ -8,7 +8,6 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Any, ClassVar, TypeVar
-from weakref import WeakSet
 
 from ..flow.steps import FunctionStep, Show, Step, close
 from ..streaming.events import Path
@@ -21,7 +20,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 _lock = threading.Lock()
-_ready_modules: WeakSet[Module[Any, Any]] = WeakSet()
+_to_close: set[Module[Any, Any]] = set()
 _starting: set[asyncio.Task[None]] = set()
 
 EXIT_GRACE = 5.0
@@ -43,7 +42,8 @@ class Module(FunctionStep[In, Out]):
 
     Such a step is used inside of a flow, or through `acall` and `stream`; calling it directly is calling what was
     written. `setup` runs once, before the first use, however many runs wait for it; when it fails, those runs
-    fail with its error and the next one tries again.
+    fail with its error and the next one tries again. A module with an `aclose` is kept alive from its setup until
+    `release()`, which launchers call at their end, or the interpreter's exit.
     """
 
     body: ClassVar[str] = "__call__"
@@ -115,16 +115,17 @@ class Module(FunctionStep[In, Out]):
                 raise
             pending.set_exception(error)
         else:
-            _at_exit(self)
+            if type(self).aclose is not Module.aclose:
+                _close_at_exit(self)
             self._is_ready = True
             self._pending = None
             pending.set_result(True)
 
-    async def end(self) -> None:
+    async def release(self) -> None:
         """Calls `aclose` if the module is set up; it can be set up again."""
         with _lock:
             was_ready, self._is_ready = self._is_ready, False
-        _ready_modules.discard(self)
+        _to_close.discard(self)
         if was_ready:
             await self.aclose()
 
@@ -164,22 +165,22 @@ async def _outcome(pending: Future[bool]) -> bool:
 _registered = False
 
 
-def _at_exit(module: Module[Any, Any]) -> None:
+def _close_at_exit(module: Module[Any, Any]) -> None:
     global _registered
     if not _registered:
         _registered = True
         framework_loop()  # its own exit handler must come after ours
-        atexit.register(_end_all)
-    _ready_modules.add(module)
+        atexit.register(_close_all)
+    _to_close.add(module)
 
 
-def _end_all() -> None:
-    async def end() -> None:
-        await asyncio.gather(*(module.end() for module in list(_ready_modules)), return_exceptions=True)
+def _close_all() -> None:
+    async def close_all() -> None:
+        await asyncio.gather(*(module.release() for module in list(_to_close)), return_exceptions=True)
 
-    if _ready_modules:
-        ended = asyncio.run_coroutine_threadsafe(end(), framework_loop())
+    if _to_close:
+        closed = asyncio.run_coroutine_threadsafe(close_all(), framework_loop())
         try:
-            ended.result(EXIT_GRACE)
+            closed.result(EXIT_GRACE)
         except TimeoutError:
             pass

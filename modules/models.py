@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
+from contextvars import copy_context
+from copy import copy
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, Self
@@ -19,6 +23,10 @@ from .demo import weights_path
 from .local import KV, Engine, EngineStatus, Generation, Request, Sampling, shared_engine
 
 __all__ = ["LocalModel"]
+
+_lock = threading.Lock()
+_users: dict[Engine, int] = {}
+"""How many models that are set up stand on each shared engine."""
 
 Question = str | Sequence[Message]
 
@@ -69,6 +77,7 @@ class LocalModel(Module[Question, str]):
         self.system = system
         self.sampling = sampling or Sampling()
         self._engine = source if isinstance(source, Engine) else None
+        self._made = self._engine is None
         self._make = partial(
             shared_engine,
             source,
@@ -95,13 +104,17 @@ class LocalModel(Module[Question, str]):
 
     def replace(self, *, system: str | None = None, sampling: Sampling | None = None) -> Self:
         """The same model on the same engine, with other settings."""
-        return type(self)(
-            self.engine, system=system or self.system, sampling=sampling or self.sampling, name=self.name
-        )
+        twin = copy(self)
+        vars(twin).update(_is_ready=False, _pending=None)
+        twin.system = self.system if system is None else system
+        twin.sampling = sampling or self.sampling
+        return twin
 
     # ------------------------------------------------------------ its life
 
     async def setup(self) -> None:
+        if self._made and self._engine is not None and self._engine.status().state == "closed":
+            self._engine = None
         engine = self.engine
         remove = engine.add_progress_listener(_say_progress(emit))
         try:
@@ -109,9 +122,21 @@ class LocalModel(Module[Question, str]):
             await engine.ready()
         finally:
             remove()
+        if self._made:
+            with _lock:
+                _users[engine] = _users.get(engine, 0) + 1
 
     async def aclose(self) -> None:
-        self.engine.close()
+        """Closes the engine when this is the last model on it; an engine that was given stays open."""
+        if not self._made:
+            return
+        engine = self.engine
+        with _lock:
+            _users[engine] = left = _users.get(engine, 1) - 1
+            if not left:
+                del _users[engine]
+        if not left:
+            await asyncio.to_thread(engine.close)
 
     def status(self) -> EngineStatus:
         return self.engine.status()
@@ -195,8 +220,6 @@ def _messages(given: Any) -> list[Message]:
 
 def _say_progress(say: Any) -> Any:
     """A listener that tells the run whose turn it was to load."""
-    from contextvars import copy_context
-
     context = copy_context()
 
     def listener(fraction: float, stage: str) -> None:

@@ -169,7 +169,9 @@ async def test_a_dropped_reader_stops_without_the_garbage_collector(producer: Pr
 
 
 @pytest.mark.anyio
-async def test_a_stream_that_nobody_reads_starts_nothing(flow: Pipeline[Any, str], producer: Producer) -> None:
+async def test_a_stream_that_nobody_reads_starts_nothing(
+    flow: Pipeline[Any, str], producer: Producer
+) -> None:
     stream = flow.stream(0)
     stream.text()
     del stream

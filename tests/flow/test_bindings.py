@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from millrace import Args, Pipeline, arg, bind
+from millrace.streaming import FlowBuildError, FlowCallError
+
+
+def pair(*args: Any, **kwargs: Any) -> Any:
+    return (*args, *sorted(kwargs.items()))
+
+
+async def pair_async(*args: Any, **kwargs: Any) -> Any:
+    return (*args, *sorted(kwargs.items()))
+
+
+@pytest.mark.parametrize("function", [pair, pair_async])
+def test_the_upstream_goes_first_unless_it_is_written(function: Any) -> None:
+    for call in (lambda f, x: f(x), lambda f, x: asyncio.run(f.acall(x)), lambda f, x: f.stream(x).result):
+        assert call(Pipeline(bind(function, 10)), 1) == (1, 10)
+        assert call(Pipeline(bind(function, 10, k=2)), 1) == (1, 10, ("k", 2))
+        assert call(Pipeline(bind(function)), Args(1, 2)) == (1, 2)
+        assert call(Pipeline(bind(function, 10, arg[0])), 1) == (10, 1)
+        assert call(Pipeline(bind(function, arg[1], k=arg[0])), Args("a", "b")) == ("b", ("k", "a"))
+
+
+def test_a_bound_step_alone() -> None:
+    assert bind(pair, 10, arg[0])(1) == (10, 1)
+
+
+def test_streams_stay_streams() -> None:
+    async def say(x: str, times: int) -> AsyncIterator[str]:
+        for _ in range(times):
+            yield x
+
+    assert list(bind(say, 3).stream("a").text()) == ["a", "a", "a"]
+
+
+def test_flows_can_be_bound_by_position() -> None:
+    with Pipeline() as p:
+        p.a = str.upper
+        p.b = bind(Pipeline(str.lower, lambda x: x + "!"), p.a)
+        p.c = bind(Pipeline(pair), p.input, p.b)
+    assert p("aB") == ("aB", "ab!")
+    with pytest.raises(FlowBuildError, match="by position only"):
+        bind(Pipeline(str), x=1)
+
+
+def test_indices() -> None:
+    with pytest.raises(FlowCallError, match=r"arg\[2\].*only 1 came in"):
+        Pipeline(bind(pair, arg[2]))(1)
+    for index in (-1, "a", True):
+        with pytest.raises(FlowBuildError, match="0 or above"):
+            arg[index]  # type: ignore[index]
