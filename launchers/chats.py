@@ -1,0 +1,105 @@
+"""The web chat: any flow with text in and text out, in the browser, streaming, with a Stop that stops.
+
+Gradio draws the page (pages.py, imported by the functions here and never before); the conversations live in tabs.py
+and turns.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..flow.steps import Step, as_step
+from ..streaming.errors import require
+from ..streaming.limits import Limits
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from gradio import Blocks
+
+    from .admission import Admission
+
+__all__ = ["build_chat", "chat", "mount_chat"]
+
+LIMITS = Limits(running=4, waiting=16)
+TIMEOUT = 600.0
+
+
+def chat(flow: Any, port: int = 7860, **options: Any) -> None:
+    """Opens a flow as a web chat and serves it until the process is stopped (Ctrl-C).
+
+    The chat is at `/` and the OpenAI-compatible API under `/v1`, in one process under the same limits.
+
+    Args:
+        flow: text in, text out; a Step, or anything that can be one.
+        port: where to listen; 0 takes a free one.
+        options: as for `serve`: `host`, `limits`, `title`, ...
+
+    Raises:
+        MissingExtra: gradio or the web server is not installed.
+    """
+    require("gradio", "chat")
+    from .services import serve
+
+    serve(flow, port=port, chat=True, **options)
+
+
+def mount_chat(
+    app: FastAPI,
+    flow: Step[Any, Any],
+    *,
+    admission: Admission | None,
+    title: str | None,
+    path: str = "/",
+    timeout: float | None = TIMEOUT,
+    debug: bool = False,
+) -> FastAPI:
+    """Puts the chat of a flow into an application, at `path`; routes that are there already come first.
+
+    Args:
+        admission: how many at once; share it with the API, so that both stand under one limit.
+        title: the name in the page's head; the flow's own by default.
+        timeout: deadline of a turn in seconds.
+        debug: whether the page may show the message of an error that a step raised.
+
+    Raises:
+        MissingExtra: gradio is not installed.
+    """
+    require("gradio", "chat")
+    from .pages import mount
+
+    blocks = build_chat(flow, title=title, admission=admission, timeout=timeout, debug=debug)
+    mount(app, blocks, path)
+    return app
+
+
+def build_chat(
+    flow: Any,
+    *,
+    title: str | None = None,
+    admission: Admission | None = None,
+    examples: Sequence[str] | None = None,
+    timeout: float | None = TIMEOUT,
+    debug: bool = False,
+) -> Blocks:
+    """The chat of a flow as Gradio Blocks, for a page of one's own.
+
+    Args:
+        title: the name in the page's head; the flow's own by default.
+        admission: how many at once; by default four turns run and sixteen wait.
+        examples: questions to click in an empty chat.
+        timeout: deadline of a turn in seconds.
+        debug: whether the page may show the message of an error that a step raised.
+
+    Raises:
+        MissingExtra: gradio is not installed.
+    """
+    require("gradio", "chat")
+    from .admission import Admission
+    from .pages import build
+    from .tabs import Tabs
+    from .welcomes import welcome_for
+
+    flow = as_step(flow)
+    tabs = Tabs(flow, admission or Admission(LIMITS), timeout=timeout, debug=debug)
+    return build(tabs, welcome_for(flow, title, examples))
