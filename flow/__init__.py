@@ -1,9 +1,24 @@
-"""How steps compose: steps, pipelines, switches, bindings."""
+"""How steps compose: steps, pipelines, parallel flows, switches, loops, bindings."""
 
 from .args import Args
 from .bindings import arg, bind
+from .loop import If, Loop
+from .parallel import Diverter, Parallel, Warp
 from .pipeline import Pipeline
 from .steps import Step, step
 from .switch import Switch
 
-__all__ = ["Args", "Pipeline", "Step", "Switch", "arg", "bind", "step"]
+__all__ = [
+    "Args",
+    "Diverter",
+    "If",
+    "Loop",
+    "Parallel",
+    "Pipeline",
+    "Step",
+    "Switch",
+    "Warp",
+    "arg",
+    "bind",
+    "step",
+]

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..streaming.errors import FlowBuildError
+from .flows import Flow
+from .parallel import Diverter, Parallel
 from .pipeline import Pipeline
 from .references import Reference
 from .steps import In, Out, Step, as_step
 
-__all__ = ["OpenPipeline", "close_block"]
+__all__ = ["OpenDiverter", "OpenForm", "OpenParallel", "OpenPipeline", "close_block"]
 
 _OPEN = "_open"
 
 
-class OpenPipeline(Pipeline[In, Out]):
-    """A pipeline that is being written, and after its block a pipeline like any other.
+class OpenForm(Flow[In, Out]):
+    """A flow that is being written, and after its block a flow like any other.
 
     Inside of the block, assigning adds a step, and reading gives a reference to what the step will give;
     afterwards reading gives the step.
     """
 
+    ordered = True
+    """Whether a step may refer to the ones before it."""
+
+    if TYPE_CHECKING:
+        steps: tuple[Step[Any, Any], ...]
+
     @classmethod
-    def opened(cls, outer: Pipeline[In, Out]) -> OpenPipeline[In, Out]:
+    def opened(cls, outer: Any) -> Self:
         if _OPEN in vars(outer):
             raise FlowBuildError(f"{outer!r}: its block has been entered already")
         if outer.steps:
             raise FlowBuildError(
-                f"{outer!r} has steps already; a flow is written in the constructor or in a block"
+                f"{outer!r} has steps already; write a flow in the constructor or in a block"
             )
         made = cls.__new__(cls)
-        vars(made).update(name=outer.name, key=object(), building={}, referenced=False, steps=(), open=True)
+        vars(made).update({**vars(outer), "key": object(), "building": {}, "referenced": False, "open": True})
         vars(outer)[_OPEN] = made
         return made
 
@@ -49,7 +57,7 @@ class OpenPipeline(Pipeline[In, Out]):
         state = vars(self)
         if not state["open"]:
             super().__setattr__(name, value)
-        if name.startswith("_") or hasattr(Pipeline, name) or name in state or name == "input":
+        if name.startswith("_") or hasattr(type(self), name) or name in state:
             raise FlowBuildError(f"a step cannot be named {name!r}: that name belongs to the flow itself")
         if name in state["building"]:
             raise FlowBuildError(f"a step named {name!r} is there already; every name is assigned once")
@@ -62,10 +70,12 @@ class OpenPipeline(Pipeline[In, Out]):
         building: dict[str, Step[Any, Any]] = state.get("building", {})
         if name in building:
             step = building[name]
-            if not state["open"]:
+            if not state["open"] or (isinstance(step, OpenForm) and vars(step)["open"]):
                 return step
-            if isinstance(step, OpenPipeline) and vars(step)["open"]:
-                return step
+            if not self.ordered:
+                raise FlowBuildError(
+                    f"the branches of {self!r} run at once; {name!r} has no value for another one"
+                )
             return self._refer(name)
         known = ", ".join(building) or "none yet"
         if state.get("open") and not name.startswith("_"):
@@ -99,13 +109,27 @@ class OpenPipeline(Pipeline[In, Out]):
         self._build(tuple(building.values()), tuple(building), self.name)
 
 
-def close_block(outer: Pipeline[Any, Any], whole: bool) -> None:
+class OpenPipeline(OpenForm[In, Out], Pipeline[In, Out]):
+    """A Pipeline while it is written."""
+
+
+class OpenParallel(OpenForm[In, Out], Parallel[In, Out]):
+    """A Parallel while it is written; its branches are named, and cannot refer to each other."""
+
+    ordered = False
+
+
+class OpenDiverter(OpenForm[In, Out], Diverter[In, Out]):
+    """A Diverter while it is written."""
+
+    ordered = False
+
+
+def close_block(outer: Any, whole: bool) -> None:
     """Ends the block; when it raised, nothing is checked and nothing is built."""
-    made: OpenPipeline[Any, Any] = vars(outer)[_OPEN]
+    made: OpenForm[Any, Any] = vars(outer)[_OPEN]
     if not whole:
         return
     made._close()
-    state = {
-        name: value for name, value in vars(made).items() if name not in ("building", "open", "referenced")
-    }
-    vars(outer).update(state)
+    writing = ("building", "open", "referenced")
+    vars(outer).update({name: value for name, value in vars(made).items() if name not in writing})

@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ..streaming.events import Path
+from ..streaming.kept import KeptLog
 from ..streaming.loops import framework_loop
 from ..streaming.memory import resolve
 from ..streaming.notes import annotate, trail
@@ -86,6 +87,17 @@ async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
         run.cancel("caller cancelled")
         raise
     return run.outcome()
+
+
+def start_detached(step: Step[Any, Any], x: Any, options: Options) -> Run:
+    """A run on the framework's loop that nobody needs to listen to."""
+    run = Run()
+    run.adopt(options)
+    run.log = KeptLog()
+    loop = run.loop = framework_loop()
+    start = partial(run.open, partial(start_body, step, x), loop, copy_context(), options.timeout)
+    loop.call_soon_threadsafe(start)
+    return run
 
 
 def start_body(step: Step[Any, Any], x: Any, run: Run) -> Coroutine[Any, Any, Any]:

@@ -12,18 +12,19 @@ import sys
 import types
 import typing
 from asyncio.events import _get_running_loop
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.events import Data, Event, Path, TextDelta
+from ..streaming.loops import framework_loop
 from ..streaming.messages import Message
 from ..streaming.runs import FRAME, NO_OPTIONS, Options, Run
 from ..streaming.streams import Stream, refuse_blocking
 from .args import UNSETTLED, Args, Call, apply
-from .calls import HANDOVER, call_async, call_blocking, call_direct, call_joined, start_body
+from .calls import HANDOVER, call_async, call_blocking, call_direct, call_joined, start_body, start_detached
 from .pumps import Pump, returning
 from .taps import Tap, one
 from .threads import hop
@@ -143,6 +144,64 @@ class Step(Generic[In, Out]):
         if session is not None or history or timeout is not None or sampling:
             options = Options(session, history, timeout, sampling)
         return Stream(partial(start_body, self, x), options, stop_when)
+
+    def start(
+        self,
+        x: In,
+        /,
+        *,
+        session: str | None = None,
+        history: Sequence[Message] = (),
+        timeout: float | None = None,
+        sampling: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Starts a run that goes on without a listener, on the framework's loop, and returns it.
+
+        It keeps what it says, up to 16 MiB, for `run.events()`; beyond that it fails with QueueFull.
+        """
+        return start_detached(self, x, Options(session, history, timeout, sampling))
+
+    async def abatch(
+        self,
+        xs: Iterable[In],
+        /,
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["raise", "keep"] = "raise",
+        timeout: float | None = None,
+    ) -> list[Out]:
+        """Runs the step for each of `xs`, each in a run of its own; the values come in the order given.
+
+        Args:
+            concurrency: how many run at once; all by default.
+            on_error: `"raise"`: the earliest failure cancels the others and is raised; `"keep"`: a failure takes
+                its place among the values.
+            timeout: deadline of each run, in seconds.
+        """
+        from .fanout import fan_out
+
+        options = Options(timeout=timeout)
+        work = [partial(call_async, self, x, options) for x in xs]
+        return await fan_out(work, None, concurrency=concurrency, on_error=on_error)
+
+    def batch(
+        self,
+        xs: Iterable[In],
+        /,
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["raise", "keep"] = "raise",
+        timeout: float | None = None,
+    ) -> list[Out]:
+        """`abatch` for synchronous callers."""
+        refuse_blocking()
+        batch = self.abatch(xs, concurrency=concurrency, on_error=on_error, timeout=timeout)
+        future = asyncio.run_coroutine_threadsafe(batch, framework_loop())
+        try:
+            return future.result()
+        except BaseException:  # Ctrl-C, or what a run raised
+            future.cancel()
+            raise
 
     # ------------------------------------------------------------ composing
 

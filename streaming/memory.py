@@ -41,6 +41,7 @@ class MemoryLog:
         "bound",
         "cut",
         "due",
+        "failure",
         "last",
         "loop",
         "reader",
@@ -59,6 +60,7 @@ class MemoryLog:
         self.last: RunFinished | None = None
         self.cut = False
         self.skip = False
+        self.failure: None = None
         self.text: list[str] = []
         self.reader: Callable[[None], object] | None = None
         self.room_waiters: list[asyncio.Future[None]] = []

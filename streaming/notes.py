@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .runs import Run
 
-__all__ = ["annotate", "trail"]
+__all__ = ["also_failed", "annotate", "trail"]
 
 PACKAGE = str(FilePath(__file__).parent.parent) + os.sep
 
@@ -41,6 +41,14 @@ def trail(error: BaseException, name: str) -> None:
     marks.append(name)
 
 
+def also_failed(error: BaseException, name: str, other: BaseException) -> None:
+    """Notes that the sibling `name` failed as well; its type only, since notes end up in logs."""
+    try:
+        error._millrace_also = [*getattr(error, "_millrace_also", ()), f"{name} ({type(other).__name__})"]  # type: ignore[attr-defined]
+    except AttributeError:
+        pass
+
+
 def annotate(error: BaseException, run: Run) -> None:
     """Writes the note; a child run's note becomes part of its parent's, an earlier run's is replaced."""
     names: list[str] = list(reversed(getattr(error, "_millrace_trail", ())))
@@ -55,9 +63,12 @@ def annotate(error: BaseException, run: Run) -> None:
                 names += mark.names
         if run.name is not None:
             names.insert(0, run.name)
-        note = (
-            f"in {' > '.join(names) or 'the run'}{_place(error)} after {time.perf_counter() - run.born:.3f} s"
-        )
+        elapsed = time.perf_counter() - run.born
+        note = f"in {' > '.join(names) or 'the run'}{_place(error)} after {elapsed:.3f} s"
+        also: list[str] = getattr(error, "_millrace_also", [])
+        if also:
+            note += f"; also failed: {', '.join(also)}"
+            error._millrace_also = []  # type: ignore[attr-defined]
         error._millrace_mark = _Mark(weakref.ref(root), names, note)  # type: ignore[attr-defined]
     except AttributeError:  # an exception class with slots: it can carry a note, but nothing of ours
         note = f"in the run{_place(error)} after {time.perf_counter() - run.born:.3f} s"

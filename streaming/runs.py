@@ -19,8 +19,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
-from .errors import RunCancelled, RunTimeout
+from .errors import QueueError, RunCancelled, RunTimeout
 from .events import Event, Path, RunFinished, RunStarted, TextDelta, Usage
+from .kept import EventReader, KeptLog
 from .memory import MemoryLog, call_soon, resolve
 from .messages import Message
 from .notes import annotate
@@ -105,7 +106,7 @@ class Run:
     usage: TokenUsage = TokenUsage()
     history: tuple[Message, ...] = ()
     sampling: Mapping[str, Any] = MappingProxyType({})
-    log: MemoryLog | None = None
+    log: MemoryLog | KeptLog | None = None
     loop: AbstractEventLoop | None = None
     cut: str | None = None
     stop_when: Callable[[str], bool] | None = None
@@ -191,6 +192,8 @@ class Run:
             if self.log is not None:
                 self.log.put(RunStarted(), ())
             value = await body(self)
+            if self.log is not None and self.log.failure is not None:
+                raise self.log.failure
             if self.cut is not None:
                 raise CancelledError  # a step swallowed the cancel: the run is cancelled all the same
         except CancelledError:
@@ -316,6 +319,17 @@ class Run:
         if self.error is not None:
             raise self.error
         raise self._stop_error()
+
+    def events(self, after: int = 0) -> EventReader:
+        """What a detached run says after the event `after`, for `for` or `async for`; leaving disturbs nobody.
+
+        Raises:
+            QueueError: the run is a stream's, whose events go to its listener.
+            EventsExpired: the run has not said so much.
+        """
+        if not isinstance(self.log, KeptLog):
+            raise QueueError("only a detached run keeps its events; begin it with flow.start(x)")
+        return EventReader(self.log, after)
 
     async def wait(self) -> RunStatus:
         """Waits for the run's end, from any loop, and returns its status; never raises what the run raised."""

@@ -169,7 +169,7 @@ class Guard(Generic[Item]):
     __slots__ = ("entered", "finished", "log", "run")
 
     def __init__(self, run: Run, entered: bool) -> None:
-        assert run.log is not None
+        assert isinstance(run.log, MemoryLog)
         self.run = run
         self.log: MemoryLog = run.log
         self.entered = entered

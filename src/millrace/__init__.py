@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .flow.args import Args
     from .flow.bindings import arg, bind
+    from .flow.loop import If, Loop
+    from .flow.parallel import Diverter, Parallel, Warp
     from .flow.pipeline import Pipeline
     from .flow.steps import Step, step
     from .flow.switch import Switch
@@ -29,16 +31,21 @@ __version__ = "0.1.0"
 __all__ = [
     "KV",
     "Args",
+    "Diverter",
+    "If",
     "Limits",
     "LocalModel",
+    "Loop",
     "Message",
     "MillraceError",
     "Module",
+    "Parallel",
     "Pipeline",
     "Sampling",
     "Service",
     "Step",
     "Switch",
+    "Warp",
     "arg",
     "bind",
     "chat",
@@ -50,16 +57,21 @@ __all__ = [
 _HOMES = {
     "KV": "modules.local",
     "Args": "flow.args",
+    "Diverter": "flow.parallel",
+    "If": "flow.loop",
     "Limits": "streaming.limits",
     "LocalModel": "modules.models",
+    "Loop": "flow.loop",
     "Message": "streaming.messages",
     "MillraceError": "streaming.errors",
     "Module": "modules.base",
+    "Parallel": "flow.parallel",
     "Pipeline": "flow.pipeline",
     "Sampling": "modules.local",
     "Service": "launchers.services",
     "Step": "flow.steps",
     "Switch": "flow.switch",
+    "Warp": "flow.parallel",
     "arg": "flow.bindings",
     "bind": "flow.bindings",
     "chat": "launchers.chats",

@@ -1,0 +1,134 @@
+"""Several coroutines at once: the earliest failure stops the others, and everything is cleaned up before it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal
+
+from ..streaming.errors import FlowBuildError
+from ..streaming.events import Path, StepFinished, StepStarted
+from ..streaming.notes import also_failed, trail
+from ..streaming.runs import FRAME, Run
+from .steps import Step
+
+__all__ = ["OnError", "branch", "check_concurrency", "check_on_error", "fan_out"]
+
+OnError = Literal["raise", "keep"]
+Work = Callable[[], Coroutine[Any, Any, Any]]
+
+
+async def fan_out(
+    work: Sequence[Work],
+    labels: Sequence[str | int] | None,
+    *,
+    concurrency: int | None = None,
+    on_error: OnError = "raise",
+) -> list[Any]:
+    """Runs all of `work`, each in a task and a context of its own, and returns the values in the order given.
+
+    At most `concurrency` at once. With `on_error="raise"` the earliest failure (ties: in the order given) cancels
+    the others, waits for their cleanup and is raised as itself; with `"keep"` each failure takes its own place
+    among the values.
+    """
+    check_concurrency(concurrency, "concurrent work")
+    group = _Group(work, concurrency, on_error)
+    await group.run()
+    if not group.failed or on_error == "keep":
+        return group.values
+    first, *others = group.failed
+    error: BaseException = group.values[first]
+    if labels is not None:
+        trail(error, str(labels[first]))
+        for other in others:
+            if group.values[other] is not error:
+                also_failed(error, str(labels[other]), group.values[other])
+    raise error
+
+
+class _Group:
+    def __init__(self, work: Sequence[Work], concurrency: int | None, on_error: OnError) -> None:
+        self.work = work
+        self.on_error = on_error
+        self.values: list[Any] = [None] * len(work)
+        self.failed: list[int] = []
+        self.loop = asyncio.get_running_loop()
+        self._tasks: dict[asyncio.Task[Any], int] = {}
+        self._limit = len(work) if concurrency is None else concurrency
+        self._next = 0
+        self._stopping = False
+        self._ended = self.loop.create_future()
+
+    async def run(self) -> None:
+        if not self.work:
+            return
+        self._start()
+        try:
+            await self._ended
+        except CancelledError:
+            self._stop()
+            await self._settle()
+            raise
+
+    def _start(self) -> None:
+        while self._next < len(self.work) and len(self._tasks) < self._limit and not self._stopping:
+            task = self.loop.create_task(self.work[self._next]())
+            self._tasks[task] = self._next
+            task.add_done_callback(self._done)
+            self._next += 1
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        i = self._tasks.pop(task)
+        if task.cancelled():
+            error: BaseException | None = None if self._stopping else CancelledError()
+        else:
+            error = task.exception()
+        if error is not None:
+            self.values[i] = error
+            self.failed.append(i)
+            if self.on_error == "raise" or not isinstance(error, Exception):
+                self._stop()
+        elif not task.cancelled():
+            self.values[i] = task.result()
+        self._start()
+        if not self._tasks and not self._ended.done():
+            self._ended.set_result(None)
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            for task in self._tasks:
+                task.cancel()
+
+    async def _settle(self) -> None:
+        """Waits for the cleanup of what was cancelled; further cancels of the waiting task do not disturb it."""
+        while self._tasks:
+            try:
+                await asyncio.wait(list(self._tasks))
+            except CancelledError:
+                pass
+
+
+async def branch(step: Step[Any, Any], x: Any, run: Run, path: Path) -> Any:
+    """One branch in its own task, with its events."""
+    log = run.log
+    if log is None:
+        return await step.execute(x, run, path, False)
+    FRAME.set((run, path))
+    log.put(StepStarted(), path)
+    value = await step.execute(x, run, path, False)
+    log.put(StepFinished(), path)
+    return value
+
+
+def check_concurrency(concurrency: int | None, owner: str) -> None:
+    if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
+        raise FlowBuildError(
+            f"{owner}(concurrency={concurrency!r}): give a whole number of 1 or more, or None"
+        )
+
+
+def check_on_error(on_error: str, owner: str) -> None:
+    if on_error not in ("raise", "keep"):
+        raise FlowBuildError(f"{owner}(on_error={on_error!r}): use 'raise' or 'keep'")
