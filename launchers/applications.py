@@ -1,0 +1,126 @@
+"""The service's ASGI application: its routes, its errors, and who may ask."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import Route
+
+from .completions import ChatCompletions, unknown_model
+from .guards import Guard, Keys
+from .readiness import Readiness
+from .refusals import Refusal
+from .schemas import add_chat_completions
+from .wire import model_card
+
+__all__ = ["make_app"]
+
+logger = logging.getLogger("millrace.service")
+
+
+def make_app(
+    completions: ChatCompletions,
+    readiness: Readiness,
+    title: str,
+    keys: Keys | None,
+    hosts: Iterable[str] | None,
+) -> FastAPI:
+    """The application around one endpoint; `keys` and `hosts` as Guard takes them."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        readiness.begin()
+        try:
+            yield
+        finally:
+            completions.cancel_all("the server is shutting down")
+            await readiness.end()
+
+    app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.router.routes.insert(0, Route("/v1/chat/completions", completions))
+    _add_models(app, completions.model)
+    _add_health(app, readiness)
+    app.add_route("/v1/{rest:path}", _not_found, include_in_schema=False)
+    app.add_exception_handler(Refusal, _answer_refusal)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(Exception, _answer_failure)
+    app.add_middleware(Guard, keys=keys, hosts=hosts)
+    _describe(app)
+    return app
+
+
+def _add_models(app: FastAPI, model: str) -> None:
+    card = model_card(model, int(time.time()))
+
+    @app.get("/v1/models", summary="The flow, as the one model of this server")
+    async def list_models() -> dict[str, Any]:
+        return {"object": "list", "data": [card]}
+
+    @app.get("/v1/models/{name:path}", summary="The flow, by its name")
+    async def retrieve_model(name: str) -> dict[str, Any]:
+        if name != model:
+            raise unknown_model(name, model)
+        return card
+
+
+def _add_health(app: FastAPI, readiness: Readiness) -> None:
+    @app.get("/health/live", summary="Whether the process answers")
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @app.get("/health/ready", summary="Whether the flow can serve", responses={503: {}})
+    async def ready() -> JSONResponse:
+        can_serve, report = readiness.report()
+        return JSONResponse(report, 200 if can_serve else 503)
+
+
+async def _not_found(request: Request) -> Response:
+    raise HTTPException(404)
+
+
+async def _answer_refusal(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return Response(error.as_json(), error.status, error.headers, "application/json")
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    """What the router refuses, in OpenAI's shape."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        refusal = Refusal(404, f"there is nothing at {request.url.path}", "not_found")
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        refusal = Refusal(
+            405, f"{request.url.path} takes {allowed}, not {request.method}", "method_not_allowed"
+        )
+    else:
+        refusal = Refusal(error.status_code, str(error.detail), "http_error")
+    refusal.headers = dict(error.headers or {})
+    return await _answer_refusal(request, refusal)
+
+
+async def _answer_failure(request: Request, error: Exception) -> Response:
+    refusal = Refusal(500, f"the server failed with {type(error).__name__}", "internal_error")
+    return await _answer_refusal(request, refusal)
+
+
+def _describe(app: FastAPI) -> None:
+    """Adds what FastAPI cannot read from the routes to the schema, when it is first asked for."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = add_chat_completions(
+                get_openapi(title=app.title, version=app.version, routes=app.routes)
+            )
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

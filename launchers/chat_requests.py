@@ -1,0 +1,269 @@
+"""What a request to /v1/chat/completions may say, checked before anything is done about it.
+
+Every parameter is used, harmless to leave unused, or refused by name: nothing that would change the answer is
+silently ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, NoReturn
+
+from ..streaming.messages import Message
+from .refusals import Refusal
+
+__all__ = ["ChatRequest"]
+
+
+class Number(NamedTuple):
+    """The range of a numeric parameter; `whole` for integers."""
+
+    low: float
+    high: float
+    whole: bool = False
+
+    def check(self, value: Any, name: str) -> Any:
+        kinds = (int,) if self.whole else (int, float)
+        if type(value) not in kinds or not self.low <= value <= self.high:
+            kind = "a whole number" if self.whole else "a number"
+            raise invalid(f"{name} must be {kind} from {self.low:g} to {self.high:g}", name)
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "type": "integer" if self.whole else "number",
+            "minimum": self.low,
+            "maximum": self.high,
+        }
+
+
+NUMBERS: Mapping[str, Number] = {
+    "temperature": Number(0, 2),
+    "top_p": Number(1e-9, 1),
+    "top_k": Number(0, 2**31 - 1, whole=True),
+    "min_p": Number(0, 1),
+    "presence_penalty": Number(-2, 2),
+    "frequency_penalty": Number(-2, 2),
+    "repetition_penalty": Number(0.01, 10),
+    "seed": Number(-(2**63), 2**64 - 1, whole=True),
+    "max_tokens": Number(1, 2**31 - 1, whole=True),
+    "max_completion_tokens": Number(1, 2**31 - 1, whole=True),
+}
+"""Parameters that go to the model as they are."""
+
+HARMLESS = frozenset(
+    [
+        "user",
+        "metadata",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "parallel_tool_calls",
+    ]
+)
+"""Accepted and unused: they change nothing about the answer."""
+
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "store": (False,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "reasoning_effort": ("none",),
+    "web_search_options": (),
+}
+"""Parameters of OpenAI's that are not supported, with the values that ask for nothing. Null is always one."""
+
+OWN = frozenset(["model", "messages", "stream", "stream_options", "stop", "logit_bias", "timeout"])
+
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+
+MOST_STOPS = 16
+SHORTEST_DEADLINE = 0.001
+
+
+@dataclass(slots=True)
+class ChatRequest:
+    """A request that has been checked. `messages` is everything, the last one is the user's."""
+
+    model: str | None
+    messages: list[Message]
+    sampling: dict[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+    stream: bool = False
+    include_usage: bool = False
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any], longest: float) -> ChatRequest:
+        """Checks the body of a request; `longest` is the deadline, in seconds, that it may ask for at most.
+
+        Raises:
+            Refusal: 400, naming the parameter.
+        """
+        given = {name: value for name, value in body.items() if value is not None}
+        _refuse_unsupported(given)
+        request = cls(_model(given), _messages(given.get("messages")), _sampling(given))
+        if "timeout" in given:
+            request.timeout = Number(SHORTEST_DEADLINE, longest).check(given["timeout"], "timeout")
+        request.stream = _flag(given, "stream")
+        options = given.get("stream_options")
+        if options is not None:
+            request.include_usage = _include_usage(options, request.stream)
+        return request
+
+
+def invalid(message: str, param: str | None, code: str = "invalid_value") -> Refusal:
+    return Refusal(400, message, code, param)
+
+
+def _refuse_unsupported(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if name in NUMBERS or name in OWN or name in HARMLESS:
+            continue
+        if name not in NEUTRAL:
+            shown = name[:60]
+            raise invalid(f"unknown parameter {shown!r}; leave it out", shown, "unknown_parameter")
+        if not any(type(value) is type(allowed) and value == allowed for allowed in NEUTRAL[name]):
+            raise invalid(f"{name} is not supported here; leave it out", name, "unsupported_parameter")
+
+
+def _model(given: Mapping[str, Any]) -> str | None:
+    model = given.get("model")
+    if model is not None and not isinstance(model, str):
+        raise invalid("model must be a name; GET /v1/models lists them", "model")
+    return model
+
+
+def _flag(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    if not isinstance(value, bool):
+        raise invalid(f"{name} must be true or false", name)
+    return value
+
+
+def _include_usage(options: Any, stream: bool) -> bool:
+    if not isinstance(options, dict):
+        raise invalid('stream_options must be an object, such as {"include_usage": true}', "stream_options")
+    if not stream:
+        raise invalid("stream_options needs stream: true", "stream_options")
+    for name, value in options.items():
+        if name not in ("include_usage", "include_obfuscation") or not isinstance(value, bool | None):
+            raise invalid(
+                f"stream_options.{name} is not supported; use include_usage: true or false",
+                f"stream_options.{name}",
+            )
+    return bool(options.get("include_usage"))
+
+
+# ---------------------------------------------------------------- messages
+
+
+def _messages(given: Any) -> list[Message]:
+    if given is None:
+        raise invalid('messages is missing; send [{"role": "user", "content": "..."}]', "messages")
+    if not isinstance(given, list):
+        raise invalid("messages must be a list of objects with role and content", "messages")
+    if not given:
+        raise invalid("messages is empty; it needs at least one, of role user", "messages")
+    messages = [_message(item, f"messages[{i}]") for i, item in enumerate(given)]
+    if messages[-1].role != "user":
+        where = f"messages[{len(messages) - 1}].role"
+        raise invalid(f"the last message must be of role user, not {messages[-1].role}", where)
+    return messages
+
+
+def _message(item: Any, where: str) -> Message:
+    if not isinstance(item, dict):
+        raise invalid(f"{where} must be an object with role and content", where)
+    role = item.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise invalid(f"{where}.role must be one of {', '.join(ROLES)}", f"{where}.role")
+    for name in ("tool_calls", "function_call", "audio"):
+        if item.get(name):
+            raise invalid(
+                f"{where}.{name} is not supported here; leave such messages out",
+                f"{where}.{name}",
+                "unsupported_parameter",
+            )
+    return Message(ROLES[role], _content(item.get("content"), f"{where}.content"))  # type: ignore[arg-type]
+
+
+def _content(content: Any, where: str) -> str:
+    if isinstance(content, list):
+        return "".join(_part(part, f"{where}[{i}]") for i, part in enumerate(content))
+    return check_text(content, where)
+
+
+def _part(part: Any, where: str) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind != "text":
+        shown = kind if isinstance(kind, str) else "something else"
+        raise invalid(
+            f"{where} is {shown}, and only parts of type text are supported here",
+            where,
+            "unsupported_content",
+        )
+    return check_text(part.get("text"), f"{where}.text")
+
+
+def check_text(text: Any, where: str) -> str:
+    """Text that can be encoded: half of a surrogate pair cannot."""
+    if not isinstance(text, str):
+        raise invalid(f"{where} must be text", where)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise invalid(f"{where} has half a surrogate pair at character {error.start}", where) from None
+    return text
+
+
+# ---------------------------------------------------------------- sampling
+
+
+def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
+    sampling = {name: NUMBERS[name].check(given[name], name) for name in NUMBERS.keys() & given.keys()}
+    newer = sampling.pop("max_completion_tokens", None)
+    if newer is not None:
+        if sampling.get("max_tokens", newer) != newer:
+            raise invalid("max_tokens and max_completion_tokens differ; give one of them", "max_tokens")
+        sampling["max_tokens"] = newer
+    if "stop" in given:
+        sampling["stop"] = _stop(given["stop"])
+    if "logit_bias" in given:
+        sampling["logit_bias"] = _logit_bias(given["logit_bias"])
+    return sampling
+
+
+def _stop(stop: Any) -> list[str]:
+    strings = stop if isinstance(stop, list) else [stop]
+    for text in strings:
+        if not check_text(text, "stop"):
+            raise invalid("stop must be a text or a list of texts that are not empty", "stop")
+    if len(strings) > MOST_STOPS:
+        raise invalid(f"stop may have {MOST_STOPS} texts at most", "stop")
+    return strings
+
+
+def _logit_bias(bias: Any) -> dict[int, float]:
+    if not isinstance(bias, dict):
+        _refuse_bias()
+    checked: dict[int, float] = {}
+    for token, value in bias.items():
+        if not token.isascii() or not token.isdigit() or len(token) > 9:
+            _refuse_bias()
+        checked[int(token)] = Number(-100, 100).check(value, f"logit_bias.{token}")
+    return checked
+
+
+def _refuse_bias() -> NoReturn:
+    raise invalid('logit_bias must map token ids to numbers, such as {"42": -100}', "logit_bias")

@@ -1,0 +1,57 @@
+"""Departures: hearing that a client has left, whatever else is being done for it.
+
+Servers say so by `http.disconnect`, to whoever asks. Frameworks ask only in some cases (Starlette: for streams, and
+only of servers that announce an ASGI spec_version below 2.4), so this asks always, in a task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from starlette.types import Receive
+
+__all__ = ["Departure"]
+
+
+class Departure:
+    """Listens for the client's leaving; to be entered once the request's body has been read."""
+
+    __slots__ = ("_receive", "_task", "_then", "over")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task: asyncio.Task[None] | None = None
+        self._then: Callable[[], object] | None = None
+        self.over = False
+
+    def then(self, callback: Callable[[], object]) -> None:
+        """What to do when the client leaves, in place of what was said before; at once if it has left."""
+        self._then = callback
+        if self.over:
+            callback()
+
+    def happen(self) -> None:
+        """The client has left: heard here, or found out while sending."""
+        if not self.over:
+            self.over = True
+            if self._then is not None:
+                self._then()
+
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.happen()
+
+    def __enter__(self) -> Self:
+        self._task = asyncio.get_running_loop().create_task(self._listen())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._then = None
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,141 @@
+"""Who may ask: API keys, and the Host header where there are none. Checked before anything is read.
+
+Without keys a server listens on loopback only. Its Host header is checked then, since any page in a browser on this
+machine can have its own name resolve to 127.0.0.1 (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from hmac import compare_digest
+from os import PathLike
+from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..streaming.errors import MillraceError
+from .refusals import Refusal
+
+__all__ = ["Guard", "Keys", "is_loopback"]
+
+OPEN = ("/health/live", "/health/ready")
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Keys:
+    """API keys: a file with one key a line (`#` begins a comment), or the keys themselves.
+
+    Raises:
+        MillraceError: there is no such file, or no key in it.
+    """
+
+    def __init__(self, source: str | PathLike[str] | Sequence[str]) -> None:
+        if isinstance(source, str | PathLike):
+            keys = _from_file(Path(source))
+            where = f"the file {source}"
+        else:
+            keys, where = list(source), "api_keys"
+        if not keys or not all(
+            key and key.isascii() and key.isprintable() and " " not in key for key in keys
+        ):
+            raise MillraceError(f"{where} must have at least one key, of visible ASCII characters")
+        self._digests = [sha256(key.encode()).digest() for key in keys]
+
+    def __contains__(self, key: bytes) -> bool:
+        """In constant time: neither the key's text nor its place tells."""
+        digest, found = sha256(key).digest(), False
+        for known in self._digests:
+            found |= compare_digest(known, digest)
+        return found
+
+
+def _from_file(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise MillraceError(
+            f"cannot read the API keys in {path}: {error.strerror}; give a file with one key a line"
+        ) from None
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Guard:
+    """A pure ASGI middleware in front of everything but the health checks.
+
+    Args:
+        keys: demanded as `Authorization: Bearer <key>`; browsers, which open pages and not `/v1`, may give one
+            as the password of HTTP Basic.
+        hosts: names that the Host header may have; None: any.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys | None, hosts: Iterable[str] | None) -> None:
+        self.app = app
+        self.keys = keys
+        self.hosts = None if hosts is None else frozenset(name.encode() for name in (*LOCAL, *hosts))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path in OPEN:
+            return await self.app(scope, receive, send)
+        try:
+            self._check_host(scope)
+            self._check_key(scope, path)
+        except Refusal as refusal:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await refusal.send_to(send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _check_host(self, scope: Scope) -> None:
+        if self.hosts is None:
+            return
+        for name, value in scope["headers"]:
+            if name == b"host" and re.sub(rb":\d*$", b"", value.lower()) not in self.hosts:
+                raise Refusal(
+                    403,
+                    "this server answers to localhost only, as it has no API keys; "
+                    "to be reached by another name, start it with api_keys",
+                    "host_not_allowed",
+                )
+
+    def _check_key(self, scope: Scope, path: str) -> None:
+        if self.keys is None:
+            return
+        for_programs = path.startswith("/v1/")
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, key = given.partition(b" ")
+        if scheme.lower() == b"basic" and not for_programs:
+            key = _password(key)
+        elif scheme.lower() != b"bearer":
+            key = b""
+        if key.strip() not in self.keys:
+            raise Refusal(
+                401,
+                "send a valid API key, as the header Authorization: Bearer <key>",
+                "invalid_api_key",
+                headers={"www-authenticate": "Bearer" if for_programs else 'Basic realm="millrace"'},
+            )
+
+
+def _password(encoded: bytes) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""

@@ -1,0 +1,134 @@
+"""Refusals: every answer of the service that is an error, in OpenAI's shape and with a safe text.
+
+Errors of a user's own steps carry text that belongs into the log: a client is told their type, no more.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.types import Send
+
+from ..streaming.errors import (
+    ContextLengthExceeded,
+    MillraceError,
+    Overloaded,
+    RunCancelled,
+    RunTimeout,
+    SessionBusy,
+)
+
+__all__ = ["Refusal", "refusal_of"]
+
+logger = logging.getLogger("millrace.service")
+
+DO_NOT_RETRY = {"x-should-retry": "false"}
+"""The openai client repeats every 5xx by itself; a failed flow or a passed deadline would only fail again."""
+
+
+class Refusal(Exception):
+    """An HTTP answer that is an error; raised inside the service, sent, and never seen by its user.
+
+    Args:
+        status: the HTTP status.
+        message: what is wrong and what to do about it; the client reads it.
+        code: a word for programs.
+        param: the part of the request that is at fault, such as `messages[0].role`.
+        headers: further headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+
+    @property
+    def type(self) -> str:
+        """OpenAI's coarse kind of error."""
+        if self.status == 429:
+            return "rate_limit_error"
+        return "server_error" if self.status >= 500 else "invalid_request_error"
+
+    def as_json(self) -> str:
+        """`{"error": {message, type, param, code}}`."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return json.dumps({"error": error}, separators=(",", ":"))
+
+    async def send_to(self, send: Send) -> None:
+        """Sends it as the whole response."""
+        body = self.as_json().encode()
+        headers = {"content-type": "application/json", "content-length": str(len(body)), **self.headers}
+        raw = [(name.encode(), text.encode("latin-1", "replace")) for name, text in headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": raw})
+        await send({"type": "http.response.body", "body": body})
+
+
+def overloaded(error: Overloaded, status: int = 429) -> Refusal:
+    """429 where there was no place, 503 where none became free in time."""
+    code = "overloaded" if status == 429 else "queue_timeout"
+    wait = {
+        "retry-after": str(math.ceil(error.retry_after)),
+        "retry-after-ms": str(int(error.retry_after * 1000)),
+    }
+    return Refusal(status, str(error), code, headers=wait)
+
+
+def refusal_of(error: BaseException, run_id: str | None = None, debug: bool = False) -> Refusal:
+    """What a client is told about an error that ended its run; what the client may not see is logged.
+
+    `debug` puts the traceback into the message.
+    """
+    match error:
+        case Overloaded():
+            return overloaded(error)
+        case ContextLengthExceeded():
+            return Refusal(400, str(error), "context_length_exceeded", "messages")
+        case SessionBusy():
+            return Refusal(409, str(error), "session_busy")
+        case RunTimeout():
+            return Refusal(
+                504,
+                "the deadline passed before the answer was complete; ask for less (max_tokens), "
+                "or have the server's default_timeout raised",
+                "timeout",
+                headers=DO_NOT_RETRY,
+            )
+        case RunCancelled():
+            return Refusal(503, f"the run was cancelled: {error.reason}", "cancelled", headers=DO_NOT_RETRY)
+    logger.error("run %s failed", run_id or "(none)", exc_info=error)
+    return Refusal(500, _safe(error, run_id, debug), _code(error), headers=DO_NOT_RETRY)
+
+
+def _safe(error: BaseException, run_id: str | None, debug: bool) -> str:
+    if debug:
+        return "".join(traceback.format_exception(error)).rstrip()
+    where = f"run {run_id}" if run_id else "this request"
+    return f"the flow failed with {type(error).__name__}; the server's log says more about {where}"
+
+
+def _code(error: BaseException) -> str:
+    return "model_error" if isinstance(error, MillraceError) else "flow_error"
+
+
+def refusal_of_end(status: str, reason: str | None, error: Any, run_id: str, debug: bool) -> Refusal:
+    """What a client is told about a run that has not ended as done."""
+    if status == "timeout":
+        return refusal_of(RunTimeout(), run_id, debug)
+    if error is not None:
+        return refusal_of(error, run_id, debug)
+    return refusal_of(RunCancelled(reason or status), run_id, debug)

@@ -1,0 +1,134 @@
+"""uvicorn, as the service runs it: on a socket of its own, in one process, ending as it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from ..streaming.errors import MillraceError
+from .outlets import Timings
+
+__all__ = ["Server", "bind", "url_of"]
+
+AFTER_DRAIN = 5.0
+"""Seconds that responses have to end once their runs were cancelled at shutdown."""
+
+BACKLOG = 2048
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that is bound; nobody is answered before `Server` listens.
+
+    Raises:
+        MillraceError: the port is in use, or the address cannot be had; says what to do.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host.strip("[]"), port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise MillraceError(_why_not(host, port, error)) from None
+    return listener
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} on {host} is in use by another program; choose another one with --port "
+            "(port= in Python, 0 for any that is free)"
+        )
+    if error.errno == errno.EACCES:
+        return f"this user may not listen on port {port}; choose one above 1023 with --port"
+    return f"cannot listen on {host}, port {port}: {error.strerror}; choose another address with --host"
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where the server can be reached from this machine."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """One uvicorn server.
+
+    At its end it takes no more connections, lets what is going on go on for `timings.drain` seconds, calls
+    `cut_off`, and gives responses a last moment to end.
+
+    Args:
+        signals: SIGINT and SIGTERM end it gracefully, a second one the process at once.
+    """
+
+    def __init__(self, app: Any, timings: Timings, cut_off: Callable[[], object], signals: bool) -> None:
+        config = uvicorn.Config(
+            app,
+            http=_protocol(timings.write_idle),
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=math.ceil(timings.drain + AFTER_DRAIN),
+        )
+        super().__init__(config)
+        self.listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._timings = timings
+        self._cut_off = cut_off
+        self._signals = signals
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # how uvicorn says it
+            raise MillraceError("the application failed to start; the log above says why") from None
+        self.listening.set_result(None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        timer = asyncio.get_running_loop().call_later(self._timings.drain, self._cut_off)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if self._signals:
+            with super().capture_signals():
+                yield
+        else:
+            yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        super().handle_exit(sig, frame)
+
+
+def _protocol(write_idle: float) -> type[Any]:
+    """uvicorn's HTTP protocol; the kernel ends connections whose peer acknowledges nothing for so many seconds."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+    class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            peer = transport.get_extra_info("socket")
+            if option is not None and peer is not None and peer.family != getattr(socket, "AF_UNIX", None):
+                peer.setsockopt(socket.IPPROTO_TCP, option, math.ceil(write_idle * 1000))
+
+    return Connection

@@ -1,0 +1,260 @@
+"""The HTTP service: a flow behind OpenAI's routes, in a script's block or as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from functools import cached_property
+from os import PathLike
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+
+from ..flow.steps import Step, as_step
+from ..streaming.errors import FlowCallError, MillraceError, require
+from ..streaming.limits import Limits
+from .admission import Admission
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from .outlets import Timings
+    from .servers import Server
+
+__all__ = ["Service", "ServiceOptions", "serve"]
+
+logger = logging.getLogger("millrace.service")
+
+MAX_BODY = 4 * 2**20
+
+SHUTTING_DOWN = "the server is shutting down"
+
+
+class ServiceOptions(TypedDict, total=False):
+    """What `serve()` passes on; see Service."""
+
+    host: str
+    port: int
+    api_keys: str | PathLike[str] | Sequence[str] | None
+    limits: Limits
+    on_disconnect: Literal["cancel"]
+    chat: bool
+    debug: bool
+    default_timeout: float
+    title: str | None
+    insecure: bool
+    max_body: int
+    timings: Timings | None
+
+
+class Service:
+    """A flow behind HTTP, as OpenAI's clients expect it: `async with Service(flow, port=0) as service: service.url`.
+
+    Leaving the block ends it: no new connections, what is going on has `timings.drain` seconds, then it is
+    cancelled; the flow's modules are ended last.
+
+    Args:
+        flow: a step, or anything that can be one.
+        host: the address to listen on. Others than loopback need `api_keys`, or `insecure=True`.
+        port: 0 takes one that is free.
+        api_keys: a file with one key a line, or the keys; without them there is no login.
+        limits: how many requests run at once, how many wait, and how long.
+        on_disconnect: `"cancel"`: the run of a client that leaves is stopped.
+        chat: serve the web chat at `/` as well, under the same limits.
+        debug: put tracebacks into answers. By default a client sees the type of an error only.
+        default_timeout: deadline of a run in seconds, and the longest that a request may ask for.
+        title: of the chat page, and the model's name where the flow has none.
+        insecure: serve other hosts without keys, and accept any Host header.
+        max_body: the largest request body, in bytes.
+        timings: how long the service waits for what.
+
+    Raises:
+        MillraceError: an unsafe or impossible setting; when it is entered, a port that cannot be had.
+        MissingExtra: the extra `serve` (or, for `chat`, `chat`) is not installed.
+    """
+
+    def __init__(
+        self,
+        flow: Step[Any, Any] | Callable[..., Any],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        api_keys: str | PathLike[str] | Sequence[str] | None = None,
+        limits: Limits | None = None,
+        on_disconnect: Literal["cancel"] = "cancel",
+        chat: bool = False,
+        debug: bool = False,
+        default_timeout: float = 600.0,
+        title: str | None = None,
+        insecure: bool = False,
+        max_body: int = MAX_BODY,
+        timings: Timings | None = None,
+    ) -> None:
+        require("uvicorn", "serve")
+        require("fastapi", "serve")
+        from .completions import ChatCompletions
+        from .guards import Keys, is_loopback
+        from .outlets import Timings
+        from .readiness import Readiness
+
+        if on_disconnect != "cancel":
+            raise MillraceError(
+                f"on_disconnect={on_disconnect!r} is not there yet; use 'cancel', which stops the run"
+            )
+        if not default_timeout > 0:
+            raise ValueError(f"default_timeout={default_timeout}: give a number of seconds above 0")
+        if not is_loopback(host) and api_keys is None and not insecure:
+            raise MillraceError(
+                f"refusing to listen on {host} without API keys: anybody who reaches this machine could use "
+                "it; give api_keys (--api-keys FILE), or insecure=True (--insecure) if that is meant"
+            )
+        self.flow = as_step(flow)
+        self.host, self.port, self.chat = host, port, chat
+        self.title, self.default_timeout, self.debug = title, default_timeout, debug
+        self.model = model_name(self.flow, title)
+        self.admission = Admission(limits or Limits(running=4, waiting=16))
+        self.timings = timings or Timings()
+        self.readiness = Readiness(self.flow)
+        self._keys = None if api_keys is None else Keys(api_keys)
+        self._hosts = (host,) if api_keys is None and not insecure else None
+        self._completions = ChatCompletions(
+            self.flow, self.model, self.admission, self.timings, max_body, default_timeout, debug
+        )
+        self._listener: socket.socket | None = None
+        self._server: Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @cached_property
+    def app(self) -> FastAPI:
+        """The ASGI application, for mounting into another one."""
+        from .applications import make_app
+
+        app = make_app(self._completions, self.readiness, self.title or "millrace", self._keys, self._hosts)
+        if self.chat:
+            from .chats import mount_chat
+
+            mount_chat(
+                app,
+                self.flow,
+                admission=self.admission,
+                title=self.title,
+                timeout=self.default_timeout,
+                debug=self.debug,
+            )
+        return app
+
+    @property
+    def url(self) -> str:
+        """Where it can be reached from this machine, without a trailing slash.
+
+        Raises:
+            FlowCallError: it has not been entered.
+        """
+        if self._listener is None:
+            raise FlowCallError("the service is not up; enter its block: async with Service(flow) as service")
+        return self._url
+
+    # ------------------------------------------------------------ as a block
+
+    async def __aenter__(self) -> Self:
+        await self._start(signals=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.should_exit = True
+        await self._ended()
+
+    # ------------------------------------------------------------ its life
+
+    async def _start(self, signals: bool) -> None:
+        """Listens, then builds the application; the flow loads in the background."""
+        from .servers import Server, bind, url_of
+
+        self._listener = bind(self.host, self.port)
+        self._url = url_of(self._listener)
+        try:
+            server = self._server = Server(self.app, self.timings, self._cut_off, signals)
+        except BaseException:
+            self._listener.close()
+            raise
+        # An empty context: requests must not find the session, or the run, that the service was started in.
+        self._serving = asyncio.get_running_loop().create_task(
+            server.serve(sockets=[self._listener]), context=Context()
+        )
+        await asyncio.wait([self._serving, server.listening], return_when=asyncio.FIRST_COMPLETED)
+        if not server.listening.done():
+            await self._ended()
+        logger.info("serving %s as %r", self._url, self.model)
+
+    async def _ended(self) -> None:
+        """Waits for the server's end; when this wait is cancelled, the server goes on ending."""
+        assert self._serving is not None
+        await asyncio.wait([self._serving])
+        self._serving.result()
+
+    def _cut_off(self) -> None:
+        self._completions.cancel_all(SHUTTING_DOWN)
+
+    async def _serve_until_stopped(self, announce: Callable[[str], object] | None) -> None:
+        """Serves until a signal, or until it is known that the flow cannot be loaded."""
+        await self._start(signals=True)
+        assert self._server is not None
+        assert self._serving is not None
+        if announce is not None:
+            announce(self.url)
+        loading = self.readiness.begin()
+        await asyncio.wait([self._serving, loading], return_when=asyncio.FIRST_COMPLETED)
+        failed = self.readiness.error
+        if failed is not None:
+            self._server.should_exit = True
+        await self._ended()
+        if failed is not None:
+            raise failed
+
+
+def serve(
+    flow: Step[Any, Any] | Callable[..., Any],
+    *,
+    announce: Callable[[str], object] | None = None,
+    **options: Unpack[ServiceOptions],
+) -> None:
+    """Serves a flow until SIGINT or SIGTERM; a second signal ends the process at once.
+
+    Args:
+        announce: called with the URL once the port is open.
+        options: as Service takes them.
+
+    Raises:
+        MillraceError: an unsafe setting, a port in use.
+        Exception: what loading the flow raised; a service that can never serve ends.
+    """
+    service = Service(flow, **options)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise FlowCallError(
+            "serve() blocks, and this thread runs an event loop; use: async with Service(flow) as service"
+        )
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        try:
+            runner.run(service._serve_until_stopped(announce))
+        except KeyboardInterrupt:
+            pass
+
+
+def model_name(flow: Step[Any, Any], title: str | None) -> str:
+    """What clients call the flow."""
+    return "-".join((flow.name or title or "millrace").split())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    import uvicorn
+
+    return uvicorn.Config(lambda: None).get_loop_factory()
