@@ -7,7 +7,6 @@ function's late result is discarded, and `millrace.streaming.status()` counts it
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from asyncio import CancelledError
 from collections import deque
@@ -18,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..streaming.events import Path, StepFinished, StepStarted
+from ..streaming.forks import after_fork
 from ..streaming.memory import call_soon
 from ..streaming.notes import trail
 from ..streaming.runs import ABANDONED, FRAME, VOICE, Run
@@ -91,27 +91,15 @@ class Pool:
 POOL = Pool()
 
 
-def _rebuild() -> None:
-    """In a forked child the threads are gone."""
-    global POOL
-    POOL = Pool()
-    ABANDONED.clear()
-
-
 def pool() -> Pool:
-    if hasattr(os, "register_at_fork"):
-        _watch_forks()
+    after_fork(_rebuild)
     return POOL
 
 
-_watched = False
-
-
-def _watch_forks() -> None:
-    global _watched
-    if not _watched:
-        _watched = True
-        os.register_at_fork(after_in_child=_rebuild)
+def _rebuild() -> None:
+    global POOL
+    POOL = Pool()
+    ABANDONED.clear()
 
 
 async def hop(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import threading
+
+from .forks import after_fork
 
 __all__ = ["framework_loop", "is_framework_loop"]
 
@@ -41,8 +42,7 @@ def _start() -> asyncio.AbstractEventLoop:
         if not _registered:
             _registered = True
             atexit.register(_stop)
-            if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=_forget)
+            after_fork(_forget)
         _loop = asyncio.new_event_loop()
         _thread = threading.Thread(target=_serve, args=(_loop,), name="millrace-loop", daemon=True)
         _thread.start()

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from .errors import QueueError, RunCancelled, RunTimeout
 from .events import Event, Path, RunFinished, RunStarted, TextDelta, Usage
+from .forks import after_fork
 from .kept import EventReader, KeptLog
 from .memory import MemoryLog, call_soon, resolve
 from .messages import Message
@@ -179,6 +180,8 @@ class Run:
                 self.log.put(RunStarted(), ())
             self._finish(self._outcome, self.cut)
             return
+        if not LIVE:
+            after_fork(LIVE.clear)
         LIVE.add(self)
         self._task = loop.create_task(self._main(body), context=context)
         if timeout is not None:
