@@ -1,0 +1,93 @@
+"""From a loaded model to an engine core that can produce a token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ...streaming.errors import ModelError
+from .attention import LayerShape, register
+from .core import EngineCore
+from .loading import LoadedModel, find_dtype, load
+from .memory import PoolSize
+from .pools import KVPool
+from .probing import LENGTHS, probe, probe_tokens, reference_logits, switch_attention
+from .prompts import PromptBuilder
+from .ropes import pin_frequencies
+from .runner import ModelRunner
+from .sampling import Sampling
+from .scheduler import TOKENS_PER_STEP
+from .sequences import Sequence
+from .sizing import pool_size
+from .sources import EngineSettings
+
+__all__ = ["Assembled", "assemble"]
+
+
+@dataclass(slots=True)
+class Assembled:
+    """An engine core that is ready, and what prepares requests for it."""
+
+    core: EngineCore
+    prompts: PromptBuilder
+    name: str
+
+
+def assemble(settings: EngineSettings, say: Callable[[float, str], None]) -> Assembled:
+    """Loads, checks, reserves and warms up; `say(fraction, stage)` hears how far it is.
+
+    Raises:
+        ModelError: anything that keeps the model from producing a token; names the cure.
+    """
+    register()
+    loaded = load(settings, say)
+    say(0.8, "checking")
+    context_length = pin_frequencies(loaded.model, loaded.context_length)
+    shapes = check(loaded, settings, context_length)
+    say(0.9, "reserving memory")
+    size, pool = reserve(loaded, settings, shapes, context_length)
+    core = EngineCore(
+        ModelRunner(loaded.model, pool), size, loaded.decode, loaded.end_tokens, settings.limits.running
+    )
+    prompts = PromptBuilder(
+        loaded.tokenizer, loaded.name, context_length, size.tokens, loaded.vocab_size, settings.chat_template
+    )
+    say(0.95, "warming up")
+    warm_up(core, loaded)
+    return Assembled(core, prompts, loaded.name)
+
+
+def check(loaded: LoadedModel, settings: EngineSettings, context_length: int) -> list[LayerShape]:
+    """Refuses models that the engine would compute wrongly; the shapes of keys and values of the others."""
+    prompts = probe_tokens(loaded.vocab_size, context_length)
+    expected = reference_logits(loaded.model, prompts)
+    shapes = switch_attention(loaded.model, prompts)
+    size = settings.kv.block_size
+    pool = KVPool(shapes, sum(-(-length // size) for length in LENGTHS), size, loaded.dtype, loaded.device)
+    probe(loaded.model, pool, prompts, expected)
+    return shapes
+
+
+def reserve(
+    loaded: LoadedModel, settings: EngineSettings, shapes: list[LayerShape], context_length: int
+) -> tuple[PoolSize, KVPool]:
+    """The pool of keys and values, as large as the settings and the memory allow."""
+    dtype = find_dtype(settings.kv.dtype, loaded.dtype, loaded.device)
+    size = pool_size(settings.kv, shapes, dtype, loaded.device, settings.limits.running, context_length)
+    return size, KVPool(shapes, size.blocks, size.block_size, dtype, loaded.device)
+
+
+def warm_up(core: EngineCore, loaded: LoadedModel) -> None:
+    """Produces a token or two; afterwards the engine's counters begin at zero."""
+    prompt = [0] * min(TOKENS_PER_STEP, core.blocks.tokens - 2, 8)
+    sequence = Sequence(list(prompt), len(prompt), 2, Sampling(temperature=0.0))
+    core.add(sequence)
+    while not core.idle:
+        for _, delta in core.step():
+            if delta.error is not None:
+                raise ModelError(f"{loaded.name} cannot produce a token: {delta.error}") from delta.error
+    core.steps = core.tokens_read = core.tokens_produced = 0
+    if loaded.device.type == "cuda":
+        torch.cuda.synchronize(loaded.device)

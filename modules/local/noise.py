@@ -1,0 +1,52 @@
+"""The noise of sampling: a hash of (seed, position, token id), so that it depends on nothing else.
+
+A token's noise is the same whatever row of the batch its request has, who its neighbours are, and whether the
+request was preempted and computed again.
+"""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["gumbel", "row_key"]
+
+MASK = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
+FIRST = 0xBF58476D1CE4E5B9
+SECOND = 0x94D049BB133111EB
+
+
+def _mix(value: int) -> int:
+    """SplitMix64's finaliser (Steele, Lea and Flood 2014), on a Python int."""
+    value &= MASK
+    value = ((value ^ (value >> 30)) * FIRST) & MASK
+    value = ((value ^ (value >> 27)) * SECOND) & MASK
+    return value ^ (value >> 31)
+
+
+def _signed(value: int) -> int:
+    """The same 64 bits as torch's int64 holds them."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def row_key(seed: int, position: int) -> int:
+    """64 bits for one token of one request, as a signed number."""
+    return _signed(_mix(_mix(seed + GOLDEN) + (position + 1) * GOLDEN))
+
+
+def _shift(value: torch.Tensor, bits: int) -> torch.Tensor:
+    """A logical shift to the right; torch's own copies the sign."""
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def gumbel(keys: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Standard Gumbel noise: keys (rows, 1) and token ids (rows or 1, n), both int64, to (rows, n) float64.
+
+    The likeliest of `logits + gumbel` is a draw from `softmax(logits)` (Maddison et al. 2014).
+    """
+    value = keys + (ids + 1) * _signed(GOLDEN)
+    value = (value ^ _shift(value, 30)) * _signed(FIRST)
+    value = (value ^ _shift(value, 27)) * _signed(SECOND)
+    value = value ^ _shift(value, 31)
+    uniform = (_shift(value, 11).double() + 0.5) * 2.0**-53
+    return -torch.log(-torch.log(uniform))

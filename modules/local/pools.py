@@ -1,0 +1,182 @@
+"""KVPool: the reserved memory for keys and values. PagedAttention: one step's use of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from .attention import Attention, LayerShape, causal, masked, segment_mask
+
+__all__ = ["KVPool", "PagedAttention", "Scratch", "Segment"]
+
+
+class KVPool:
+    """Keys and values of all layers, each `[block, block_size, kv_heads, head_dim]`; block 0 is padding.
+
+    The memory is taken and touched here, once.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[LayerShape],
+        blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.blocks = blocks
+        self.block_size = block_size
+        self.dtype = dtype
+
+        def reserve(heads: int, dim: int) -> torch.Tensor:
+            size = (blocks + 1, block_size, heads, dim)
+            return torch.empty(size, dtype=dtype, device=device).zero_()
+
+        self.keys = [reserve(shape.kv_heads, shape.key_dim) for shape in shapes]
+        self.values = [reserve(shape.kv_heads, shape.value_dim) for shape in shapes]
+        self.key_slots = [keys.flatten(0, 1) for keys in self.keys]
+        self.value_slots = [values.flatten(0, 1) for values in self.values]
+
+    def zero(self, blocks: Sequence[int]) -> None:
+        """Clears blocks that may hold NaN: what is masked out still counts, as 0 times NaN."""
+        if blocks:
+            index = torch.tensor(blocks, dtype=torch.int64, device=self.keys[0].device)
+            for tensor in (*self.keys, *self.values):
+                tensor.index_fill_(0, index, 0)
+
+
+class Scratch:
+    """Memory that every layer of every step uses anew: fresh pages cost more than the work done in them."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+        """A tensor of this shape with undefined content, valid until the next one of the same name."""
+        size = 1
+        for length in shape:
+            size *= length
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.numel() < size or buffer.dtype != like.dtype:
+            buffer = torch.empty(size + size // 2, dtype=like.dtype, device=like.device)
+            self._buffers[name] = buffer
+        return buffer[:size].view(shape)
+
+
+@dataclass(slots=True)
+class Segment:
+    """A chunk of one prompt in the packed forward: its tokens, and the blocks that hold what came before."""
+
+    start: int
+    end: int
+    """Its tokens in the packed forward."""
+    length: int
+    """Tokens of the sequence that are in the pool once this chunk is."""
+    table: torch.Tensor | None
+    """Block numbers; None for a first chunk, which sees nothing but itself."""
+    masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class PagedAttention:
+    """One packed forward over the pool: first `rows` decode rows of one token each, then the segments."""
+
+    pool: KVPool
+    scratch: Scratch
+    slots: torch.Tensor
+    """Where each token's key and value go: block * block_size + offset; (tokens,)."""
+    rows: int
+    tables: torch.Tensor
+    """Blocks of the decode rows, padded with block 0, flattened; (rows * blocks,)."""
+    lengths: torch.Tensor
+    """Tokens that each decode row sees, itself included; (rows,)."""
+    longest: int
+    """The largest of `lengths`."""
+    even: bool
+    """All of `lengths` are the same, so no mask is needed."""
+    segments: list[Segment]
+    row_masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)
+
+    def attend(
+        self, asked: Attention, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        pool, layer = self.pool, asked.layer
+        if pool.dtype != key.dtype:  # so that a token sees the same values in its own chunk and in later ones
+            key, value = key.to(pool.dtype), value.to(pool.dtype)
+        pool.key_slots[layer].index_copy_(0, self.slots, key[0].transpose(0, 1))
+        pool.value_slots[layer].index_copy_(0, self.slots, value[0].transpose(0, 1))
+        if not self.segments:
+            return self._decode(asked, query)
+        key, value = key.to(query.dtype), value.to(query.dtype)
+        heads, tokens = query.shape[1:3]
+        out = self.scratch.take("out", (1, tokens, heads, value.shape[3]), query)
+        if self.rows:
+            out[:, : self.rows] = self._decode(asked, query[:, :, : self.rows])
+        for segment in self.segments:
+            part = slice(segment.start, segment.end)
+            if segment.table is None:
+                found = causal(query[:, :, part], key[:, :, part], value[:, :, part], asked)
+            else:
+                found = self._continue(asked, query[:, :, part], segment, segment.table)
+            out[0, part] = found[0].transpose(0, 1)
+        return out
+
+    def _decode(self, asked: Attention, query: torch.Tensor) -> torch.Tensor:
+        """All decode rows at once; the heads that share keys stand where a prompt's tokens would."""
+        rows, heads = self.rows, query.shape[1]
+        keys = self._gather("keys", self.pool.keys[asked.layer], self.tables, rows, query)
+        values = self._gather("values", self.pool.values[asked.layer], self.tables, rows, query)
+        query = query[0].transpose(0, 1).reshape(rows, keys.shape[1], -1, query.shape[3])
+        found = masked(
+            query,
+            keys[:, :, : self.longest],
+            values[:, :, : self.longest],
+            self._row_mask(asked, query),
+            asked,
+        )
+        return found.reshape(1, rows, heads, -1)
+
+    def _continue(
+        self, asked: Attention, query: torch.Tensor, segment: Segment, table: torch.Tensor
+    ) -> torch.Tensor:
+        """A later chunk of a prompt, which sees the chunks before it."""
+        keys = self._gather("keys", self.pool.keys[asked.layer], table, 1, query)[:, :, : segment.length]
+        values = self._gather("values", self.pool.values[asked.layer], table, 1, query)[
+            :, :, : segment.length
+        ]
+        mask = segment.masks.get(asked.window)
+        if mask is None:
+            start = segment.length - (segment.end - segment.start)
+            mask = segment_mask(start, segment.length, asked.window, query.dtype, query.device)
+            segment.masks[asked.window] = mask
+        return masked(query, keys, values, mask, asked)
+
+    def _gather(
+        self, name: str, pool: torch.Tensor, table: torch.Tensor, rows: int, like: torch.Tensor
+    ) -> torch.Tensor:
+        """The blocks of a table, as (rows, kv_heads, tokens, dim)."""
+        _, block_size, heads, dim = pool.shape
+        found = self.scratch.take(name, (table.numel(), block_size, heads, dim), pool)
+        torch.index_select(pool, 0, table, out=found)
+        return found.view(rows, -1, heads, dim).transpose(1, 2).to(like.dtype)
+
+    def _row_mask(self, asked: Attention, query: torch.Tensor) -> torch.Tensor | None:
+        """What each decode row sees; None for everything. The same for all layers of a step."""
+        window = asked.window
+        if window is not None and window >= self.longest:
+            window = None
+        if window not in self.row_masks:
+            self.row_masks[window] = self._make_row_mask(window, query)
+        return self.row_masks[window]
+
+    def _make_row_mask(self, window: int | None, query: torch.Tensor) -> torch.Tensor | None:
+        if window is None and self.even:
+            return None
+        positions = torch.arange(self.longest, device=query.device)
+        hidden = positions >= self.lengths[:, None]
+        if window is not None:
+            hidden |= positions < self.lengths[:, None] - window
+        mask = torch.zeros(hidden.shape, dtype=query.dtype, device=query.device)
+        return mask.masked_fill_(hidden, float("-inf"))[:, None, None]

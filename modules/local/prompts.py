@@ -1,0 +1,151 @@
+"""PromptBuilder: a request's messages or text as tokens, checked against what fits."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...streaming.errors import ContextLengthExceeded, ModelError
+from ...streaming.messages import Message
+from .requests import Request
+
+__all__ = ["Prompt", "PromptBuilder"]
+
+ROOM = 256
+"""Tokens left for an answer, at most a quarter of the context, when a history is shortened without max_tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request as the engine runs it."""
+
+    token_ids: list[int]
+    max_tokens: int
+    dropped: int = 0
+    """Messages left out so that the prompt fits."""
+
+
+class PromptBuilder:
+    """Builds prompts for one model.
+
+    Args:
+        tokenizer: of transformers.
+        model: its name, for messages.
+        context_length: the most tokens that prompt and answer may have together.
+        pool_tokens: tokens that the KV pool holds.
+        vocab_size: token ids are below it.
+        chat_template: Jinja source; None takes the tokenizer's own.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        model: str,
+        context_length: int,
+        pool_tokens: int,
+        vocab_size: int,
+        chat_template: str | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._model = model
+        self._context_length = context_length
+        self._pool_tokens = pool_tokens
+        self._vocab_size = vocab_size
+        self._chat_template = chat_template
+
+    @property
+    def limit(self) -> int:
+        """The most tokens that a prompt and its answer may have together."""
+        return min(self._context_length, self._pool_tokens)
+
+    def build(self, request: Request) -> Prompt:
+        """Tokens of a request.
+
+        Raises:
+            ContextLengthExceeded: prompt and `max_tokens` do not fit; names both numbers.
+            ModelError: there is no chat template, or it refuses the messages.
+            ValueError: a token id that the model does not have, or a prompt without any token.
+        """
+        self._check_ids("logit_bias", request.sampling.logit_bias)
+        dropped = 0
+        if request.messages is not None:
+            token_ids, dropped = self._shortened(request, list(request.messages))
+        elif request.prompt is not None:
+            token_ids = list(self._tokenizer(request.prompt)["input_ids"])
+        else:
+            assert request.token_ids is not None
+            token_ids = [int(token) for token in request.token_ids]
+            self._check_ids("token_ids", token_ids)
+        if not token_ids:
+            raise ValueError("the prompt has no tokens; give some text, or a chat template that makes some")
+        max_tokens = self._max_tokens(len(token_ids), request.sampling.max_tokens)
+        return Prompt(token_ids, max_tokens, dropped)
+
+    def _check_ids(self, name: str, ids: Any) -> None:
+        wrong = next((token for token in ids if not 0 <= token < self._vocab_size), None)
+        if wrong is not None:
+            raise ValueError(
+                f"{name} has the token id {wrong}; {self._model} has those from 0 to {self._vocab_size - 1}"
+            )
+
+    def _max_tokens(self, prompt: int, wanted: int | None) -> int:
+        needed = prompt + (1 if wanted is None else wanted)
+        if needed <= self.limit:
+            return self.limit - prompt if wanted is None else wanted
+        asked = "at least 1 token of answer" if wanted is None else f"max_tokens={wanted}"
+        if self._context_length <= self._pool_tokens:
+            place, cure = (
+                f"the context of {self._context_length} tokens",
+                "shorten the prompt or lower max_tokens",
+            )
+        else:
+            place = f"the KV pool of {self._pool_tokens} tokens"
+            cure = "shorten the prompt, lower max_tokens, or reserve more with KV(fraction=...)"
+        raise ContextLengthExceeded(
+            f"a prompt of {prompt} tokens and {asked} make {needed}, more than {place} of {self._model}; {cure}"
+        )
+
+    # ------------------------------------------------------------ messages
+
+    def _shortened(self, request: Request, messages: list[Message]) -> tuple[list[int], int]:
+        """The tokens of as many messages as fit, and how many were dropped."""
+        token_ids = self._encode(messages)
+        room = request.sampling.max_tokens or min(ROOM, self.limit // 4)
+        if not request.drop_oldest or len(token_ids) + room <= self.limit:
+            return token_ids, 0
+        first = 1 if messages[0].role == "system" else 0
+        cuts = turn_starts(messages, first, request.drop_oldest)
+
+        def excess(cut: int) -> bool:
+            return len(self._encode(messages[:first] + messages[cut:])) + room <= self.limit
+
+        cut = cuts[min(bisect_left(cuts, True, key=excess), len(cuts) - 1)]
+        return self._encode(messages[:first] + messages[cut:]), cut - first
+
+    def _encode(self, messages: Sequence[Message]) -> list[int]:
+        template = self._chat_template or self._tokenizer.chat_template
+        if not template:
+            raise ModelError(
+                f"{self._model} has no chat template, so it cannot take messages; give one with chat_template=..., "
+                "or send a raw prompt"
+            )
+        turns = [message.as_dict() for message in messages]
+        try:
+            encoded = self._tokenizer.apply_chat_template(
+                turns, chat_template=template, add_generation_prompt=True, tokenize=True, return_dict=True
+            )
+        except Exception as error:
+            raise ModelError(f"the chat template of {self._model} refused the messages: {error}") from error
+        return list(encoded["input_ids"])
+
+
+def turn_starts(messages: Sequence[Message], first: int, most: int) -> list[int]:
+    """Where a shortened conversation may begin, at most `most` messages after `first`.
+
+    Turns are dropped in whole: what is left begins with a user's message, where there is one.
+    """
+    last = min(first + most, len(messages) - 1)
+    users = [at for at in range(first + 1, last + 1) if messages[at].role == "user"]
+    return users or [last]

@@ -1,0 +1,86 @@
+"""How large the pool of keys and values may be, by the memory that there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from ...streaming.errors import ModelError
+from .attention import LayerShape
+from .memory import KV, PoolSize
+
+__all__ = ["available_memory", "pool_size"]
+
+GIB = 1 << 30
+CPU_SHARE, CPU_MOST = 0.25, 4 * GIB
+CUDA_SHARE = 0.85
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def pool_size(
+    kv: KV,
+    shapes: Iterable[LayerShape],
+    dtype: torch.dtype,
+    device: torch.device,
+    running: int,
+    context_length: int,
+) -> PoolSize:
+    """The blocks that fit into the share of memory that `kv` names, at most `running` whole contexts.
+
+    Raises:
+        ModelError: not even one block fits; names the figures.
+    """
+    token_bytes = sum(shape.kv_heads * (shape.key_dim + shape.value_dim) for shape in shapes) * dtype.itemsize
+    block_bytes = token_bytes * kv.block_size
+    free = available_memory(device)
+    if kv.fraction != "auto":
+        share = int(free * kv.fraction)
+    elif device.type == "cuda":
+        share = int(free * CUDA_SHARE)
+    else:
+        share = min(int(free * CPU_SHARE), CPU_MOST)
+    blocks = min(share // block_bytes - 1, running * -(-context_length // kv.block_size))
+    if blocks < 1:
+        raise ModelError(
+            f"KV(fraction={kv.fraction!r}) of {free / GIB:.2f} GiB free memory is {share / GIB:.3f} GiB, less than "
+            f"one block of {kv.block_size} tokens ({block_bytes / GIB:.3f} GiB); raise it, or free memory"
+        )
+    return PoolSize(blocks, kv.block_size, block_bytes)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that are free on a device; on the CPU of the machine or of this process's cgroup, whichever is less."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return min([_machine_memory(), *_cgroup_memory()])
+
+
+def _machine_memory() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return 4 * GIB
+
+
+def _cgroup_memory() -> list[int]:
+    """The limit of this process's cgroup less what it uses, where there is a limit (versions 2 and 1)."""
+    for limit, used in (
+        (CGROUP / "memory.max", CGROUP / "memory.current"),
+        (CGROUP / "memory/memory.limit_in_bytes", CGROUP / "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            most = limit.read_text(encoding="ascii").strip()
+            if most != "max":
+                return [max(0, int(most) - int(used.read_text(encoding="ascii")))]
+        except (OSError, ValueError):
+            continue
+    return []
