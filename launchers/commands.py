@@ -1,0 +1,225 @@
+"""The command line: `millrace run`, `millrace chat`, `millrace serve`.
+
+Importing this module imports typer; what a command needs beyond that it imports itself, so that `--help` and `run`
+load no web server.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..flow.steps import Step
+from ..streaming.errors import MillraceError, MissingExtra
+from ..streaming.limits import Limits
+from .targets import DEMO, load_target
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Flows that stream, stop and give their memory back: ask one, chat with it, serve it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+INTERRUPTED = 130
+TARGET = "module:attribute that names a flow, as in app:flow"
+
+
+# ---------------------------------------------------------------- run
+
+
+@app.command()
+def run(
+    words: Annotated[
+        list[str], typer.Argument(metavar='[app:flow] "QUESTION"', help=TARGET + " (the demo by default).")
+    ],
+    session: Annotated[str | None, typer.Option(help="Id of the session that the run belongs to.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Deadline in seconds.", min=0.001)] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="The longest answer of the model, in tokens.")
+    ] = None,
+    events: Annotated[bool, typer.Option("--events", help="Print all events, as JSON lines.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+) -> None:
+    """Ask a flow one question; the answer streams to the terminal. Ctrl-C stops the run."""
+    from .terminals import Answer, EventLines
+
+    target, question = _target_and_question(words)
+    with errors(debug):
+        flow = _load(target)
+        sampling = {} if max_tokens is None else {"max_tokens": max_tokens}
+        stream = flow.stream(question, session=session, timeout=timeout, sampling=sampling)
+        output = EventLines() if events else Answer()
+        with output, stream:
+            for event in stream:
+                output.show(event)
+
+
+def _target_and_question(words: list[str]) -> tuple[str, str]:
+    """One argument asks the demo."""
+    if len(words) > 2:
+        raise typer.BadParameter("put the question in quotes, so that it is one argument")
+    if len(words) == 2:
+        return words[0], words[1]
+    if re.fullmatch(r"[\w.]+:[\w.]+", words[0]):
+        raise typer.BadParameter(f'what is to be asked? write: millrace run {words[0]} "question"')
+    return DEMO, words[0]
+
+
+# ---------------------------------------------------------------- chat and serve
+
+Target = Annotated[str, typer.Argument(metavar="app:flow", help=TARGET + ".")]
+DemoTarget = Annotated[str, typer.Argument(metavar="[app:flow]", help=TARGET + ". [default: the demo]")]
+Host = Annotated[str, typer.Option(help="Address to listen on; others than this machine's need --api-keys.")]
+Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
+Running = Annotated[int, typer.Option(help="How many requests run at once.", min=1)]
+Waiting = Annotated[int, typer.Option(help="How many more wait; beyond, they are refused.", min=0)]
+Keys = Annotated[Path | None, typer.Option(help="File with one API key a line; then all must give one.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Serve other machines without keys.")]
+Title = Annotated[str | None, typer.Option(help="Name of the flow in the chat.")]
+Timeout = Annotated[float, typer.Option(help="Deadline of a run in seconds.", min=0.001)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the text of errors to clients too.")]
+
+
+@app.command()
+def chat(
+    target: DemoTarget = DEMO,
+    host: Host = "127.0.0.1",
+    port: Port = 7860,
+    running: Running = 4,
+    waiting: Waiting = 16,
+    api_keys: Keys = None,
+    insecure: Insecure = False,
+    title: Title = None,
+    timeout: Timeout = 600.0,
+    debug: Debug = False,
+) -> None:
+    """Open a flow as a web chat; the API is under /v1, in the same process."""
+    with errors(debug):
+        _serve(
+            target,
+            host=host,
+            port=port,
+            limits=Limits(running=running, waiting=waiting),
+            api_keys=api_keys,
+            insecure=insecure,
+            title=title,
+            default_timeout=timeout,
+            debug=debug,
+            chat=True,
+        )
+
+
+@app.command()
+def serve(
+    target: Target,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    running: Running = 4,
+    waiting: Waiting = 16,
+    api_keys: Keys = None,
+    insecure: Insecure = False,
+    title: Title = None,
+    timeout: Timeout = 600.0,
+    debug: Debug = False,
+    no_chat: Annotated[bool, typer.Option("--no-chat", help="Serve the API alone.")] = False,
+) -> None:
+    """Serve a flow as an OpenAI-compatible API under /v1, with the web chat at /."""
+    with errors(debug):
+        _serve(
+            target,
+            host=host,
+            port=port,
+            limits=Limits(running=running, waiting=waiting),
+            api_keys=api_keys,
+            insecure=insecure,
+            title=title,
+            default_timeout=timeout,
+            debug=debug,
+            chat=not no_chat,
+        )
+
+
+def _serve(target: str, **options: Any) -> None:
+    from .services import serve
+    from .terminals import Loading
+
+    flow = _load(target)
+    loading = Loading(flow, chat=options["chat"])
+    serve(flow, announce=loading.announce, **options)
+
+
+# ---------------------------------------------------------------- what all commands share
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log what happens, on stderr.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"millrace {version_of('millrace')}")
+        raise typer.Exit
+
+
+@contextmanager
+def errors(debug: bool) -> Iterator[None]:
+    """Errors end the command in a line or two: 1 for what failed, 130 for Ctrl-C."""
+    try:
+        yield
+    except (KeyboardInterrupt, BrokenPipeError) as stop:
+        _close_stdout()
+        raise typer.Exit(INTERRUPTED if isinstance(stop, KeyboardInterrupt) else 1) from None
+    except (typer.Exit, typer.BadParameter):
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        _complain(error)
+        raise typer.Exit(1) from None
+
+
+def _load(target: str) -> Step[Any, Any]:
+    """The flow; what is wrong with the target is a mistake in the command, so it ends with 2."""
+    try:
+        return load_target(target)
+    except MissingExtra:
+        raise
+    except MillraceError as error:
+        _complain(error)
+        raise typer.Exit(2) from None
+
+
+def _complain(error: Exception) -> None:
+    if isinstance(error, MillraceError):
+        typer.echo(f"millrace: {error}", err=True)
+        return
+    typer.echo(f"millrace: {type(error).__name__}: {error}", err=True)
+    for note in getattr(error, "__notes__", ()):
+        typer.echo(f"  {note}", err=True)
+
+
+def _close_stdout() -> None:
+    """Whatever reads has left, or is to read no more; nothing is to be flushed into it at exit."""
+    import os
+
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
