@@ -124,7 +124,7 @@ class ModelRunner:
         for part in parts:
             whole.extend(part)
         packed = torch.frombuffer(whole, dtype=torch.int64).to(self.device)
-        return packed.split([len(part) for part in parts])
+        return torch.split(packed, [len(part) for part in parts])
 
     def free_memory(self) -> None:
         """Gives cached memory back to the device, after it ran out."""

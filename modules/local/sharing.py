@@ -36,7 +36,7 @@ def shared_engine(
         ModelError: there is one with another `kv`, `limits` or `chat_template`; names both.
     """
     key = (_identity(source), device, dtype, repr(quantization))
-    wanted = {"kv": kv or KV(), "limits": limits or Limits(), "chat_template": chat_template}
+    wanted: dict[str, Any] = {"kv": kv or KV(), "limits": limits or Limits(), "chat_template": chat_template}
     with _lock:
         engine = _engines.get(key)
         if engine is None or (engine.status().state == "closed" and _differences(engine, wanted)):

@@ -246,7 +246,8 @@ class EngineWorker:
         first = next(((at, count) for at, count in self._rate if now - at <= RATE_WINDOW), None)
         if first is None:
             return 0.0
-        return (self._assembled.core.tokens_produced - first[1]) / max(now - first[0], 0.1)
+        produced: int = self._assembled.core.tokens_produced - first[1]
+        return produced / max(now - first[0], 0.1)
 
     # ------------------------------------------------------------ the preparing thread
 
