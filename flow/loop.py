@@ -23,7 +23,7 @@ class If(Switch[In, Out]):
     """
 
     def __init__(
-        self,
+        self: If[Any, Any],
         condition: Step[Any, Any] | Callable[[Any], Any],
         then: Step[In, Out] | Callable[[In], Out],
         otherwise: Step[In, Out] | Callable[[In], Out] | None = None,
@@ -56,7 +56,7 @@ class Loop(Flow[In, Out]):
     until: Step[Any, Any] | None = None
 
     def __init__(
-        self,
+        self: Loop[Any, Any],
         body: Step[Any, Any] | Callable[..., Any],
         *,
         count: int | None = None,

@@ -38,7 +38,7 @@ class Parallel(Flow[In, Out]):
     """
 
     def __init__(
-        self,
+        self: Parallel[Any, Any],
         *branches: Step[Any, Any] | Callable[..., Any],
         collect: Callable[[Any], Any] | None = None,
         on_error: OnError = "raise",
@@ -159,7 +159,7 @@ class Warp(Flow[Iterable[In], Out]):
     collect: Callable[[list[Any]], Any] | None = None
 
     def __init__(
-        self,
+        self: Warp[Any, Any],
         inner: Step[In, Any] | Callable[[In], Any],
         *,
         concurrency: int | None = None,

@@ -42,7 +42,9 @@ class Pipeline(Flow[In, Out]):
     kept = False
     """Whether the values of its steps are kept while it runs, for references."""
 
-    def __init__(self, *steps: Step[Any, Any] | Callable[..., Any], name: str | None = None) -> None:
+    def __init__(
+        self: Pipeline[Any, Any], *steps: Step[Any, Any] | Callable[..., Any], name: str | None = None
+    ) -> None:
         flat: list[Step[Any, Any]] = []
         for thing in steps:
             made = as_step(thing)

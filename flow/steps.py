@@ -12,7 +12,16 @@ import sys
 import types
 import typing
 from asyncio.events import _get_running_loop
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
@@ -205,12 +214,27 @@ class Step(Generic[In, Out]):
 
     # ------------------------------------------------------------ composing
 
-    def __or__(self, other: Step[Out, New] | Callable[[Out], New]) -> Pipeline[In, New]:
+    @overload
+    def __or__(self, other: Step[Out, New]) -> Pipeline[In, New]: ...  # type: ignore[overload-overlap]  # a Step can be called too
+
+    @overload
+    def __or__(self, other: Callable[[Out], Coroutine[Any, Any, New]]) -> Pipeline[In, New]: ...
+
+    @overload
+    def __or__(self, other: Callable[[Out], AsyncIterator[str]]) -> Pipeline[In, str]: ...
+
+    @overload
+    def __or__(self, other: Callable[[Out], Generator[str, Any, None]]) -> Pipeline[In, str]: ...
+
+    @overload
+    def __or__(self, other: Callable[[Out], New]) -> Pipeline[In, New]: ...
+
+    def __or__(self, other: Any) -> Any:
         from .pipeline import Pipeline
 
         return Pipeline(self, other)
 
-    def __ror__(self, other: Callable[[Any], In]) -> Pipeline[Any, Out]:
+    def __ror__(self, other: Callable[[New], In]) -> Pipeline[New, Out]:
         from .pipeline import Pipeline
 
         return Pipeline(other, self)
@@ -373,6 +397,28 @@ class FunctionStep(Step[In, Out]):
 
 @overload
 def step(
+    function: Callable[[In], Coroutine[Any, Any, Out]],
+    /,
+    *,
+    name: str | None = None,
+    inline: bool = False,
+    show: Show | None = None,
+) -> Step[In, Out]: ...
+
+
+@overload
+def step(
+    function: Callable[[In], AsyncIterator[str] | Generator[str, Any, None]],
+    /,
+    *,
+    name: str | None = None,
+    inline: bool = False,
+    show: Show | None = None,
+) -> Step[In, str]: ...
+
+
+@overload
+def step(
     function: Callable[[In], Out],
     /,
     *,
@@ -385,7 +431,7 @@ def step(
 @overload
 def step(
     *, name: str | None = None, inline: bool = False, show: Show | None = None
-) -> Callable[[Callable[[In], Out]], Step[In, Out]]: ...
+) -> Callable[[Callable[[In], Any]], Step[In, Any]]: ...
 
 
 def step(

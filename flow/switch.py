@@ -33,7 +33,7 @@ class Switch(Flow[In, Out]):
     default: Step[Any, Any] | None = None
 
     def __init__(
-        self,
+        self: Switch[Any, Any],
         cases: Mapping[Any, Step[Any, Any] | Callable[..., Any]],
         *,
         key: Step[Any, Any] | Callable[..., Any] | None = None,

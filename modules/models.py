@@ -78,16 +78,17 @@ class LocalModel(Module[Question, str]):
         self.sampling = sampling or Sampling()
         self._engine = source if isinstance(source, Engine) else None
         self._made = self._engine is None
-        self._make = partial(
-            shared_engine,
-            source,
-            device=device,
-            dtype=dtype,
-            quantization=quantization,
-            kv=kv or KV(),
-            limits=limits or Limits(),
-            chat_template=chat_template,
-        )
+        if not isinstance(source, Engine):
+            self._make = partial(
+                shared_engine,
+                source,
+                device=device,
+                dtype=dtype,
+                quantization=quantization,
+                kv=kv or KV(),
+                limits=limits or Limits(),
+                chat_template=chat_template,
+            )
 
     @classmethod
     def demo(cls, **changes: Any) -> LocalModel:
@@ -113,8 +114,6 @@ class LocalModel(Module[Question, str]):
     # ------------------------------------------------------------ its life
 
     async def setup(self) -> None:
-        if self._made and self._engine is not None and self._engine.status().state == "closed":
-            self._engine = None
         engine = self.engine
         remove = engine.add_progress_listener(_say_progress(emit))
         try:
