@@ -18,9 +18,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from millrace import step
 from tests.support.browser import Visit, is_foreign
 from tests.support.leaks import eventually, eventually_async, leaks
-from tests.support.servers import end, serving
+from tests.support.servers import end, millrace_process, serving
+
+shout = step(str.upper, name="shout")
 
 
 class TestEventually:
@@ -146,6 +149,24 @@ class TestServing:
 
         failing = serving(lifespan, lifespan="on", log_level="critical")
         with pytest.raises(RuntimeError, match="failed at startup"), failing:
+            pass
+
+
+class TestMillraceProcess:
+    def test_it_is_ready_and_ends_with_the_block(self) -> None:
+        with millrace_process("serve", "tests.project.test_support:shout", "--no-chat") as launched:
+            with launched.connect() as connection:
+                body = {"model": "shout", "messages": [{"role": "user", "content": "hello"}]}
+                connection.send("POST", "/v1/chat/completions", body)
+                assert connection.reply().status == 200
+                assert connection.json()["choices"][0]["message"]["content"] == "HELLO"
+            pid = launched.process.pid
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+    def test_one_that_ends_at_once_is_told_with_its_output(self) -> None:
+        failing = millrace_process("serve", "tests.project.test_support:nothing", "--no-chat")
+        with pytest.raises(RuntimeError, match=r"(?s)ended with [12].*nothing"), failing:
             pass
 
 

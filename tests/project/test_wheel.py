@@ -123,6 +123,42 @@ class TestImport:
         assert states[1] == states[0]
 
 
+class TestWithoutExtras:
+    def test_flows_run_and_stream(self, bare: Bare) -> None:
+        code = """
+from millrace import Pipeline
+def words(text):
+    for word in text.split():
+        yield word
+flow = Pipeline(str.strip, words)
+answer = [flow(" a b "), list(flow.stream(" a b ").text())]
+"""
+        assert bare.answer(code) == ["ab", ["a", "b"]]
+
+    @pytest.mark.parametrize(
+        ("code", "extra"),
+        [
+            ("from millrace import LocalModel; LocalModel.demo()('What is a Warp?')", "local"),
+            ("from millrace import serve, step; serve(step(str), port=0)", "serve"),
+            ("from millrace import chat, step; chat(step(str), port=0)", "chat"),
+        ],
+    )
+    def test_what_needs_one_names_the_pip_command(self, bare: Bare, code: str, extra: str) -> None:
+        done = bare.run("-c", code)
+        assert done.returncode == 1
+        last = done.stderr.strip().splitlines()[-1]
+        assert "MissingExtra: " in done.stderr
+        assert f"pip install 'millrace[{extra}]'" in done.stderr, last
+
+    @pytest.mark.parametrize("command", ["run", "chat", "serve"])
+    def test_the_command_line_names_the_pip_command(self, bare: Bare, command: str) -> None:
+        done = bare.run("-m", "millrace", command, "app:flow")
+        assert done.returncode == 1
+        assert (
+            done.stderr == "millrace: typer is not installed; install it with: pip install 'millrace[cli]'\n"
+        )
+
+
 THIRD_PARTIES = {
     *(
         "bm25s",
