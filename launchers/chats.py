@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ..flow.steps import Step, as_step
 from ..streaming.errors import require
 from ..streaming.limits import Limits
+from .admission import Admission
+from .tabs import Tabs
+from .welcomes import welcome_for
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from gradio import Blocks
-
-    from .admission import Admission
 
 __all__ = ["build_chat", "chat", "mount_chat"]
 
@@ -56,6 +57,9 @@ def mount_chat(
 ) -> FastAPI:
     """Puts the chat of a flow into an application, at `path`; routes that are there already come first.
 
+    `app.state.chat` is what its server ends it with: `close()` when it begins to shut down, which lets go of open
+    pages (a server that waits for them waits for ever), and `cancel_all(reason)` when it will wait no longer.
+
     Args:
         admission: how many at once; share it with the API, so that both stand under one limit.
         title: the name in the page's head; the flow's own by default.
@@ -66,10 +70,12 @@ def mount_chat(
         MissingExtra: gradio is not installed.
     """
     require("gradio", "chat")
-    from .pages import mount
+    from .pages import build, mount
 
-    blocks = build_chat(flow, title=title, admission=admission, timeout=timeout, debug=debug)
-    mount(app, blocks, path)
+    flow = as_step(flow)
+    tabs = _tabs(flow, admission, timeout, debug)
+    mount(app, build(tabs, welcome_for(flow, title)), tabs, path)
+    app.state.chat = tabs
     return app
 
 
@@ -95,11 +101,11 @@ def build_chat(
         MissingExtra: gradio is not installed.
     """
     require("gradio", "chat")
-    from .admission import Admission
     from .pages import build
-    from .tabs import Tabs
-    from .welcomes import welcome_for
 
     flow = as_step(flow)
-    tabs = Tabs(flow, admission or Admission(LIMITS), timeout=timeout, debug=debug)
-    return build(tabs, welcome_for(flow, title, examples))
+    return build(_tabs(flow, admission, timeout, debug), welcome_for(flow, title, examples))
+
+
+def _tabs(flow: Step[Any, Any], admission: Admission | None, timeout: float | None, debug: bool) -> Tabs:
+    return Tabs(flow, admission or Admission(LIMITS), timeout=timeout, debug=debug)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..flow.steps import Step
 from .inputs import modules_of
 
-__all__ = ["loading_stage"]
+__all__ = ["loading_stage", "stage_name"]
 
 
 def loading_stage(flow: Step[Any, Any]) -> tuple[str, float] | None:
@@ -15,5 +16,10 @@ def loading_stage(flow: Step[Any, Any]) -> tuple[str, float] | None:
     for module in modules_of(flow):
         status = module.status()
         if getattr(status, "state", None) == "loading":
-            return f"loading {module.name}: {status.stage}", status.progress
+            return f"loading {module.name}: {stage_name(status.stage)}", status.progress
     return None
+
+
+def stage_name(words: str) -> str:
+    """The words of a Progress without a percentage of their own: its fraction is told beside them."""
+    return re.sub(r"\s*\d+ ?%$", "", words) or "working"

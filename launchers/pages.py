@@ -24,7 +24,7 @@ from .welcomes import Welcome
 __all__ = ["build", "mount"]
 
 HERE = Path(__file__).resolve().parent
-ICON = (HERE / "chat.svg").read_text(encoding="utf-8").strip()
+ICON = "data:image/svg+xml;base64," + base64.b64encode((HERE / "chat.svg").read_bytes()).decode()
 LATEX = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "\\[", "right": "\\]", "display": True},
@@ -56,16 +56,16 @@ def build(tabs: Tabs, welcome: Welcome) -> Any:
     return blocks
 
 
-def mount(app: Any, blocks: Any, path: str) -> None:
+def mount(app: Any, blocks: Any, tabs: Tabs, path: str) -> None:
     """Mounts the page, with its look and its limits; everything that would leave this machine is off."""
-    icon = "data:image/svg+xml;base64," + base64.b64encode(ICON.encode()).decode()
     gradio.mount_gradio_app(
         app,
         blocks,
         path,
         theme=_theme(),
+        css=f":root {{ --mr-icon: url('{ICON}'); }}",
         css_paths=[HERE / "chat.css"],
-        head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{icon}">',
+        head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{ICON}">',
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -74,7 +74,7 @@ def mount(app: Any, blocks: Any, path: str) -> None:
         mcp_server=False,
         enable_monitoring=False,
     )
-    app.routes[-1].app = ChatPolicy(app.routes[-1].app)
+    app.routes[-1].app = ChatPolicy(app.routes[-1].app, tabs)
 
 
 class Page:
@@ -89,7 +89,9 @@ class Page:
             async for update in all:
                 yield update
 
-    async def answer_example(self, request: gradio.Request, example: gradio.SelectData) -> AsyncGenerator[Any, None]:
+    async def answer_example(
+        self, request: gradio.Request, example: gradio.SelectData
+    ) -> AsyncGenerator[Any, None]:
         async with aclosing(self._updates(example.value["text"], request, gradio.update(**RUNNING))) as all:
             async for update in all:
                 yield update
@@ -179,7 +181,7 @@ def _failure(failure: Failure) -> str:
 
 
 def _head(title: str) -> str:
-    return f'<header class="mr-head">{ICON}<h1>{escaped(title)}</h1></header>'
+    return f'<header><span class="mr-icon"></span><h1>{escaped(title)}</h1></header>'
 
 
 def _chatbot(welcome: Welcome) -> Any:
@@ -192,11 +194,12 @@ def _chatbot(welcome: Welcome) -> Any:
         buttons=["copy"],
         height=None,
         scale=1,
-        placeholder=f'<div class="mr-welcome">{ICON}<h2>{escaped(welcome.title)}</h2>'
+        placeholder=f'<div class="mr-welcome"><span class="mr-icon"></span><h2>{escaped(welcome.title)}</h2>'
         f"<p>{escaped(welcome.line)}</p></div>",
         examples=[{"text": example} for example in welcome.examples] or None,
         latex_delimiters=LATEX,
         feedback_options=None,
+        group_consecutive_messages=False,
     )
 
 

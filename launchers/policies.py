@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .tabs import Tabs
 
 __all__ = ["ChatPolicy"]
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CONTENT = "; ".join(
@@ -38,27 +43,51 @@ HEADERS = [
 CLOSED = ("/upload", "/proxy=", "/info", "/openapi.json", "/stream/", "/component_server", "/deep_link")
 """Parts of the page's server that this chat does not use."""
 
+HEARTBEAT = "/heartbeat/"
+
 
 class ChatPolicy:
-    """ASGI middleware around the page's server: safe headers on all, and no uploads, proxying or API pages."""
+    """Pure ASGI middleware around the page's server.
 
-    def __init__(self, app: App) -> None:
+    Safe headers on all answers; no uploads, proxying or API pages. A page keeps one long request open, by which
+    the server notices that it has gone; when the server itself is to go, that request ends as if the page had
+    left, so that nobody waits for it.
+    """
+
+    def __init__(self, app: App, tabs: Tabs) -> None:
         self.app = app
+        self.tabs = tabs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 
-        async def guarded(message: MutableMapping[str, Any]) -> None:
+        async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
-        path = str(scope["path"])
-        _, found, below = path.partition("/gradio_api")
-        if found and below.startswith(CLOSED):
+        below = str(scope["path"]).partition("/gradio_api")[2]
+        if below.startswith(CLOSED):
             await guarded({"type": "http.response.start", "status": 404, "headers": []})
             await guarded({"type": "http.response.body", "body": b""})
             return
+        if below.startswith(HEARTBEAT):
+            receive = self._until_closed(receive, below.removeprefix(HEARTBEAT).strip("/"))
         await self.app(scope, receive, guarded)
+
+    def _until_closed(self, receive: Receive, name: str) -> Receive:
+        """`receive` of a page's long request, which is told that its client has left when the server closes."""
+
+        async def receive_or_leave() -> Message:
+            received = asyncio.ensure_future(receive())
+            closed = asyncio.ensure_future(self.tabs.until_closed(name))
+            try:
+                await asyncio.wait((received, closed), return_when=asyncio.FIRST_COMPLETED)
+                return received.result() if received.done() else {"type": "http.disconnect"}
+            finally:
+                received.cancel()
+                closed.cancel()
+
+        return receive_or_leave

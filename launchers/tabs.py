@@ -10,10 +10,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from ..flow.steps import Step
-from ..streaming.errors import AdmissionError, RunCancelled
-from ..streaming.messages import Conversation
+from ..streaming.errors import AdmissionError, Overloaded, RunCancelled
+from ..streaming.messages import Conversation, Message
 from ..streaming.runs import Run
 from ..streaming.sessions import new_session_id
+from .inputs import takes_messages
+from .loading import loading_stage
 from .turns import Turn, failure_of
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ logger = logging.getLogger("millrace.chat")
 
 INTERVAL = 0.04
 """Seconds between two updates of a page: what arrives in between is shown together."""
+
+POLL = 0.2
+"""Seconds between two looks at a model that is loading for somebody else."""
 
 KEPT = 1000
 """Tabs whose conversations are kept; the one longest unused goes first."""
@@ -72,6 +77,8 @@ class Tabs:
         self.admission = admission
         self.timeout = timeout
         self.debug = debug
+        self.takes_messages = takes_messages(flow)
+        self._closing = asyncio.Event()
         self._tabs: OrderedDict[str, Tab] = OrderedDict()
 
     def open(self, name: str) -> Tab:
@@ -97,8 +104,8 @@ class Tabs:
         history = tab.history()
         turn = Turn(question)
         tab.turns.append(turn)
-        tab.live = live = LiveTurn(turn)
-        live.start(self, tab.session, history)
+        tab.live = live = LiveTurn(turn, self)
+        live.start(tab.session, history)
         try:
             async with aclosing(live.updates()) as updates:
                 async for _ in updates:
@@ -107,71 +114,116 @@ class Tabs:
             if tab.live is live:
                 tab.live = None
 
+    # ------------------------------------------------------------ the end of the server
+
+    @property
+    def closing(self) -> bool:
+        return self._closing.is_set()
+
+    def close(self) -> None:
+        """Takes no more questions and lets go of the pages that wait for nothing; others may wait for their end."""
+        self._closing.set()
+
+    def cancel_all(self, reason: str) -> None:
+        """Stops all turns that go on."""
+        for tab in self._tabs.values():
+            tab.stop(reason)
+
+    async def until_closed(self, name: str) -> None:
+        """Waits until the server is closing and the tab of that name waits for no answer any more."""
+        await self._closing.wait()
+        tab = self._tabs.get(name)
+        if tab is not None and tab.live is not None:
+            await tab.live.ended.wait()
+
 
 class LiveTurn:
     """A turn while its run goes on, in a task of its own, which the page's updates only look at."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, tabs: Tabs) -> None:
         self.turn = turn
-        self.changed = asyncio.Event()
-        self.run: Run | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.tabs = tabs
+        self.ended = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._run: Run | None = None
+        self._task: asyncio.Task[None] | None = None
 
-    def start(self, tabs: Tabs, session: str, history: Conversation) -> None:
-        self.task = asyncio.get_running_loop().create_task(self._work(tabs, session, history))
+    def start(self, session: str, history: Conversation) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._work(session, history))
 
     def stop(self, reason: str) -> None:
         """Stops the run, or the waiting for a place."""
         self.turn.stopping()
-        self.changed.set()
-        if self.run is not None:
-            self.run.cancel(reason)
-        elif self.task is not None:
-            self.task.cancel()
+        self._changed.set()
+        if self._run is not None:
+            self._run.cancel(reason)
+        elif self._task is not None:
+            self._task.cancel()
 
     async def updates(self) -> AsyncGenerator[None, None]:
         """One item for each moment at which the page is to be brought up to date; the last one after the end."""
-        assert self.task is not None
+        assert self._task is not None
         try:
             yield
             over = False
             while not over:
-                await self.changed.wait()
-                self.changed.clear()
+                await self._change()
                 over = self.turn.over
                 yield
                 if not over:
                     await asyncio.sleep(INTERVAL)
         finally:
-            if not self.task.done():
+            if not self._task.done():
                 self.stop("the page was left")
-                await asyncio.wait([self.task])
+                await asyncio.wait([self._task])
 
-    async def _work(self, tabs: Tabs, session: str, history: Conversation) -> None:
+    async def _change(self) -> None:
+        """Waits until there is something new to show: from the run, or about a model that somebody else loads."""
         turn = self.turn
+        while turn.silent and not self._changed.is_set():
+            stage = loading_stage(self.tabs.flow)
+            if stage is None:
+                break
+            if turn.progress(*stage):
+                return
+            try:
+                async with asyncio.timeout(POLL):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+        await self._changed.wait()
+        self._changed.clear()
+
+    async def _work(self, session: str, history: Conversation) -> None:
+        turn, tabs = self.turn, self.tabs
         try:
+            if tabs.closing:
+                raise Overloaded("the server is shutting down")
             with tabs.admission.enter() as ticket:
                 if not ticket.admitted:
                     turn.status = "waiting for a free place"
-                    self.changed.set()
+                    self._changed.set()
                 await ticket.wait()
-                await self._listen(tabs, session, history)
+                turn.begin()
+                await self._listen(session, history)
         except (asyncio.CancelledError, RunCancelled):
-            turn.end()
+            pass
+        except AdmissionError as error:
+            turn.end(failure_of(error))
         except Exception as error:
-            if not isinstance(error, AdmissionError):
-                logger.exception("a turn of the chat failed")
+            logger.exception("a turn of the chat failed")
             turn.end(failure_of(error, tabs.debug))
         finally:
             turn.end()
-            self.changed.set()
+            self.ended.set()
+            self._changed.set()
 
-    async def _listen(self, tabs: Tabs, session: str, history: Conversation) -> None:
-        turn = self.turn
-        turn.begin()
-        stream = tabs.flow.stream(turn.question, session=session, history=history, timeout=tabs.timeout)
+    async def _listen(self, session: str, history: Conversation) -> None:
+        turn, tabs = self.turn, self.tabs
+        x = [*history, Message.user(turn.question)] if tabs.takes_messages else turn.question
+        stream = tabs.flow.stream(x, session=session, history=history, timeout=tabs.timeout)
         async with stream:
-            self.run = stream.run
+            self._run = stream.run
             async for event in stream:
                 turn.take(event)
-                self.changed.set()
+                self._changed.set()

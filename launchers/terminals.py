@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 
 from ..flow.steps import Step
 from ..streaming.events import Event, Progress, RunFinished, TextDelta
-from .loading import loading_stage
+from .loading import loading_stage, stage_name
 
 __all__ = ["Answer", "EventLines", "Loading"]
 
@@ -33,7 +33,7 @@ class ProgressLine:
         self._last = ("", -STEP)
 
     def show(self, message: str, fraction: float) -> None:
-        message = message or "working"
+        message = stage_name(message)
         if self._console.is_terminal:
             if self._bar is None:
                 columns = TextColumn("{task.description}"), BarColumn(bar_width=30), TaskProgressColumn()

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..streaming.errors import ContextLengthExceeded, Overloaded, RunCancelled, RunTimeout
@@ -26,6 +26,7 @@ from ..streaming.events import (
 )
 from ..streaming.messages import Message
 from ..streaming.usage import TokenUsage
+from .loading import stage_name
 from .markup import code_block
 
 __all__ = ["Failure", "Part", "Turn", "failure_of"]
@@ -33,19 +34,38 @@ __all__ = ["Failure", "Part", "Turn", "failure_of"]
 State = Literal["waiting", "running", "stopping", "done", "stopped", "failed"]
 
 
-@dataclass(slots=True)
-class Part:
+class Text:
+    """Text that grows by pieces."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+
+    @property
+    def text(self) -> str:
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
+
+    def add(self, piece: str) -> None:
+        self._pieces.append(piece)
+
+
+class Part(Text):
     """Something said on the way to the answer: a model's reasoning, or what one step streamed.
 
     `seconds` is how long it took; None while it goes on.
     """
 
-    title: str
-    path: Path
-    reasoning: bool = False
-    text: str = ""
-    began: float = field(default_factory=time.perf_counter)
-    seconds: float | None = None
+    def __init__(self, path: Path, reasoning: bool) -> None:
+        super().__init__()
+        self.path = path
+        self.reasoning = reasoning
+        self.began = time.perf_counter()
+        self.seconds: float | None = None
+
+    @property
+    def title(self) -> str:
+        return "Reasoning" if self.reasoning else " › ".join(map(str, self.path)) or "Step"
 
     def close(self) -> None:
         if self.seconds is None:
@@ -60,12 +80,12 @@ class Failure:
     advice: str = ""
 
 
-class Turn:
-    """A question on its way to an answer."""
+class Turn(Text):
+    """A question on its way to an answer, which is its text."""
 
     def __init__(self, question: str) -> None:
+        super().__init__()
         self.question = question
-        self.text = ""
         self.parts: list[Part] = []
         self.state: State = "waiting"
         self.status = ""
@@ -73,7 +93,11 @@ class Turn:
         self.usage = TokenUsage()
         self.began = time.perf_counter()
         self.first: float | None = None
-        self.seconds: float | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether its run has been started and has said nothing yet."""
+        return self.state == "running" and not self.parts and self.first is None
 
     @property
     def over(self) -> bool:
@@ -100,18 +124,23 @@ class Turn:
         elif isinstance(event, TextDelta):
             if event.output:
                 self._first()
-                self.text += event.text
+                self.add(event.text)
             else:
-                self._part(event.path, False).text += event.text
+                self._part(event.path, False).add(event.text)
         elif isinstance(event, ReasoningDelta):
-            self._first()
-            self._part(event.path, True).text += event.text
+            self._part(event.path, True).add(event.text)
         elif isinstance(event, Data):
             self._data(event)
         elif isinstance(event, Progress):
-            self.status = _progress(event)
+            self.progress(event.message, event.fraction)
         elif isinstance(event, StepFinished):
             self._close_parts(event.path)
+
+    def progress(self, words: str, fraction: float) -> bool:
+        """Says how far something slow has come; true if that is something new."""
+        status = stage_name(words) + (f" {fraction:.0%}" if 0 < fraction < 1 else "")
+        changed, self.status = status != self.status, status
+        return changed
 
     def end(self, failure: Failure | None = None) -> None:
         """It is over; without a failure it was stopped."""
@@ -126,7 +155,7 @@ class Turn:
         if event.status == "done":
             if not self.text and event.result is not None:
                 self._first()
-                self.text = event.result if isinstance(event.result, str) else _as_text(event.result)
+                self.add(_as_text(event.result))
             self.state = "done"
             self._close()
         elif event.status == "cancelled":
@@ -134,32 +163,34 @@ class Turn:
 
     def _close(self) -> None:
         self.status = ""
-        self.seconds = time.perf_counter() - self.began
         self._close_parts(())
 
     # ------------------------------------------------------------ parts
 
     def _first(self) -> None:
-        self.status = ""
+        """The first of the answer: what came before it is over, the steps aside that still speak."""
         if self.first is None:
+            self.status = ""
             self.first = time.perf_counter() - self.began
+            for part in self.parts:
+                if part.reasoning:
+                    part.close()
 
     def _part(self, path: Path, reasoning: bool) -> Part:
         """The part that goes on, or a new one: parts stand in the order in which they began to speak."""
         self.status = ""
-        last = self.parts[-1] if self.parts else None
-        if last is not None and last.path == path and last.reasoning == reasoning and last.seconds is None:
-            return last
-        if last is not None and last.reasoning:
-            last.close()
-        part = Part("Reasoning" if reasoning else _title(path), path, reasoning)
+        for part in reversed(self.parts):
+            if part.path == path and part.seconds is None:
+                if part.reasoning == reasoning:
+                    return part
+                part.close()
+        part = Part(path, reasoning)
         self.parts.append(part)
         return part
 
     def _data(self, event: Data) -> None:
         if not event.output:
-            part = self._part(event.path, False)
-            part.text += ("\n" if part.text else "") + _as_text(event.value)
+            self._part(event.path, False).add(f"\n\n{_as_text(event.value)}\n\n")
 
     def _close_parts(self, path: Path) -> None:
         for part in self.parts:
@@ -205,15 +236,6 @@ def failure_of(error: BaseException, debug: bool = False) -> Failure:
     if debug:
         return Failure(f"{type(error).__name__}: {error}")
     return Failure(f"The flow failed with {type(error).__name__}", "The server's log says more.")
-
-
-def _title(path: Path) -> str:
-    return " › ".join(str(step) for step in path) or "Step"
-
-
-def _progress(event: Progress) -> str:
-    words = event.message or "working"
-    return f"{words} {event.fraction:.0%}" if 0 < event.fraction < 1 else words
 
 
 def _seconds(seconds: float) -> str:
