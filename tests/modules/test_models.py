@@ -56,6 +56,12 @@ def idle(engine: Engine) -> bool:
     return now.running == now.waiting == now.blocks_used == 0
 
 
+def in_house(engine: Engine) -> int:
+    """Requests that run or wait; which of the two depends on when the forward at the gate began."""
+    now = engine.status()
+    return now.running + now.waiting
+
+
 def asked(model: LocalModel, x: Any, **options: Any) -> list[Message]:
     """What the engine is given for a call."""
     seen: list[Any] = []
@@ -231,13 +237,13 @@ async def test_a_queued_request_that_is_stopped_never_starts(gate: Gate, engine:
     model = LocalModel(engine, sampling=Sampling(temperature=0.0, max_tokens=3))
     running = [asyncio.create_task(model.acall(f"the mill {i}")) for i in range(2)]
     await gate.areached()
-    await eventually_async(lambda: engine.status().running == 2)
+    await eventually_async(lambda: in_house(engine) == 2)
     queued = asyncio.create_task(model.acall("the river"))
-    await eventually_async(lambda: engine.status().waiting == 1)
+    await eventually_async(lambda: in_house(engine) == 3)
     queued.cancel()
     with pytest.raises(asyncio.CancelledError):
         await queued
-    await eventually_async(lambda: engine.status().waiting == 0)
+    await eventually_async(lambda: in_house(engine) == 2)
     gate.open_all()
     assert all(await asyncio.gather(*running))
     assert engine.status().tokens_produced == 6
@@ -248,7 +254,7 @@ async def test_a_queued_request_that_is_stopped_never_starts(gate: Gate, engine:
 async def test_overload_is_refused_at_once(gate: Gate, engine: Engine) -> None:
     model = LocalModel(engine, sampling=Sampling(temperature=0.0, max_tokens=3))
     accepted = [asyncio.create_task(model.acall(f"the mill {i}")) for i in range(4)]
-    await eventually_async(lambda: engine.status().running + engine.status().waiting == 4)
+    await eventually_async(lambda: in_house(engine) == 4)
     with pytest.raises(Overloaded) as refused:
         await model.acall("one more")
     assert refused.value.retry_after > 0
