@@ -68,29 +68,25 @@ def _attend(
         raise ModelError(
             "this model belongs to a millrace engine; call model.set_attn_implementation('sdpa') to use it directly"
         )
-    if attention_mask is not None or dropout or is_causal is False or others:
-        refuse_unknown(
-            {**others, "attention_mask": attention_mask, "dropout": dropout or None, "is_causal": is_causal}
-        )
+    if attention_mask is not None or dropout or is_causal is False:
+        raise unknown_argument(attention_mask=attention_mask, dropout=dropout or None, is_causal=is_causal)
+    for name, value_given in others.items():
+        if value_given is not None and value_given is not False and name not in HARMLESS:
+            raise unknown_argument(**{name: value_given})
     asked = Attention(
         module.layer_idx, scaling or query.shape[-1] ** -0.5, sliding_window or None, softcap or None
     )
     return paged.attend(asked, query, key, value), None
 
 
-def refuse_unknown(arguments: dict[str, Any]) -> None:
-    """Raises ModelError for the arguments that would change the result and that this engine cannot honour."""
-    for name, value in arguments.items():
-        without_effect = value is None or value is (name == "is_causal") or name in HARMLESS
-        if not without_effect:
-            raise ModelError(
-                f"the model's attention takes {name}={_shown(value)}, which the local engine does not know; "
-                "use another model, or a server for it through RemoteModel"
-            )
-
-
-def _shown(value: Any) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+def unknown_argument(**arguments: Any) -> ModelError:
+    """The error for an argument that would change the result and that the engine cannot honour."""
+    name, value = next(item for item in arguments.items() if item[1] is not None)
+    shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+    return ModelError(
+        f"the model's attention takes {name}={shown}, which the local engine does not know; use another model, or "
+        "a server for it through RemoteModel"
+    )
 
 
 def segment_mask(

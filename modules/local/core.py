@@ -77,7 +77,9 @@ class EngineCore:
         return self.scheduler.idle and not self._aborts
 
     def add(self, sequence: Sequence) -> None:
-        """Puts a sequence at the end of the line."""
+        """Puts a sequence at the end of the line, unless it was aborted before."""
+        if sequence.finish_reason is not None:
+            return
         context = sequence.tokens[: sequence.prompt_length] if sequence.continues_text else ()
         self._texts[sequence] = Text(Detokenizer(self._decode, context), StopChecker(sequence.sampling.stops))
         self.scheduler.add(sequence)
@@ -100,14 +102,6 @@ class EngineCore:
             outputs += self._take_commands()
             outputs += self._postprocess(complete)
         return outputs
-
-    def fail_all(self, error: BaseException) -> list[Output]:
-        """Ends every sequence with this error."""
-        return [self._end(sequence, "error", error=error) for sequence in self._sequences()]
-
-    def cancel_all(self) -> list[Output]:
-        """Ends every sequence as cancelled."""
-        return [self._end(sequence, "cancelled") for sequence in self._sequences()]
 
     # ------------------------------------------------------------ commands
 

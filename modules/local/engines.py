@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
-from ...streaming.errors import ModelError
 from ...streaming.limits import Limits
 from .generations import Generation
 from .memory import KV
@@ -20,11 +20,13 @@ from .workers import EngineWorker
 
 __all__ = ["Engine"]
 
+log = logging.getLogger("millrace.local")
+
 EXIT_GRACE = 10.0
 """Seconds that closing waits for the forward at hand."""
 
 ProgressListener = Callable[[float, str], None]
-_started: WeakSet[Engine] = WeakSet()
+_running: WeakSet[Engine] = WeakSet()
 
 
 class Engine:
@@ -69,7 +71,7 @@ class Engine:
     def start(self) -> None:
         """Begins to load, unless that has been done; an engine that was closed or has failed loads again."""
         with self._lock:
-            if self._worker is None or self._worker.status().state in ("closed", "failed"):
+            if self._worker is None or self._worker.over:
                 self._worker = EngineWorker(self.settings, self._tell)
                 _close_at_exit(self)
                 self._worker.start()
@@ -80,7 +82,7 @@ class Engine:
         Raises:
             ModelError: the model could not be loaded.
         """
-        await asyncio.wrap_future(self._loading().ready)
+        await asyncio.shield(asyncio.wrap_future(self._started_worker().ready))
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """`ready` for callers without an event loop; `timeout` in seconds.
@@ -89,7 +91,7 @@ class Engine:
             ModelError: the model could not be loaded.
             TimeoutError: it is not ready yet.
         """
-        self._loading().ready.result(timeout)
+        self._started_worker().ready.result(timeout)
 
     def status(self) -> EngineStatus:
         """How the engine is, at once."""
@@ -124,32 +126,30 @@ class Engine:
             Overloaded: as many run and wait as `limits` allow; nothing was done for this one.
             ModelError: the engine has failed, or was closed.
         """
-        if self._worker is None:
-            self.start()
-        worker = self._worker
-        assert worker is not None
-        return worker.submit(request)
+        return self._started_worker().submit(request)
 
-    def _loading(self) -> EngineWorker:
+    def _started_worker(self) -> EngineWorker:
         if self._worker is None:
             self.start()
-        worker = self._worker
-        if worker is None:
-            raise ModelError("the engine is closed")
-        return worker
+        assert self._worker is not None
+        return self._worker
 
     def _tell(self, fraction: float, stage: str) -> None:
         for listener in list(self._listeners):
-            listener(fraction, stage)
+            try:
+                listener(fraction, stage)
+            except Exception:
+                log.exception("a progress listener failed at %r", stage)
 
 
 def _close_at_exit(engine: Engine) -> None:
     """Sees to it that no thread is inside of torch when the interpreter ends."""
-    if not _started:
+    if not _running:
+        atexit.unregister(_close_all)
         atexit.register(_close_all)
-    _started.add(engine)
+    _running.add(engine)
 
 
 def _close_all() -> None:
-    for engine in list(_started):
+    for engine in list(_running):
         engine.close()

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from ...streaming.errors import ModelError
+from .architectures import check_architecture
+from .estimates import check_memory
 from .places import find_weights
 from .sources import EngineSettings
 
@@ -81,13 +83,14 @@ def load(settings: EngineSettings, say: Say) -> LoadedModel:
         say(0.1, "weights")
         with quiet():
             model, tokenizer = settings.source()
+        check_architecture(model.config, type(model).__name__)
         name = type(model).__name__
     else:
         say(0.0, "reading config")
         path = find_weights(settings.source)
         name = str(settings.source)
         with quiet(lambda fraction: say(0.1 + 0.7 * fraction, f"weights {fraction:.0%}")):
-            model, tokenizer = from_directory(path, settings, device)
+            model, tokenizer = from_directory(path, settings, device, say)
     dtype = find_dtype(settings.dtype, model.dtype, device)
     if model.dtype != dtype and settings.quantization is None:
         model = model.to(dtype)
@@ -121,27 +124,49 @@ def find_dtype(wanted: str, own: torch.dtype, device: torch.device) -> torch.dty
     return dtype
 
 
-def from_directory(path: Path, settings: EngineSettings, device: torch.device) -> tuple[Any, Any]:
-    """Model and tokenizer of a directory with safetensors; never code of the directory's own."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def from_directory(path: Path, settings: EngineSettings, device: torch.device, say: Say) -> tuple[Any, Any]:
+    """Model and tokenizer of a directory with safetensors; never code of the directory's own.
 
-    options: dict[str, Any] = {}
-    if settings.quantization is not None:
-        options |= {"quantization_config": settings.quantization, "device_map": {"": str(device)}}
+    Raises:
+        ModelError: the architecture is not supported, the weights do not fit, a file is broken.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    offline: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        config = AutoConfig.from_pretrained(path, **offline)
+        check_architecture(config, str(settings.source))
+        dtype = find_dtype(settings.dtype, own_dtype(config), device)
+        options = quantized(settings.quantization, device)
+        if not options:
+            check_memory(path, dtype, device)
+        say(0.05, "tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(path, **offline)
         model = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype="auto" if settings.dtype == "auto" else settings.dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            **options,
+            path, dtype=dtype, use_safetensors=True, **offline, **options
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:500]
         raise ModelError(f"{settings.source} could not be loaded: {reason}") from error
     return model, tokenizer
+
+
+def own_dtype(config: Any) -> torch.dtype:
+    """The dtype in which a config says that its weights are."""
+    dtype = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+
+def quantized(config: Any, device: torch.device) -> dict[str, Any]:
+    """The arguments that hand a quantisation to its library in transformers."""
+    if config is None:
+        return {}
+    if not hasattr(config, "quant_method") and not isinstance(config, dict):
+        raise ModelError(
+            f"quantization={config!r}: give a quantisation config of transformers, such as "
+            "BitsAndBytesConfig(load_in_4bit=True)"
+        )
+    return {"quantization_config": config, "device_map": {"": str(device)}}
 
 
 @contextmanager

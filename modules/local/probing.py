@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ...streaming.errors import ModelError
+from .architectures import unsupported
 from .attention import NAME, LayerShape, LayerShapes
 from .blocks import BlockManager
 from .pools import KVPool
@@ -57,15 +57,21 @@ def switch_attention(model: Any, prompts: list[list[int]]) -> list[LayerShape]:
     try:
         model(input_ids=tokens, position_ids=positions, use_cache=False, logits_to_keep=1, paged=shapes)
     except TypeError as error:
-        raise unsupported(model, f"its forward does not take the engine's arguments ({error})") from error
+        raise unsupported(
+            type(model).__name__, f"its forward does not take the engine's arguments ({error})"
+        ) from error
     config = model.config.get_text_config()
     found = [shapes.layers.get(layer) for layer in range(config.num_hidden_layers)]
     missing = [layer for layer, shape in enumerate(found) if shape is None]
     if missing or len(shapes.layers) != len(found):
-        raise unsupported(model, f"its layers {missing[:5]} do not use attention that can be exchanged")
+        raise unsupported(
+            type(model).__name__, f"its layers {missing[:5]} do not use attention that can be exchanged"
+        )
     for layer, kind in enumerate(getattr(config, "layer_types", None) or ()):
         if kind == "sliding_attention" and shapes.layers[layer].window is None:
-            raise unsupported(model, f"layer {layer} has a sliding window, but does not say which")
+            raise unsupported(
+                type(model).__name__, f"layer {layer} has a sliding window, but does not say which"
+            )
     return [shape for shape in found if shape is not None]
 
 
@@ -82,7 +88,7 @@ def probe(model: Any, pool: KVPool, prompts: list[list[int]], expected: list[tor
         spread = float(reference.max() - reference.min()) or 1.0
         if not difference <= tolerance * spread:
             raise unsupported(
-                model,
+                type(model).__name__,
                 f"computed in chunks its logits differ by {difference:.3g} (their spread is {spread:.3g}, allowed "
                 f"is {tolerance * spread:.3g} in {model.dtype})",
             )
@@ -104,10 +110,3 @@ def packed_logits(model: Any, pool: KVPool, prompts: list[list[int]]) -> list[to
             sequence.computed += sequence.scheduled
         unfinished = [sequence for sequence in unfinished if sequence.remaining]
     return [found[place] for place in range(len(prompts))]
-
-
-def unsupported(model: Any, why: str) -> ModelError:
-    return ModelError(
-        f"{type(model).__name__} cannot run in the local engine: {why}. Use another model, or a server for it "
-        "through RemoteModel"
-    )

@@ -1,28 +1,33 @@
-"""EngineWorker: one life of an engine, from start to close, in one thread that owns the model."""
+"""EngineWorker: one life of an engine, from start to close, in a thread that owns the model."""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ...streaming.errors import ModelError, Overloaded
+from ...streaming.errors import ModelError
+from .admission import NEVER, Admission, RateMeter
 from .generations import Generation, Waiter, wake
 from .requests import Delta, FinishReason, Request
+from .sequences import Sequence
 from .sources import EngineSettings
 from .statuses import EngineStatus
+from .switching import quick_switching
+
+if TYPE_CHECKING:
+    from .assembling import Assembled
+    from .core import EngineCore, Output
 
 __all__ = ["EngineWorker"]
 
 log = logging.getLogger("millrace.local")
-
-RATE_WINDOW = 5.0
-"""Seconds over which tokens per second are counted."""
 
 
 class EngineClosed(Exception):
@@ -34,58 +39,66 @@ class EngineWorker:
 
     Two threads: `millrace-engine` owns the model, every call of torch included; `millrace-prepare` turns requests
     into tokens and ends those that have waited too long. Callers' threads only put requests in and take deltas.
+
+    A request is *unprepared*, then *prepared*, then the core's. Until it first runs, whoever cancels it ends it
+    at once; from then on only the engine's thread does, when its blocks are free.
     """
 
     def __init__(self, settings: EngineSettings, listen: Callable[[float, str], None]) -> None:
         self.settings = settings
         self.ready: Future[None] = Future()
+        self._process = os.getpid()
         self._listen = listen
         self._changed = threading.Condition()
+        self._admission = Admission(settings.limits)
+        self._rate = RateMeter()
         self._status = EngineStatus(state="loading", stage="starting")
         self._closing = False
         self._error: ModelError | None = None
-        self._assembled: Any = None
-        self._ready_at = 0.0
-        self._live: set[Generation] = set()
+        self._assembled: Assembled | None = None
         self._unprepared: deque[Generation] = deque()
-        self._prepared: deque[Generation] = deque()
-        self._stops: Counter[str] = Counter()
-        self._mean_time = 1.0
-        self._rate: deque[tuple[float, int]] = deque()
-        self._engine = threading.Thread(target=self._run, name="millrace-engine", daemon=True)
-        self._prepare = threading.Thread(target=self._run_prepare, name="millrace-prepare", daemon=True)
-
-    def start(self) -> None:
-        self._engine.start()
-        self._prepare.start()
+        self._prepared: deque[Sequence] = deque()
+        self._threads = (
+            threading.Thread(target=self._run, name="millrace-engine", daemon=True),
+            threading.Thread(target=self._run_prepare, name="millrace-prepare", daemon=True),
+        )
 
     # ------------------------------------------------------------ from any thread
 
+    @property
+    def over(self) -> bool:
+        """It has failed, was closed, or belongs to the process that this one was forked from."""
+        return self._closing or self._process != os.getpid()
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
     def submit(self, request: Request) -> Generation:
         """Takes a request in, or refuses it at once."""
-        limits = self.settings.limits
+        if self._process != os.getpid():
+            raise ModelError(
+                "this engine runs in the process that this one was forked from; start one of its own"
+            )
         with self._changed:
             if self._error is not None:
                 raise ModelError(str(self._error)) from self._error
             if self._closing:
-                raise ModelError("the engine is closed")
-            if len(self._live) >= limits.running + limits.waiting:
-                raise Overloaded(
-                    f"{limits.running} requests run and {limits.waiting} wait, which are Limits(running, waiting); "
-                    "try again later",
-                    self._retry_after(),
-                )
-            generation = Generation(request, self._cancelled)
-            self._live.add(generation)
+                raise ModelError("the engine is closed; start() loads it again")
+            self._admission.check()
+            generation = Generation(request, self._on_cancel)
+            self._admission.add(generation)
             self._unprepared.append(generation)
             self._changed.notify_all()
         return generation
 
     def status(self) -> EngineStatus:
         with self._changed:
-            running = sum(generation.status == "running" for generation in self._live)
             found = replace(
-                self._status, running=running, waiting=len(self._live) - running, stops=dict(self._stops)
+                self._status,
+                running=self._admission.running,
+                waiting=len(self._admission.live) - self._admission.running,
+                stops=dict(self._admission.stops),
             )
             if self._assembled is None:
                 return found
@@ -100,76 +113,64 @@ class EngineWorker:
                 tokens_read=core.tokens_read,
                 tokens_produced=core.tokens_produced,
                 preemptions=core.scheduler.preemptions,
-                tokens_per_second=self._tokens_per_second(),
+                tokens_per_second=self._rate.rate(core.tokens_produced),
             )
 
     def close(self, timeout: float) -> None:
         """Ends everything that runs or waits as cancelled and gives the memory back; again and again."""
+        if self._process != os.getpid():
+            return
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        for thread in (self._engine, self._prepare):
+        for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(timeout)
                 if thread.is_alive():
                     log.warning("%s is still at work after %.0f s", thread.name, timeout)
 
-    def _cancelled(self, generation: Generation) -> None:
-        """A generation's cancel: the engine is told, or it is over already and its place is free."""
+    def _on_cancel(self, generation: Generation) -> None:
+        """A generation was cancelled: it is over and its place is free, or the engine's thread will see to it."""
         with self._changed:
             if generation.finish_reason is not None:
-                self._release(generation)
+                self._admission.release(generation)
             if generation.sequence is not None and self._assembled is not None:
                 self._assembled.core.abort(generation.sequence)
             self._changed.notify_all()
-
-    def _release(self, generation: Generation) -> None:
-        """Counts an end and frees the place; with the lock held."""
-        if generation in self._live:
-            self._live.discard(generation)
-            self._stops[generation.finish_reason or "error"] += 1
-            if generation.finish_reason in ("stop", "length"):
-                spent = time.monotonic() - generation.submitted
-                self._mean_time += 0.2 * (spent - self._mean_time)
-
-    def _retry_after(self) -> float:
-        """When a place may be free: the mean time of a request, by how many stand before."""
-        turns = len(self._live) / self.settings.limits.running
-        return round(min(max(self._mean_time * turns, 1.0), self.settings.limits.queue_timeout), 1)
 
     # ------------------------------------------------------------ the engine's thread
 
     def _run(self) -> None:
         try:
-            self._load()
-            self._serve()
-            self._end_all(lambda: None)
+            with quick_switching():
+                self._serve(self._load())
+            self._end_all(None)
         except EngineClosed:
-            self._end_all(lambda: None)
+            self._end_all(None)
         except BaseException as error:
             self._fail(error)
-        finally:
-            with self._changed:
-                self._assembled = None
-                if self._error is None:
-                    self._status = replace(self._status, state="closed", stage="")
-                self._changed.notify_all()
-            if not self.ready.done():
-                self.ready.set_exception(self._error or ModelError("the engine was closed while it loaded"))
+        with self._changed:
+            self._assembled = None
+            if self._error is None:
+                self._status = replace(self._status, state="closed", stage="")
+            self._changed.notify_all()
+        if not self.ready.done():
+            self.ready.set_exception(self._error or ModelError("the engine was closed while it loaded"))
 
-    def _load(self) -> None:
+    def _load(self) -> EngineCore:
         from .assembling import assemble
 
         assembled = assemble(self.settings, self._say)
+        self._listen(1.0, "ready")
         with self._changed:
             self._assembled = assembled
-            self._ready_at = time.monotonic()
+            self._admission.open_since = time.monotonic()
             self._status = replace(
                 self._status, state="ready", stage="ready", progress=1.0, model=assembled.name
             )
             self._changed.notify_all()
-        self._listen(1.0, "ready")
         self.ready.set_result(None)
+        return assembled.core
 
     def _say(self, fraction: float, stage: str) -> None:
         with self._changed:
@@ -178,8 +179,7 @@ class EngineWorker:
             self._status = replace(self._status, progress=fraction, stage=stage)
         self._listen(fraction, stage)
 
-    def _serve(self) -> None:
-        core = self._assembled.core
+    def _serve(self, core: EngineCore) -> None:
         while True:
             with self._changed:
                 while core.idle and not self._prepared and not self._closing:
@@ -187,67 +187,46 @@ class EngineWorker:
                 if self._closing:
                     return
                 while self._prepared:
-                    core.add(self._prepared.popleft().sequence)
+                    core.add(self._prepared.popleft())
             self._deliver(core.step())
-            self._note_rate(core.tokens_produced)
+            self._rate.note(core.tokens_produced)
 
-    def _deliver(self, outputs: list[tuple[Any, Delta]]) -> None:
+    def _deliver(self, outputs: list[Output]) -> None:
         """Hands a step's deltas out: one wake-up for each event loop."""
         waiters: list[Waiter] = []
         for sequence, delta in outputs:
-            generation: Generation = sequence.listener
+            generation = sequence.listener
+            assert isinstance(generation, Generation)
             waiters += generation.push(delta)
             if delta.finish_reason is not None:
                 with self._changed:
-                    self._release(generation)
+                    self._admission.release(generation)
         wake(waiters)
 
     def _fail(self, error: BaseException) -> None:
-        """The engine cannot go on: everybody who waits is told, and whoever comes later."""
+        """The engine cannot go on: whoever waits is told now, and whoever comes later at once."""
         log.error("the engine has stopped", exc_info=error)
         failure = error if isinstance(error, ModelError) else ModelError(f"the engine has stopped: {error!r}")
         with self._changed:
             self._error = failure
             self._status = replace(self._status, state="failed", error=str(failure))
-            self._changed.notify_all()
+        self._end_all(failure)
 
-        def fresh() -> ModelError:
-            copy = ModelError(str(failure))
-            copy.__cause__ = error
-            return copy
-
-        self._end_all(fresh)
-
-    def _end_all(self, make_error: Callable[[], ModelError | None]) -> None:
-        """Ends every generation, whether the core knows it or not: as failed, or as cancelled."""
+    def _end_all(self, failure: ModelError | None) -> None:
+        """Ends every request, wherever it stands: with this error, or as cancelled."""
         with self._changed:
             self._closing = True
-            live = list(self._live)
+            live = list(self._admission.live)
             self._changed.notify_all()
-        if self._assembled is not None:
-            self._assembled.core.cancel_all()
+        reason: FinishReason = "cancelled" if failure is None else "error"
         for generation in live:
-            error = make_error()
-            reason: FinishReason = "cancelled" if error is None else "error"
-            waiters = generation.push(Delta(finish_reason=reason, usage=generation.usage, error=error))
+            error = None
+            if failure is not None:  # one of its own: a traceback belongs to one raise
+                error = ModelError(str(failure))
+                error.__cause__ = failure
+            wake(generation.push(Delta(finish_reason=reason, usage=generation.usage, error=error)))
             with self._changed:
-                self._release(generation)
-            wake(waiters)
-
-    def _note_rate(self, produced: int) -> None:
-        now = time.monotonic()
-        if not self._rate or now - self._rate[-1][0] > 0.1:
-            self._rate.append((now, produced))
-            while now - self._rate[0][0] > RATE_WINDOW:
-                self._rate.popleft()
-
-    def _tokens_per_second(self) -> float:
-        now = time.monotonic()
-        first = next(((at, count) for at, count in self._rate if now - at <= RATE_WINDOW), None)
-        if first is None:
-            return 0.0
-        produced: int = self._assembled.core.tokens_produced - first[1]
-        return produced / max(now - first[0], 0.1)
+                self._admission.release(generation)
 
     # ------------------------------------------------------------ the preparing thread
 
@@ -262,50 +241,29 @@ class EngineWorker:
         """Waits for a request to prepare, and ends those that have waited too long; None at the close."""
         while True:
             with self._changed:
-                now = time.monotonic()
-                overdue = [generation for generation in self._live if self._due(generation) <= now]
+                overdue = self._admission.overdue()
                 if not overdue:
                     if self._closing:
                         return None
                     if self._unprepared and self._assembled is not None:
                         return self._unprepared.popleft()
-                    due = min(map(self._due, self._live), default=float("inf"))
-                    self._changed.wait(None if due == float("inf") else due - now)
+                    due = self._admission.next_due()
+                    self._changed.wait(None if due == NEVER else max(0.0, due - time.monotonic()))
             for generation in overdue:
-                self._expire(generation)
+                self._end_unbegun(generation, self._admission.last_words(generation))
 
-    def _due(self, generation: Generation) -> float:
-        """When a request that does not run has waited too long; loading does not count."""
-        if generation.begun:
-            return float("inf")
-        deadline = generation.request.deadline
-        due = float("inf") if deadline is None else deadline
-        if self._assembled is None:
-            return due
-        return min(due, max(generation.submitted, self._ready_at) + self.settings.limits.queue_timeout)
-
-    def _expire(self, generation: Generation) -> None:
-        deadline = generation.request.deadline
-        if deadline is not None and time.monotonic() >= deadline:
-            last = Delta(finish_reason="timeout", usage=generation.usage)
-        else:
-            limit = self.settings.limits.queue_timeout
-            error = Overloaded(f"waited {limit:g} s without a turn, which is Limits(queue_timeout)", 1.0)
-            last = Delta(finish_reason="error", usage=generation.usage, error=error)
+    def _end_unbegun(self, generation: Generation, last: Delta) -> None:
         if generation.end_unbegun(last):
-            self._cancelled(generation)
+            self._on_cancel(generation)
 
     def _prepare_one(self, generation: Generation) -> None:
-        from .sequences import Sequence
-
-        request = generation.request
-        if generation.finish_reason is not None:
+        request, assembled = generation.request, self._assembled
+        if generation.finish_reason is not None or assembled is None:
             return
         try:
-            prompt = self._assembled.prompts.build(request)
+            prompt = assembled.prompts.build(request)
         except Exception as error:
-            if generation.end_unbegun(Delta(finish_reason="error", usage=generation.usage, error=error)):
-                self._cancelled(generation)
+            self._end_unbegun(generation, Delta(finish_reason="error", usage=generation.usage, error=error))
             return
         sequence = Sequence(
             prompt.token_ids,
@@ -318,5 +276,5 @@ class EngineWorker:
         )
         with self._changed:
             if generation.join_line(sequence, prompt.dropped):
-                self._prepared.append(generation)
+                self._prepared.append(sequence)
                 self._changed.notify_all()

@@ -213,9 +213,8 @@ def tiny_model(
 def unspoken_tokens() -> list[int]:
     """Tokens that the tiny model does not choose: special ones, and bytes that are no word."""
     tokenizer = tiny_tokenizer()
-    return [
-        token for token in range(len(tokenizer)) if not tokenizer.decode([token]).strip().isalpha()
-    ] + tokenizer.all_special_ids
+    words = {token for token in range(len(tokenizer)) if tokenizer.decode([token]).strip().isalpha()}
+    return sorted(set(range(len(tokenizer))) - words | set(tokenizer.all_special_ids))
 
 
 @cache
