@@ -19,7 +19,7 @@ test: dev chromium ## run all tests; ARGS="tests/flow -k loop" chooses
 
 check: dev ## lint, format, types, import order, links of the docs
 	@$(PYTHON) -m ruff check --quiet --output-format concise .
-	@$(PYTHON) -m ruff format --check --quiet . || { echo "unformatted files; make format mends them"; exit 1; }
+	@$(PYTHON) -m ruff format --check --quiet --output-format concise . || { echo "unformatted files; make format mends them"; exit 1; }
 	@$(PYTHON) -m mypy
 	@.venv/bin/lint-imports --no-logo
 	@$(PYTHON) -m pytest tests/project/test_docs.py -k links

@@ -64,8 +64,11 @@ fi
 # PyTorch alone and first: its exact version is met by a CPU build where one is at hand, while a range, met
 # together with everything else, would fetch gigabytes.
 torch=$(grep '^torch==' constraints.txt)
-say "$torch (the largest part, it takes some minutes)"
-install "$torch"
+held=$("$python" -c 'from importlib.metadata import version; print(version("torch").partition("+")[0])' 2>/dev/null || true)
+if [ "$torch" != "torch==$held" ]; then
+    say "$torch (the largest part, it takes some minutes)"
+    install "$torch"
+fi
 say "millrace[$extras]"
 install "$(grep '^setuptools==' constraints.txt)"
 install --no-build-isolation --editable ".[$extras]"
