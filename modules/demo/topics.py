@@ -37,11 +37,12 @@ class SmallTalk:
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """All that the demo knows."""
+    """All that the demo knows. `jargon` are the words that hardly occur outside of this field."""
 
     topics: tuple[Topic, ...]
     small_talk: tuple[SmallTalk, ...]
     decline: str
+    jargon: frozenset[str]
 
     def declining(self, suggestions: Sequence[Topic]) -> str:
         """The polite refusal, with the plain questions of the suggested topics."""
@@ -57,4 +58,4 @@ def knowledge() -> Knowledge:
         for entry in content["topics"]
     )
     small_talk = (SmallTalk(tuple(entry["asked"]), entry["answer"]) for entry in content["small_talk"])
-    return Knowledge(tuple(topics), tuple(small_talk), content["decline"])
+    return Knowledge(tuple(topics), tuple(small_talk), content["decline"], frozenset(content["jargon"]))
