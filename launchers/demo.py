@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..flow.switch import Switch
 from ..modules.models import LocalModel
 
-__all__ = ["decline", "flow", "is_known"]
+__all__ = ["decline", "demo_flow", "flow", "is_known", "model"]
 
 
 def is_known(question: str) -> bool:
@@ -27,4 +27,10 @@ def decline(question: str) -> str:
     return index.known.declining(index.suggestions(question))
 
 
-flow: Switch[str, str] = Switch({is_known: LocalModel.demo()}, default=decline, name="demo")
+def demo_flow(model: LocalModel) -> Switch[str, str]:
+    """The demo around a model: it is asked what is known, everything else is declined."""
+    return Switch({is_known: model}, default=decline, name="demo")
+
+
+model = LocalModel.demo()
+flow = demo_flow(model)

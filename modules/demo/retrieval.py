@@ -59,7 +59,8 @@ class TopicIndex:
         self.ignored = (ASKING | set(require("bm25s.stopwords", "local").STOPWORDS_EN_PLUS)) - {
             word for topic in known.topics for word in words(topic.name)
         }
-        self.names = {word for topic in known.topics for word in self._naming(topic)}
+        self.naming = [set(self._telling(" ".join((topic.name, *topic.terms)))) for topic in known.topics]
+        self.names = set().union(*self.naming)
         documents = [
             self._telling(" ".join((topic.question, *topic.terms, *topic.asked))) * PHRASE_REPEATS
             + self._telling(topic.answer)
@@ -105,20 +106,19 @@ class TopicIndex:
         return self.known.topics[place], float(scores[place]) / most
 
     def suggestions(self, question: str, count: int = 3) -> list[Topic]:
-        """The topics nearest to a question, filled up with examples."""
+        """The topics that a question comes near by name, best first, filled up with examples."""
         known, _ = self._matched(question)
-        scores = self.bm25.get_scores(known) if known else [0.0] * len(self.known.topics)
-        ranked = sorted(zip(scores, self.known.topics, strict=True), key=lambda pair: -pair[0])
-        near = [topic for score, topic in ranked[:count] if score > 0]
-        examples = [topic for topic in self.known.topics if topic.name in EXAMPLES and topic not in near]
-        return [*near, *examples][:count]
+        topics = self.known.topics
+        near = [place for place, names in enumerate(self.naming) if not names.isdisjoint(known)]
+        if near:
+            scores = self.bm25.get_scores(known)
+            near.sort(key=lambda place: float(scores[place]), reverse=True)
+        found = [topics[place] for place in near[:count]]
+        return [*found, *(t for t in topics if t.name in EXAMPLES and t not in found)][:count]
 
     def _telling(self, text: str) -> list[str]:
         """The words of a text that say what it is about."""
         return [word for word in words(text) if word not in self.ignored]
-
-    def _naming(self, topic: Topic) -> list[str]:
-        return self._telling(" ".join((topic.name, *topic.terms)))
 
     def _weights(self) -> dict[str, float]:
         """The inverse document frequency of each word: what BM25 gives it at most."""
