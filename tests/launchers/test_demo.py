@@ -32,7 +32,7 @@ OFF_TOPIC = [
 def model() -> Iterator[LocalModel]:
     """The demo's own model, given back at the end."""
     yield demo.model
-    asyncio.run(demo.model.end())
+    asyncio.run(demo.model.release())
 
 
 @pytest.fixture(scope="module")
@@ -130,4 +130,4 @@ def test_the_words_are_the_models(model: LocalModel, other_weights: Path) -> Non
         for question in OFF_TOPIC:
             assert flow(question) == demo.flow(question)
     finally:
-        asyncio.run(swapped.end())
+        asyncio.run(swapped.release())
