@@ -40,45 +40,44 @@ class Detokenizer:
     def push(self, token: int) -> str:
         """Takes the next token; returns the text that is now whole."""
         self._pending.append(token)
-        text = self._text()
+        text = self._text(self._pending)
         whole = text.rstrip(REPLACEMENT)
-        genuine = len(text) - len(whole) - MOST_UNFINISHED
-        if genuine > 0:
-            whole = text[: len(whole) + genuine]
         if whole == text and text:
             piece = text[len(self._sent) :]
-            self._move_on()
+            self._move_on(len(self._pending))
             return piece
+        genuine = len(text) - len(whole) > MOST_UNFINISHED < len(self._pending)
+        if genuine or len(self._pending) > LONG:
+            return self._shorten()
         piece = whole[len(self._sent) :]
         self._sent = max(self._sent, whole, key=len)
-        return piece + self._shorten(text) if len(self._pending) > LONG else piece
+        return piece
 
     def flush(self) -> str:
         """The rest, whole or not; the end of the text."""
-        text = self._text()
-        piece = text[len(self._sent) :]
-        self._move_on()
+        piece = self._text(self._pending)[len(self._sent) :]
+        self._move_on(len(self._pending))
         return piece
 
-    def _text(self) -> str:
-        """The text of the pending tokens, as it stands after the context."""
-        text = self._decode(self._context + self._pending)
+    def _text(self, tokens: list[int]) -> str:
+        """The text of these tokens, as it stands after the context."""
+        text = self._decode(self._context + tokens)
         if text.startswith(self._before):
             return text[len(self._before) :]
-        return self._decode(self._pending)  # a byte has spoiled the character before it, which is out already
+        return self._decode(tokens)  # a byte has spoiled the character before it, which is out already
 
-    def _shorten(self, text: str) -> str:
-        """Moves on to a place between two characters, so that garbage does not pile up."""
-        for cut in range(len(self._pending) - 1, len(self._pending) - 2 - MOST_UNFINISHED, -1):
-            before = self._decode(self._pending[:cut])
-            if text == before + self._decode(self._pending[cut:]):
-                piece, self._sent = before[len(self._sent) :], self._sent[len(before) :]
-                self._context, self._pending, self._before = self._pending[:cut], self._pending[cut:], before
-                return piece
-        return ""
+    def _shorten(self) -> str:
+        """Lets out what cannot change any more: all but the last tokens, cut where the least is unfinished."""
+        most = len(self._pending)
+        texts = {cut: self._text(self._pending[:cut]) for cut in range(most - MOST_UNFINISHED, most)}
+        cut = min(texts, key=lambda cut: len(texts[cut]) - len(texts[cut].rstrip(REPLACEMENT)))
+        piece, rest = texts[cut][len(self._sent) :], self._sent[len(texts[cut]) :]
+        self._move_on(cut)
+        self._sent = rest
+        return piece
 
-    def _move_on(self) -> None:
-        self._context = self._pending
+    def _move_on(self, cut: int) -> None:
+        """The first `cut` pending tokens are out and become the context of the others."""
+        self._context, self._pending = self._pending[:cut], self._pending[cut:]
         self._before = self._decode(self._context)
-        self._pending = []
         self._sent = ""

@@ -16,6 +16,27 @@ FIRST = 0xBF58476D1CE4E5B9
 SECOND = 0x94D049BB133111EB
 
 
+def row_key(seed: int, position: int) -> int:
+    """64 bits for one token of one request, as a signed number."""
+    return _signed(_mix(_mix(seed + GOLDEN) + (position + 1) * GOLDEN))
+
+
+def gumbel(keys: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Standard Gumbel noise: keys (rows, 1) and token ids (rows or 1, n), both int64, to (rows, n) float32.
+
+    The largest of `logits + gumbel` is a draw from `softmax(logits)` (Maddison et al. 2014).
+    """
+    value = keys + ids * _signed(GOLDEN)
+    value ^= _shifted(value, 30)
+    value *= _signed(FIRST)
+    value ^= _shifted(value, 27)
+    value *= _signed(SECOND)
+    value ^= _shifted(value, 31)
+    # A float is finest near 0, so that is where the rare and large noise comes from.
+    uniform = _shifted(value, 11).float().add_(0.5).mul_(2.0**-53)
+    return uniform.neg_().log1p_().neg_().log_().neg_()
+
+
 def _mix(value: int) -> int:
     """SplitMix64's finaliser (Steele, Lea and Flood 2014), on a Python int."""
     value &= MASK
@@ -29,24 +50,6 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def row_key(seed: int, position: int) -> int:
-    """64 bits for one token of one request, as a signed number."""
-    return _signed(_mix(_mix(seed + GOLDEN) + (position + 1) * GOLDEN))
-
-
-def _shift(value: torch.Tensor, bits: int) -> torch.Tensor:
+def _shifted(value: torch.Tensor, bits: int) -> torch.Tensor:
     """A logical shift to the right; torch's own copies the sign."""
-    return (value >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def gumbel(keys: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Standard Gumbel noise: keys (rows, 1) and token ids (rows or 1, n), both int64, to (rows, n) float64.
-
-    The likeliest of `logits + gumbel` is a draw from `softmax(logits)` (Maddison et al. 2014).
-    """
-    value = keys + (ids + 1) * _signed(GOLDEN)
-    value = (value ^ _shift(value, 30)) * _signed(FIRST)
-    value = (value ^ _shift(value, 27)) * _signed(SECOND)
-    value = value ^ _shift(value, 31)
-    uniform = (_shift(value, 11).double() + 0.5) * 2.0**-53
-    return -torch.log(-torch.log(uniform))
+    return (value >> bits).bitwise_and_((1 << (64 - bits)) - 1)

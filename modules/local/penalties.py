@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from array import array
 
 import torch
 
@@ -12,92 +12,90 @@ from .sequences import Sequence
 __all__ = ["Penalties"]
 
 
-@dataclass(slots=True)
-class Counts:
+class TokenCounts:
     """The different tokens of one sequence, and how often its answer has each; grows with the answer."""
 
-    ids: torch.Tensor
-    counts: torch.Tensor
-    used: int = 0
-    seen: int = 0
-    places: dict[int, int] = field(default_factory=dict)
-
-    @classmethod
-    def empty(cls, device: torch.device) -> Counts:
-        return cls(torch.empty(64, dtype=torch.int64, device=device), torch.zeros(64, device=device))
+    def __init__(self) -> None:
+        self.ids = array("q")
+        self.counts = array("q")
+        """How often the answer has the token; 0 for those of the prompt alone."""
+        self._places: dict[int, int] = {}
+        self._seen = 0
 
     def catch_up(self, sequence: Sequence) -> None:
         """Counts the tokens that are new since the last time."""
-        for position in range(self.seen, len(sequence.tokens)):
-            self._count(sequence.tokens[position], position >= sequence.prompt_length)
-        self.seen = len(sequence.tokens)
-
-    def _count(self, token: int, produced: bool) -> None:
-        place = self.places.get(token)
-        if place is None:
-            if self.used == len(self.ids):
-                self.ids = torch.cat([self.ids, torch.empty_like(self.ids)])
-                self.counts = torch.cat([self.counts, torch.zeros_like(self.counts)])
-            place = self.places[token] = self.used
-            self.ids[place] = token
-            self.used += 1
-        if produced:
-            self.counts[place] += 1
+        for position in range(self._seen, len(sequence.tokens)):
+            token = sequence.tokens[position]
+            place = self._places.setdefault(token, len(self.ids))
+            if place == len(self.ids):
+                self.ids.append(token)
+                self.counts.append(0)
+            self.counts[place] += position >= sequence.prompt_length
+        self._seen = len(sequence.tokens)
 
 
 class Penalties:
     """Repetition, presence and frequency penalties and logit biases, for the rows that have any."""
 
     def __init__(self) -> None:
-        self._counts: dict[Sequence, Counts] = {}
-        self._biases: dict[Sequence, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._counts: dict[Sequence, TokenCounts] = {}
 
     def wanted(self, sampling: Sampling) -> bool:
         return bool(sampling.logit_bias) or self._counted(sampling)
 
     def apply(self, sequences: list[Sequence], logits: torch.Tensor) -> torch.Tensor:
         """Logits (sequences, vocabulary) with the penalties applied; a copy where there are any."""
-        rows = [row for row, sequence in enumerate(sequences) if self.wanted(sequence.sampling)]
-        if rows:
+        counted = [(row, found) for row, found in enumerate(sequences) if self._counted(found.sampling)]
+        biased = [(row, found) for row, found in enumerate(sequences) if found.sampling.logit_bias]
+        if counted or biased:
             logits = logits.clone()
-        for row in rows:
-            sampling = sequences[row].sampling
-            if self._counted(sampling):
-                self._penalise(sequences[row], logits[row])
-            if sampling.logit_bias:
-                ids, biases = self._bias(sequences[row], logits)
-                logits[row].index_add_(0, ids, biases)
+        if counted:
+            self._penalise(counted, logits)
+        if biased:
+            self._add_biases(biased, logits)
         return logits
 
     def forget(self, sequence: Sequence) -> None:
+        """Drops the counts of a sequence that has ended."""
         self._counts.pop(sequence, None)
-        self._biases.pop(sequence, None)
 
     def _counted(self, sampling: Sampling) -> bool:
         return bool(
             sampling.repetition_penalty != 1.0 or sampling.presence_penalty or sampling.frequency_penalty
         )
 
-    def _penalise(self, sequence: Sequence, logits: torch.Tensor) -> None:
-        found = self._counts.get(sequence)
-        if found is None:
-            found = self._counts[sequence] = Counts.empty(logits.device)
-        found.catch_up(sequence)
-        ids, counts = found.ids[: found.used], found.counts[: found.used].to(logits.dtype)
-        sampling = sequence.sampling
-        values = logits[ids]
-        if sampling.repetition_penalty != 1.0:
-            penalty = sampling.repetition_penalty
-            values = torch.where(values > 0, values / penalty, values * penalty)
-        values = values - sampling.frequency_penalty * counts - sampling.presence_penalty * (counts > 0)
-        logits[ids] = values
+    def _penalise(self, rows: list[tuple[int, Sequence]], logits: torch.Tensor) -> None:
+        ids, counts, lengths = array("q"), array("q"), []
+        for _, sequence in rows:
+            found = self._counts.setdefault(sequence, TokenCounts())
+            found.catch_up(sequence)
+            ids.extend(found.ids)
+            counts.extend(found.counts)
+            lengths.append(len(found.ids))
+        settings = [sequence.sampling for _, sequence in rows]
+        repeat = torch.tensor(lengths)
 
-    def _bias(self, sequence: Sequence, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if sequence not in self._biases:
-            bias = sequence.sampling.logit_bias
-            ids = torch.tensor(list(bias), dtype=torch.int64, device=logits.device)
-            self._biases[sequence] = (
-                ids,
-                torch.tensor(list(bias.values()), dtype=logits.dtype, device=logits.device),
-            )
-        return self._biases[sequence]
+        def column(values: list[float]) -> torch.Tensor:
+            column = torch.tensor(values, dtype=logits.dtype).repeat_interleave(repeat)
+            return column.to(logits.device)
+
+        first = torch.tensor([row * logits.shape[1] for row, _ in rows]).repeat_interleave(repeat)
+        where = (first + torch.frombuffer(ids, dtype=torch.int64)).to(logits.device)
+        how_often = torch.frombuffer(counts, dtype=torch.int64).to(logits.device, logits.dtype)
+        repetition = column([sampling.repetition_penalty for sampling in settings])
+        frequency = column([sampling.frequency_penalty for sampling in settings])
+        presence = column([sampling.presence_penalty for sampling in settings])
+        flat = logits.view(-1)
+        values = flat[where]
+        values = torch.where(values > 0, values / repetition, values * repetition)
+        flat[where] = values - frequency * how_often - presence * (how_often > 0)
+
+    def _add_biases(self, rows: list[tuple[int, Sequence]], logits: torch.Tensor) -> None:
+        places, biases = array("q"), array("d")
+        for row, sequence in rows:
+            places.extend(row * logits.shape[1] + token for token in sequence.sampling.logit_bias)
+            biases.extend(sequence.sampling.logit_bias.values())
+        where = torch.frombuffer(places, dtype=torch.int64).to(logits.device)
+        logits.view(-1).index_add_(
+            0, where, torch.frombuffer(biases, dtype=torch.float64).to(logits.device, logits.dtype)
+        )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence as Several
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -15,8 +15,8 @@ from .sequences import Sequence
 
 __all__ = ["Sampled", "Sampler"]
 
-CANDIDATES = 256
-"""Tokens looked at first for top-p; a full sort follows only where their mass falls short."""
+CANDIDATES = (256, 4096)
+"""How many of the likeliest tokens are looked at for top-k, top-p and min-p; a full sort comes last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,151 +30,165 @@ class Sampled:
 
 
 @dataclass(slots=True)
-class Rows:
-    """The settings of the rows of a batch, as columns; made anew only when the batch changes."""
+class Group:
+    """Rows that are sampled in the same way, and their settings as columns (rows, 1)."""
+
+    sequences: list[Sequence]
+    index: torch.Tensor
+    """Which rows of the batch they are; (rows,)."""
+    temperature: torch.Tensor
+    top_k: torch.Tensor
+    """The whole vocabulary where there is no limit."""
+    top_p: torch.Tensor
+    min_logit: torch.Tensor
+    """The logarithm of min-p; -inf where there is none."""
+    most: int
+    """The largest top-k."""
+
+    @classmethod
+    def of(cls, rows: list[tuple[int, Sequence]], logits: torch.Tensor) -> Self | None:
+        """The group of some rows of a batch; None when there are none."""
+        if not rows:
+            return None
+        settings = [sequence.sampling for _, sequence in rows]
+
+        def column(values: list[float]) -> torch.Tensor:
+            return torch.tensor(values, dtype=logits.dtype, device=logits.device)[:, None]
+
+        return cls(
+            sequences=[sequence for _, sequence in rows],
+            index=torch.tensor([row for row, _ in rows], device=logits.device),
+            temperature=column([sampling.temperature for sampling in settings]),
+            top_k=column([sampling.top_k or logits.shape[1] for sampling in settings]),
+            top_p=column([sampling.top_p for sampling in settings]),
+            min_logit=column(
+                [math.log(sampling.min_p) if sampling.min_p else -math.inf for sampling in settings]
+            ),
+            most=max(sampling.top_k for sampling in settings),
+        )
+
+    def keys(self) -> torch.Tensor:
+        """The noise keys of the tokens at hand; (rows, 1)."""
+        keys = [row_key(sequence.seed, len(sequence.tokens)) for sequence in self.sequences]
+        return torch.tensor(keys, device=self.index.device)[:, None]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is known of a batch from its sequences alone; made anew only when they change."""
 
     sequences: list[Sequence]
     plain: bool
     """All greedy, without penalties, biases and log-probabilities."""
-    sampled: list[int]
-    """The rows that are not greedy."""
-    temperature: torch.Tensor
-    top_k: list[int]
-    top_p: list[float]
-    min_p: list[float]
-    index: torch.Tensor
+    limited: Group | None
+    """Sampled rows with top-k, top-p or min-p."""
+    open: Group | None
+    """Sampled rows that may choose any token."""
 
 
 class Sampler:
     """Picks the next token of each row.
 
-    Temperature, top-k, top-p and min-p apply in that order, after penalties and biases. The choice among what is
-    left adds Gumbel noise to the logits and takes the largest, so that it needs no running random state.
+    After penalties and biases come temperature, top-k, top-p and min-p, in this order. The choice among what is
+    left adds Gumbel noise to the logits and takes the largest, so that there is no running random state.
     """
 
     def __init__(self) -> None:
-        self._rows: Rows | None = None
+        self._batch: Batch | None = None
         self._penalties = Penalties()
 
     @torch.inference_mode()
     def sample(self, sequences: list[Sequence], logits: torch.Tensor) -> list[Sampled]:
         """One token for each sequence; logits (sequences, vocabulary)."""
-        rows = self._rows_for(sequences, logits.device)
-        if rows.plain:
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        batch = self._batch_of(sequences, logits)
+        if batch.plain:
             best, tokens = logits.max(-1)
             finite = best.isfinite().tolist()
             return [Sampled(token, fine) for token, fine in zip(tokens.tolist(), finite, strict=True)]
-        if logits.dtype != torch.float64:
-            logits = logits.float()
-        raw = logits
-        logits = self._penalties.apply(sequences, logits)
-        best, tokens = logits.max(-1)
-        if rows.sampled:
-            tokens[rows.index] = self._draw(rows, logits[rows.index], best[rows.index])
-        chosen = tokens.tolist()
-        logprobs = self._logprobs(sequences, raw, chosen)
-        finite = best.isfinite().tolist()
+        changed = self._penalties.apply(sequences, logits)
+        best, tokens = changed.max(-1)
+        for group, draw in ((batch.limited, self._draw_likely), (batch.open, self._draw_any)):
+            if group is not None:
+                scaled = (changed[group.index] - best[group.index, None]) / group.temperature
+                tokens[group.index] = draw(group, scaled)
+        chosen, finite = tokens.tolist(), best.isfinite().tolist()
         return [
-            Sampled(token, fine, found) for token, fine, found in zip(chosen, finite, logprobs, strict=True)
+            Sampled(token, fine, self._logprobs(sequence, row, token))
+            for sequence, row, token, fine in zip(sequences, logits, chosen, finite, strict=True)
         ]
 
     def forget(self, sequence: Sequence) -> None:
         """Drops what is kept of a sequence that has ended."""
         self._penalties.forget(sequence)
-        if self._rows is not None and sequence in self._rows.sequences:
-            self._rows = None
+        self._batch = None
 
-    def _rows_for(self, sequences: list[Sequence], device: torch.device) -> Rows:
-        if self._rows is not None and self._rows.sequences == sequences:
-            return self._rows
+    def _batch_of(self, sequences: list[Sequence], logits: torch.Tensor) -> Batch:
+        if self._batch is not None and self._batch.sequences == sequences:
+            return self._batch
         settings = [sequence.sampling for sequence in sequences]
-        sampled = [row for row, sampling in enumerate(settings) if not sampling.greedy]
-        warm = [settings[row] for row in sampled]
-        self._rows = Rows(
+        rows = [(row, found) for row, found in enumerate(sequences) if not found.sampling.greedy]
+        limited = [(row, found) for row, found in rows if is_limited(found)]
+        self._batch = Batch(
             sequences=list(sequences),
-            plain=not sampled
+            plain=not rows
             and not any(
                 self._penalties.wanted(sampling) or sampling.logprobs is not None for sampling in settings
             ),
-            sampled=sampled,
-            temperature=torch.tensor(
-                [sampling.temperature for sampling in warm], dtype=torch.float64, device=device
-            )[:, None],
-            top_k=[sampling.top_k for sampling in warm],
-            top_p=[sampling.top_p for sampling in warm],
-            min_p=[sampling.min_p for sampling in warm],
-            index=torch.tensor(sampled, dtype=torch.int64, device=device),
+            limited=Group.of(limited, logits),
+            open=Group.of([(row, found) for row, found in rows if not is_limited(found)], logits),
         )
-        return self._rows
+        return self._batch
 
-    def _draw(self, rows: Rows, logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
-        """Token ids of the rows that are not greedy; `best` is the largest logit of each."""
-        logits = (logits - best[:, None]).double() / rows.temperature
-        keys = torch.tensor(
-            [
-                row_key(sequence.seed, len(sequence.tokens))
-                for sequence in (rows.sequences[row] for row in rows.sampled)
-            ],
-            dtype=torch.int64,
-            device=logits.device,
-        )[:, None]
-        logits = self._keep_likely(rows, logits)
-        if not any(rows.top_k) and min(rows.top_p) >= 1.0:
-            every = torch.arange(logits.shape[1], device=logits.device)[None]
-            return (logits + gumbel(keys, every)).argmax(-1)
-        values, ids = self._candidates(rows, logits)
-        return ids.gather(1, (values + gumbel(keys, ids)).argmax(-1, keepdim=True))[:, 0]
+    def _draw_any(self, group: Group, logits: torch.Tensor) -> torch.Tensor:
+        """Token ids, of all there are; logits with 0 as the largest of each row."""
+        ids = torch.arange(logits.shape[1], device=logits.device)[None]
+        return (logits + gumbel(group.keys(), ids)).argmax(-1)
 
-    def _keep_likely(self, rows: Rows, logits: torch.Tensor) -> torch.Tensor:
-        """Applies min-p. The largest logit is 0 here, so the threshold is the logarithm of min-p itself."""
-        if not any(rows.min_p):
-            return logits
-        least = [math.log(min_p) if min_p else -math.inf for min_p in rows.min_p]
-        threshold = torch.tensor(least, dtype=logits.dtype, device=logits.device)[:, None]
-        return logits.masked_fill(logits < threshold, -math.inf)
-
-    def _candidates(self, rows: Rows, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The tokens that top-k and top-p leave: logits (rows, n), -inf where ruled out, and their ids.
-
-        Looks at the likeliest few first; where a row needs more, at all of them.
-        """
+    def _draw_likely(self, group: Group, logits: torch.Tensor) -> torch.Tensor:
+        """Token ids, of those that top-k, top-p and min-p leave; looks at the likeliest few first."""
         size = logits.shape[1]
-        needs_all = any(not k and p >= 1.0 for k, p in zip(rows.top_k, rows.top_p, strict=True))
-        count = size if needs_all else min(size, max(CANDIDATES, *rows.top_k))
         total = logits.logsumexp(-1, keepdim=True)
-        while True:
+        for count in (*CANDIDATES, size):
+            count = min(max(count, group.most), size)
             values, ids = logits.topk(count, -1)
-            kept, enough = self._nucleus(rows, values, total)
-            if enough or count == size:
-                return kept, ids
-            count = size
+            values, complete = keep_likely(group, values, total)
+            if complete or count == size:
+                break
+        choice = (values + gumbel(group.keys(), ids)).argmax(-1, keepdim=True)
+        return ids.gather(1, choice)[:, 0]
 
-    def _nucleus(self, rows: Rows, values: torch.Tensor, total: torch.Tensor) -> tuple[torch.Tensor, bool]:
-        """Rules out what is beyond top-k and top-p, of logits in falling order; and whether they were enough."""
-        count = values.shape[1]
-        k = torch.tensor([k or count for k in rows.top_k], device=values.device)[:, None]
-        p = torch.tensor(rows.top_p, dtype=values.dtype, device=values.device)[:, None]
-        limited = torch.tensor([bool(k) for k in rows.top_k], device=values.device)[:, None]
-        beyond = torch.arange(count, device=values.device) >= k
-        values = values.masked_fill(beyond, -math.inf)
-        total = torch.where(limited, values.logsumexp(-1, keepdim=True), total)
-        mass = (values - total).exp().cumsum(-1)
-        before = mass - (values - total).exp()
-        enough = bool(((mass[:, -1:] >= p) | limited | (p >= 1.0)).all())
-        kept = values.masked_fill((before >= p) & (p < 1.0), -math.inf)
-        return kept, enough
+    def _logprobs(self, sequence: Sequence, logits: torch.Tensor, token: int) -> TokenLogprobs | None:
+        """Log-probabilities under the model's own distribution, where they are asked for; logits (vocabulary,)."""
+        wanted = sequence.sampling.logprobs
+        if wanted is None:
+            return None
+        spread = logits.log_softmax(-1)
+        values, ids = spread.topk(min(wanted, spread.shape[0]))
+        return TokenLogprobs(
+            token, float(spread[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True))
+        )
 
-    def _logprobs(
-        self, sequences: Several[Sequence], logits: torch.Tensor, chosen: list[int]
-    ) -> list[TokenLogprobs | None]:
-        """Log-probabilities under the model's own distribution, for the rows that ask for them."""
-        found: list[TokenLogprobs | None] = [None] * len(chosen)
-        for row, sequence in enumerate(sequences):
-            wanted = sequence.sampling.logprobs
-            if wanted is None:
-                continue
-            spread = logits[row].log_softmax(-1)
-            values, ids = spread.topk(min(wanted, spread.shape[0]))
-            top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
-            found[row] = TokenLogprobs(chosen[row], float(spread[chosen[row]]), top)
-        return found
+
+def is_limited(sequence: Sequence) -> bool:
+    """Some tokens are ruled out whatever their noise."""
+    sampling = sequence.sampling
+    return bool(sampling.top_k or sampling.top_p < 1.0 or sampling.min_p)
+
+
+def keep_likely(group: Group, values: torch.Tensor, total: torch.Tensor) -> tuple[torch.Tensor, bool]:
+    """Rules out what top-k, top-p and min-p do, as -inf; and whether that needs no further candidates.
+
+    `values` are logits in falling order, from 0; `total` is the logarithm of what all tokens have together.
+    """
+    count = values.shape[1]
+    within_k = torch.arange(count, device=values.device) < group.top_k
+    values = values.masked_fill(~within_k, -math.inf)
+    total = torch.where(group.top_k <= count, values.logsumexp(-1, keepdim=True), total)
+    shares = (values - total).exp()
+    mass = shares.cumsum(-1)
+    beyond_p = (mass - shares >= group.top_p) & (group.top_p < 1.0)
+    below_min = values < group.min_logit
+    complete = beyond_p[:, -1:] | (mass[:, -1:] >= group.top_p) | below_min[:, -1:] | (group.top_k <= count)
+    return values.masked_fill(beyond_p | below_min, -math.inf), bool(complete.all())
