@@ -6,6 +6,7 @@ Events end at `Tabs`, which knows nothing of Gradio; here a turn becomes the mes
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -53,6 +54,8 @@ def build(tabs: Tabs, welcome: Welcome) -> Any:
         chatbot.clear(page.clear, outputs=[chatbot], queue=False, **quiet)
         blocks.unload(page.leave)
     blocks.queue(max_size=2 * at_once, api_open=False)
+    # Otherwise Gradio makes a pandas table of all its past events after each one, for a page that is off.
+    blocks._queue.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize
     return blocks
 
 

@@ -81,6 +81,11 @@ class Tabs:
         self._closing = asyncio.Event()
         self._tabs: OrderedDict[str, Tab] = OrderedDict()
 
+    @property
+    def live(self) -> list[Turn]:
+        """The turns that go on, those included that are just being stopped."""
+        return [tab.live.turn for tab in self._tabs.values() if tab.live is not None and tab.busy]
+
     def open(self, name: str) -> Tab:
         """The tab of that name, a new one if need be."""
         tab = self._tabs.setdefault(name, Tab())
