@@ -7,78 +7,79 @@ import json
 from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
+from .patience import within
 from .refusals import Refusal
 
 __all__ = ["read_object"]
 
 
-async def read_object(scope: Scope, receive: Receive, largest: int, within: float) -> dict[str, Any]:
+async def read_object(scope: Scope, receive: Receive, largest: int, seconds: float) -> dict[str, Any]:
     """The JSON object that a request carries.
 
     Args:
         largest: bytes that a body may have; a larger one is refused without being kept.
-        within: seconds in which the whole body must have come.
+        seconds: in which the whole body must have come.
 
     Raises:
         Refusal: 415 no JSON, 413 too large, 408 too slow, 400 malformed.
         ClientDisconnect: the client left before the end of the body.
     """
     _check_head(scope, largest)
-    message = await receive_body(receive, within)
+    message = await _next(receive, seconds)
     body = message.get("body", b"")
     if message.get("more_body"):
-        body = await _rest(body, receive, largest, within)
+        body = await _rest(body, receive, largest, seconds)
     if len(body) > largest:
         raise too_large(largest)
     return parse_object(body)
 
 
 def _check_head(scope: Scope, largest: int) -> None:
-    headers = dict(scope["headers"])
-    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    kind = encoding = length = b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            kind = value.partition(b";")[0].strip().lower()
+        elif name == b"content-length":
+            length = value
+        elif name == b"content-encoding":
+            encoding = value.lower()
     if kind != b"application/json":
         given = f", not {kind.decode('latin-1')}" if kind else ""
-        raise Refusal(
-            415,
-            f"the body must be JSON{given}; send the header Content-Type: application/json",
-            "unsupported_media_type",
-        )
-    if headers.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
-        raise Refusal(
-            415, "compressed bodies are not supported; leave Content-Encoding out", "unsupported_media_type"
-        )
-    declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and int(declared) > largest:
+        raise unsupported(f"the body must be JSON{given}; send the header Content-Type: application/json")
+    if encoding not in (b"", b"identity"):
+        raise unsupported("compressed bodies are not supported; leave the header Content-Encoding out")
+    if length.isdigit() and int(length) > largest:
         raise too_large(largest)
 
 
-async def receive_body(receive: Receive, within: float) -> Any:
+async def _next(receive: Receive, seconds: float) -> Message:
     try:
-        async with asyncio.timeout(within):
-            message = await receive()
+        message = await within(seconds, receive())
     except TimeoutError:
-        raise Refusal(
-            408, f"the body did not arrive within {within:g} s; send it again", "request_timeout"
-        ) from None
+        raise Refusal(408, "the body did not arrive in time; send it again", "request_timeout") from None
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message
 
 
-async def _rest(first: bytes, receive: Receive, largest: int, within: float) -> bytes:
+async def _rest(first: bytes, receive: Receive, largest: int, seconds: float) -> bytes:
     """The body that comes in several pieces; at most one piece more than `largest` is ever held."""
     loop = asyncio.get_running_loop()
-    pieces, size, more, end = [first], len(first), True, loop.time() + within
+    pieces, size, more, end = [first], len(first), True, loop.time() + seconds
     while more and size <= largest:
-        message = await receive_body(receive, max(0.0, end - loop.time()))
+        message = await _next(receive, max(0.0, end - loop.time()))
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         more = message.get("more_body", False)
     if size > largest:
         raise too_large(largest)
     return b"".join(pieces)
+
+
+def unsupported(message: str) -> Refusal:
+    return Refusal(415, message, "unsupported_media_type")
 
 
 def too_large(largest: int) -> Refusal:
@@ -96,7 +97,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         Refusal: 400, with the place where it stops being JSON.
     """
     try:
-        parsed = json.loads(body.decode(), parse_constant=_no_constant)
+        parsed = DECODER.decode(body.decode())
     except UnicodeDecodeError as error:
         raise malformed(f"the body is not UTF-8 (byte {error.start})") from None
     except RecursionError:
@@ -110,6 +111,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def malformed(message: str) -> Refusal:

@@ -109,42 +109,55 @@ class ChatRequest:
         Raises:
             Refusal: 400, naming the parameter.
         """
-        given = {name: value for name, value in body.items() if value is not None}
-        _refuse_unsupported(given)
-        request = cls(_model(given), _messages(given.get("messages")), _sampling(given))
-        if "timeout" in given:
-            request.timeout = Number(SHORTEST_DEADLINE, longest).check(given["timeout"], "timeout")
-        request.stream = _flag(given, "stream")
-        options = given.get("stream_options")
-        if options is not None:
-            request.include_usage = _include_usage(options, request.stream)
+        request = cls(_model(body.get("model")), _messages(body.get("messages")))
+        for name, value in body.items():
+            if value is None or name in HARMLESS:
+                continue
+            number = NUMBERS.get(name)
+            if number is not None:
+                request.sampling[name] = number.check(value, name)
+            elif name not in OWN:
+                _refuse_unsupported(name, value)
+        request._take_own(body, longest)
         return request
+
+    def _take_own(self, body: Mapping[str, Any], longest: float) -> None:
+        """The parameters that need more than a look at their own value."""
+        get, sampling = body.get, self.sampling
+        if (stream := get("stream")) is not None:
+            self.stream = _flag(stream, "stream")
+        if (options := get("stream_options")) is not None:
+            self.include_usage = _include_usage(options, self.stream)
+        if (timeout := get("timeout")) is not None:
+            self.timeout = Number(SHORTEST_DEADLINE, longest).check(timeout, "timeout")
+        if (stop := get("stop")) is not None:
+            sampling["stop"] = _stop(stop)
+        if (bias := get("logit_bias")) is not None:
+            sampling["logit_bias"] = _logit_bias(bias)
+        if (most := sampling.pop("max_completion_tokens", None)) is not None:
+            if sampling.get("max_tokens", most) != most:
+                raise invalid("max_tokens and max_completion_tokens differ; give one of them", "max_tokens")
+            sampling["max_tokens"] = most
 
 
 def invalid(message: str, param: str | None, code: str = "invalid_value") -> Refusal:
     return Refusal(400, message, code, param)
 
 
-def _refuse_unsupported(given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
-        if name in NUMBERS or name in OWN or name in HARMLESS:
-            continue
-        if name not in NEUTRAL:
-            shown = name[:60]
-            raise invalid(f"unknown parameter {shown!r}; leave it out", shown, "unknown_parameter")
-        if not any(type(value) is type(allowed) and value == allowed for allowed in NEUTRAL[name]):
-            raise invalid(f"{name} is not supported here; leave it out", name, "unsupported_parameter")
+def _refuse_unsupported(name: str, value: Any) -> None:
+    if name not in NEUTRAL:
+        raise invalid(f"unknown parameter {name[:60]!r}; leave it out", name[:60], "unknown_parameter")
+    if not any(type(value) is type(neutral) and value == neutral for neutral in NEUTRAL[name]):
+        raise invalid(f"{name} is not supported here; leave it out", name, "unsupported_parameter")
 
 
-def _model(given: Mapping[str, Any]) -> str | None:
-    model = given.get("model")
+def _model(model: Any) -> str | None:
     if model is not None and not isinstance(model, str):
         raise invalid("model must be a name; GET /v1/models lists them", "model")
     return model
 
 
-def _flag(given: Mapping[str, Any], name: str) -> bool:
-    value = given.get(name, False)
+def _flag(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
         raise invalid(f"{name} must be true or false", name)
     return value
@@ -228,20 +241,6 @@ def check_text(text: Any, where: str) -> str:
 
 
 # ---------------------------------------------------------------- sampling
-
-
-def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
-    sampling = {name: NUMBERS[name].check(given[name], name) for name in NUMBERS.keys() & given.keys()}
-    newer = sampling.pop("max_completion_tokens", None)
-    if newer is not None:
-        if sampling.get("max_tokens", newer) != newer:
-            raise invalid("max_tokens and max_completion_tokens differ; give one of them", "max_tokens")
-        sampling["max_tokens"] = newer
-    if "stop" in given:
-        sampling["stop"] = _stop(given["stop"])
-    if "logit_bias" in given:
-        sampling["logit_bias"] = _logit_bias(given["logit_bias"])
-    return sampling
 
 
 def _stop(stop: Any) -> list[str]:

@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from ..streaming.errors import MillraceError
-from .outlets import Timings
+from .patience import Timings
 
 __all__ = ["Server", "bind", "url_of"]
 

@@ -20,7 +20,7 @@ from .admission import Admission
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from .outlets import Timings
+    from .patience import Timings
     from .servers import Server
 
 __all__ = ["Service", "ServiceOptions", "serve"]
@@ -28,8 +28,6 @@ __all__ = ["Service", "ServiceOptions", "serve"]
 logger = logging.getLogger("millrace.service")
 
 MAX_BODY = 4 * 2**20
-
-SHUTTING_DOWN = "the server is shutting down"
 
 
 class ServiceOptions(TypedDict, total=False):
@@ -96,7 +94,7 @@ class Service:
         require("fastapi", "serve")
         from .completions import ChatCompletions
         from .guards import Keys, is_loopback
-        from .outlets import Timings
+        from .patience import Timings
         from .readiness import Readiness
 
         if on_disconnect != "cancel":
@@ -178,7 +176,7 @@ class Service:
         self._listener = bind(self.host, self.port)
         self._url = url_of(self._listener)
         try:
-            server = self._server = Server(self.app, self.timings, self._cut_off, signals)
+            server = self._server = Server(self.app, self.timings, self._completions.close, signals)
         except BaseException:
             self._listener.close()
             raise
@@ -196,9 +194,6 @@ class Service:
         assert self._serving is not None
         await asyncio.wait([self._serving])
         self._serving.result()
-
-    def _cut_off(self) -> None:
-        self._completions.cancel_all(SHUTTING_DOWN)
 
     async def _serve_until_stopped(self, announce: Callable[[str], object] | None) -> None:
         """Serves until a signal, or until it is known that the flow cannot be loaded."""
@@ -257,4 +252,4 @@ def model_name(flow: Step[Any, Any], title: str | None) -> str:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     import uvicorn
 
-    return uvicorn.Config(lambda: None).get_loop_factory()
+    return uvicorn.Config("", log_config=None).get_loop_factory()

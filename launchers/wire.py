@@ -6,7 +6,6 @@ encoding whole objects would be most of the service's work.
 
 from __future__ import annotations
 
-import json
 from json.encoder import encode_basestring_ascii as encode
 from typing import Any
 
@@ -83,11 +82,7 @@ def model_card(name: str, created: int) -> dict[str, Any]:
 
 
 def _usage(usage: TokenUsage) -> str:
-    return json.dumps(
-        {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
-        },
-        separators=(",", ":"),
+    return (
+        f'{{"prompt_tokens":{usage.prompt_tokens},"completion_tokens":{usage.completion_tokens},'
+        f'"total_tokens":{usage.total_tokens}}}'
     )
