@@ -117,6 +117,8 @@ class EngineCore:
         for sequence in self._sequences():
             if sequence.deadline is not None and now >= sequence.deadline:
                 yield self._end(sequence, "timeout")
+            elif sequence.is_stopped is not None and sequence.is_stopped():
+                yield self._end(sequence, "cancelled")
 
     # ------------------------------------------------------------ running
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,6 +28,8 @@ class Request:
         salt: requests with different salts never share cached prefixes.
         drop_oldest: how many messages after the system message may be dropped, oldest turns first and each in
             whole, so that the prompt fits the context; `Generation.dropped` says how many were.
+        is_stopped: asked by the engine before and after each forward; true ends the request as `cancelled`. For
+            callers whose word to stop is there before they can call `Generation.cancel`.
 
     Raises:
         ValueError: none or several of the three are given, or the one given is empty.
@@ -40,6 +42,7 @@ class Request:
     deadline: float | None = None
     salt: str = ""
     drop_oldest: int = 0
+    is_stopped: Callable[[], bool] | None = None
 
     def __post_init__(self) -> None:
         given = {"messages": self.messages, "prompt": self.prompt, "token_ids": self.token_ids}

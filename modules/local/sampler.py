@@ -51,6 +51,7 @@ class Group:
         if not rows:
             return None
         settings = [sequence.sampling for _, sequence in rows]
+        size = logits.shape[1]
 
         def column(values: list[float]) -> torch.Tensor:
             return torch.tensor(values, dtype=logits.dtype, device=logits.device)[:, None]
@@ -59,7 +60,9 @@ class Group:
             sequences=[sequence for _, sequence in rows],
             index=torch.tensor([row for row, _ in rows], device=logits.device),
             temperature=column([sampling.temperature for sampling in settings]),
-            top_k=column([sampling.top_k or logits.shape[1] for sampling in settings]),
+            top_k=torch.tensor(
+                [[min(sampling.top_k or size, size)] for sampling in settings], device=logits.device
+            ),
             top_p=column([sampling.top_p for sampling in settings]),
             min_logit=column(
                 [math.log(sampling.min_p) if sampling.min_p else -math.inf for sampling in settings]
@@ -180,15 +183,17 @@ def is_limited(sequence: Sequence) -> bool:
 def keep_likely(group: Group, values: torch.Tensor, total: torch.Tensor) -> tuple[torch.Tensor, bool]:
     """Rules out what top-k, top-p and min-p do, as -inf; and whether that needs no further candidates.
 
-    `values` are logits in falling order, from 0; `total` is the logarithm of what all tokens have together.
+    Each of the three is a least logit, so tokens that are equally likely stay or go together: which of them come
+    first in a sorted row is chance. `values` are logits in falling order, from 0; `total` is the logarithm of what
+    all tokens have together.
     """
     count = values.shape[1]
-    within_k = torch.arange(count, device=values.device) < group.top_k
-    values = values.masked_fill(~within_k, -math.inf)
-    total = torch.where(group.top_k <= count, values.logsumexp(-1, keepdim=True), total)
-    shares = (values - total).exp()
-    mass = shares.cumsum(-1)
-    beyond_p = (mass - shares >= group.top_p) & (group.top_p < 1.0)
-    below_min = values < group.min_logit
-    complete = beyond_p[:, -1:] | (mass[:, -1:] >= group.top_p) | below_min[:, -1:] | (group.top_k <= count)
-    return values.masked_fill(beyond_p | below_min, -math.inf), bool(complete.all())
+    limited = group.top_k <= count
+    least = values.gather(1, group.top_k.clamp(max=count) - 1).masked_fill(~limited, -math.inf)
+    kept = values.masked_fill(values < least, -math.inf)
+    shares = (kept - torch.where(limited, kept.logsumexp(-1, keepdim=True), total)).exp()
+    needed = (shares.cumsum(-1) - shares < group.top_p).sum(-1, keepdim=True)
+    nucleus = values.gather(1, (needed - 1).clamp(min=0)).masked_fill(group.top_p >= 1.0, -math.inf)
+    least = torch.maximum(torch.maximum(least, nucleus), group.min_logit)
+    complete = values[:, -1:] < least
+    return values.masked_fill(values < least, -math.inf), bool(complete.all())

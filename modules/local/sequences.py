@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from random import SystemRandom
@@ -45,6 +46,7 @@ class Sequence:
     continues_text: bool = False
     """The answer goes on where a raw prompt ended, so a leading space counts."""
     listener: Listener | None = None
+    is_stopped: Callable[[], bool] | None = None
     blocks: list[int] = field(default_factory=list)
     computed: int = 0
     scheduled: int = 0

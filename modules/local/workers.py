@@ -273,6 +273,7 @@ class EngineWorker:
             deadline=request.deadline,
             continues_text=request.messages is None,
             listener=generation,
+            is_stopped=request.is_stopped,
         )
         with self._changed:
             if generation.join_line(sequence, prompt.dropped):

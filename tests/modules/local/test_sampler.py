@@ -117,6 +117,18 @@ def test_each_row_by_its_own_settings() -> None:
     assert together[6] == 7
 
 
+@pytest.mark.parametrize("settings", [{"top_p": 0.6}, {"top_k": 20}, {"min_p": 0.5}])
+def test_equally_likely_tokens_stay_or_go_together(settings: dict[str, Any]) -> None:
+    row = torch.tensor([1.0] * 10 + [0.0] * 300 + [-1.0] * 300)
+    found = draws(row, 3000, **settings) > 0
+    assert found[:10].all()
+    assert found[10:310].sum() > 200 or settings == {"min_p": 0.5}
+    assert not found[310:].any()
+    alone = [Sampler().sample([sequence_of(seed=seed, **settings)], row[None])[0].token for seed in range(9)]
+    neighbours = [sequence_of(seed=seed, **settings) for seed in range(9)]
+    assert [found.token for found in Sampler().sample(neighbours, row.expand(9, -1))] == alone
+
+
 def test_a_seed_gives_the_same_choices_and_another_position_others() -> None:
     row = torch.zeros(1, 1000)
     sampler = Sampler()
