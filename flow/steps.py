@@ -348,7 +348,9 @@ class FunctionStep(Step[In, Out]):
                         run.say(item, path)
                     else:
                         keep(item)
-                        if not len(items) & 255:
+                        if run.cut is not None:
+                            await run.park()
+                        elif not len(items) & 255:
                             await asyncio.sleep(0)  # nobody's backpressure lets a cancel in
             else:
                 say = log.put if run.stop_when is None else run.say

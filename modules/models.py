@@ -190,7 +190,7 @@ class LocalModel(Module[Question, str]):
         if output and run.sampling:
             sampling = sampling.replace(**run.sampling)
         if not isinstance(question, str):
-            return Request(messages=_messages(question), sampling=sampling)
+            return Request(messages=_messages(question), sampling=sampling, is_stopped=run.is_cut)
         history, system = run.history, self.system
         if history and history[0].role == "system":  # the request's own, after the model's
             system = f"{system}\n\n{history[0].content}" if system else history[0].content
@@ -203,6 +203,7 @@ class LocalModel(Module[Question, str]):
             messages=messages,
             sampling=sampling,
             drop_oldest=droppable if isinstance(run.history, Conversation) else 0,
+            is_stopped=run.is_cut,
         )
 
 

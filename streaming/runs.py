@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from asyncio import AbstractEventLoop, CancelledError
+from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
@@ -184,6 +185,7 @@ class Run:
             after_fork(LIVE.clear)
         LIVE.add(self)
         self._task = loop.create_task(self._main(body), context=context)
+        self._task.add_done_callback(self._ended)
         if timeout is not None:
             self._timer = loop.call_later(timeout, self._cut, "deadline passed", "timeout")
 
@@ -204,12 +206,20 @@ class Run:
         except BaseException as error:
             annotate(error, self)
             if self.cut is not None:
-                logger.warning("the cleanup of a stopped run failed", exc_info=error)
+                if not isinstance(error, (RunCancelled, RunTimeout)):
+                    logger.warning("the cleanup of a stopped run failed", exc_info=error)
                 self._finish(self._outcome, self.cut)
             else:
                 self._finish("error", "error", None, error)
         else:
             self._finish("done", self.finish_reason, value)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Where the task was cancelled before it had begun, nothing else ends the run."""
+        if not self.over:
+            if self.log is not None:
+                self.log.put(RunStarted(), ())
+            self._finish(self._outcome, self.cut or "task cancelled")
 
     def _finish(
         self,
@@ -247,7 +257,11 @@ class Run:
         """Stops the run and everything below it; from any task or thread, any number of times, without waiting."""
         self._cut(reason, "cancelled")
 
-    def _cut(self, reason: str, outcome: RunStatus) -> None:
+    def drop(self, reason: str) -> None:
+        """`cancel` for a `__del__`, which may run anywhere: it only leaves word, and takes no lock."""
+        self._cut(reason, "cancelled", at_once=False)
+
+    def _cut(self, reason: str, outcome: RunStatus, at_once: bool = True) -> None:
         if self.cut is not None or self.over:
             return
         self._outcome = outcome
@@ -255,7 +269,13 @@ class Run:
         if self.log is not None:
             self.log.bound = 0
             self.log.skip = outcome != "done"
-        if self.loop is not None:
+        for child in tuple(self._children or ()):
+            child._cut("parent stopped", "cancelled", at_once)
+        if self.loop is None:
+            return
+        if at_once and _get_running_loop() is self.loop:
+            self._deliver()
+        else:
             call_soon(self.loop, self._deliver)
 
     def _deliver(self) -> None:
@@ -267,6 +287,16 @@ class Run:
         self._task.cancel()
         for task in self._joined or ():
             task.cancel()
+
+    def is_cut(self) -> bool:
+        """Whether the run is being stopped, or was; true from the very moment of `cancel()`."""
+        return self.cut is not None
+
+    async def park(self) -> None:
+        """Waits for the cancel that is on its way; where it has been swallowed, raises it again."""
+        if self._delivered or self.loop is None:
+            raise CancelledError
+        await self.loop.create_future()
 
     def raise_if_cut(self) -> None:
         """Raises RunCancelled or RunTimeout when the run is being stopped or has been."""
@@ -399,17 +429,10 @@ def emit(event: Event) -> None:
     voice = VOICE.get()
     if voice is not None and voice[0] == threading.get_ident():
         voice[1](event)
-    elif run.loop is None or _on(run.loop):
+    elif run.loop is None or _get_running_loop() is run.loop:
         run.say(event, path)
     else:
         call_soon(run.loop, partial(run.say, event, path))
-
-
-def _on(loop: AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False
 
 
 def cancelled() -> bool:

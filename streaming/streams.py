@@ -177,7 +177,7 @@ class Guard(Generic[Item]):
 
     def __del__(self) -> None:
         if self.finished is None and not self.entered:
-            self.run.cancel(LEFT)
+            self.run.drop(LEFT)
 
     def pick(self, event: Event) -> Item | None:
         """What the loop is given for this event; None: nothing."""

@@ -240,6 +240,40 @@ async def test_cleanup_is_over_when_the_block_is_left() -> None:
     assert cleaned == [True, True]
 
 
+@pytest.mark.anyio
+async def test_left_before_the_task_has_begun() -> None:
+    producer = Producer()
+    async with Pipeline(producer.torrent).stream(0) as stream:
+        pass
+    assert stream.run.status == "cancelled"
+    assert producer.made == 0
+    kinds = []
+    with pytest.raises(RunCancelled):
+        async with Pipeline(producer.torrent).stream(0) as stream:
+            stream.run.cancel("at once")
+            async for event in stream:
+                kinds.append(event.kind)
+    assert kinds == ["run_finished"]  # the cursor jumps to the end
+    stream = Pipeline(producer.torrent).stream(0)
+    reader = aiter(stream)
+    del reader
+    await stream.run.wait()
+    assert status().runs == 0
+
+
+def test_a_loop_that_closes_ends_its_runs() -> None:
+    runs = []
+
+    async def leaves() -> None:
+        stream = Pipeline(Producer().stuck).stream(0)
+        runs.append(stream)
+        await stream.__aenter__()
+
+    asyncio.run(leaves())
+    assert runs[0].run.status == "cancelled"
+    assert status().runs == 0
+
+
 def test_close_twice_and_after_the_end() -> None:
     stream = Pipeline(str).stream(1)
     stream.close()
@@ -352,8 +386,7 @@ async def test_a_step_that_swallows_the_cancel_is_cancelled_all_the_same() -> No
                 swallowed.append(True)
 
     async with Pipeline(stubborn).stream(0) as stream:
-        async for _ in stream.text():
-            break
+        assert [piece async for piece in limited(stream.text(), 3)] == ["x"] * 3
     assert stream.run.status == "cancelled"
     assert swallowed
 

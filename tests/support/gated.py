@@ -96,13 +96,13 @@ class Gate:
             AssertionError: none came in `timeout` seconds.
         """
         with self._changed:
-            reached = self._changed.wait_for(self._is_reached, timeout)
+            reached = self._changed.wait_for(self.is_reached, timeout)
         assert reached, f"no forward came to the gate within {timeout:g} s; {self.forwards}"
 
     async def areached(self, timeout: float = TIMEOUT) -> None:
         """`wait_reached` for coroutines: the loop goes on while it waits."""
         deadline = time.monotonic() + timeout
-        while not self._is_reached():
+        while not self.is_reached():
             assert time.monotonic() < deadline, (
                 f"no forward came to the gate within {timeout:g} s; {self.forwards}"
             )
@@ -135,7 +135,8 @@ class Gate:
             self._permits += permits
             self._changed.notify_all()
 
-    def _is_reached(self) -> bool:
+    def is_reached(self) -> bool:
+        """A forward stands at the gate, and no permit is left for it."""
         return self._entered > self._left and self._permits <= 0
 
 

@@ -1,0 +1,355 @@
+"""What can be at work when its listener leaves: every kind of step, brought to a known point.
+
+A subject has a flow, says which events a loop may leave at, waits until the work stands where it shall be stopped,
+and checks afterwards that it was: at most so many more items, one cleanup, nothing running, waiting or held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from millrace import Limits, LocalModel, Pipeline, Sampling
+from millrace.modules.local import Engine, Request
+from millrace.streaming import Event, StepStarted, TextDelta, current_run, status
+from millrace.streaming.runs import LIVE, Run
+from tests.support.gated import Gate, gated_engine, tiny_engine
+from tests.support.leaks import eventually, eventually_async
+
+MANY = 1_000_000_000
+
+
+class Subject:
+    """Base: a step that streams without end and counts what it makes."""
+
+    pieces = True
+    """Whether text has come before the stop; a loop over `.text()` can only be left from its body."""
+    more = 2
+    """How many items may still be made after the cut."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.made_after_the_cut = 0
+        self.cleaned = 0
+        self.later = 0
+        self.marked = False
+        self.closed = False
+        self.patience = 20.0
+        """Seconds, for ways that end by a deadline."""
+        self.run: Run | None = None
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        raise NotImplementedError
+
+    def make(self) -> None:
+        """Counts an item that the step makes."""
+        self.made += 1
+        run = current_run()
+        while run is not None:
+            if run.cut is not None:
+                self.made_after_the_cut += 1
+                break
+            run = run.parent
+
+    def after(self, x: Any) -> Any:
+        """A later step, which must never start."""
+        self.later += 1
+        return x
+
+    def may_leave(self, event: Event) -> bool:
+        return type(event) is (TextDelta if self.pieces else StepStarted)
+
+    def stands(self) -> bool:
+        """The work is where it shall be stopped."""
+        return self.made > 0
+
+    def reach(self) -> None:
+        eventually(self.stands, timeout=20)
+        self.mark()
+
+    def reach_in_time(self) -> None:
+        """For a deadline, which may pass before the work stands where it shall be stopped; then nothing is marked."""
+        eventually(lambda: self.stands() or self.closed, timeout=60)
+        if not self.closed:
+            self.mark()
+
+    async def areach(self) -> None:
+        await eventually_async(self.stands, timeout=20)
+        self.mark()
+
+    def mark(self) -> None:
+        """Right before the listener leaves."""
+        self.marked = True
+        self.run = max(LIVE, key=lambda run: run.parent is None)
+
+    def stopped(self) -> None:
+        """Checks that it was."""
+        eventually(lambda: status() == type(status())(0, 0), message=lambda: list(LIVE))
+        assert self.marked
+        assert self.made_after_the_cut <= self.more, f"{self.made_after_the_cut} items after the cut"
+        assert self.made < MANY / 2
+        assert self.cleaned == 1
+        assert self.later == 0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class AsyncGenerator(Subject):
+    async def body(self, x: Any) -> AsyncIterator[str]:
+        try:
+            for i in range(MANY):
+                self.make()
+                yield f"{i} "
+                await asyncio.sleep(0)
+        finally:
+            self.cleaned += 1
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        return Pipeline(self.body)
+
+
+class Intermediate(AsyncGenerator):
+    """The same on the way to a later step, so that its pieces are no output."""
+
+    pieces = False
+
+    def may_leave(self, event: Event) -> bool:
+        return type(event) is TextDelta
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        return Pipeline(self.body, self.after)
+
+
+class Awaiting(AsyncGenerator):
+    """It awaits and says nothing more."""
+
+    more = 0
+
+    async def body(self, x: Any) -> AsyncIterator[str]:
+        try:
+            self.make()
+            yield "0 "
+            await asyncio.Event().wait()
+        finally:
+            self.cleaned += 1
+
+
+class SyncGenerator(Subject):
+    """In its thread."""
+
+    def body(self, x: Any) -> Iterator[str]:
+        try:
+            for i in range(MANY):
+                self.make()
+                yield f"{i} "
+        finally:
+            self.cleaned += 1
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        return Pipeline(self.body)
+
+
+class Nested(AsyncGenerator):
+    """A step that reads another flow's stream: a child run."""
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        inner = Pipeline(self.body, name="inner")
+
+        async def outer(x: Any) -> AsyncIterator[str]:
+            async for piece in inner.stream(x).text():
+                yield piece
+
+        return Pipeline(outer)
+
+
+class Joined(Subject):
+    """A step that awaits another flow, which joins its run."""
+
+    pieces = False
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        async def inner(x: Any) -> None:
+            try:
+                self.make()
+                await asyncio.Event().wait()
+            finally:
+                self.cleaned += 1
+
+        async def outer(x: Any) -> None:
+            await Pipeline(inner).acall(x)
+
+        return Pipeline(outer, self.after)
+
+
+class PlainFunction(Subject):
+    """It blocks its thread: the run ends at once, the function is abandoned until it returns."""
+
+    pieces = False
+    more = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        def body(x: Any) -> str:
+            self.make()
+            try:
+                self.go_on.wait(30)
+            finally:
+                self.cleaned += 1
+            return "late"
+
+        return Pipeline(body, self.after)
+
+    def stopped(self) -> None:
+        eventually(lambda: status().runs == 0)
+        assert status().abandoned == 1
+        assert self.cleaned == 0
+        self.go_on.set()
+        super().stopped()
+
+    def close(self) -> None:
+        super().close()
+        self.go_on.set()
+
+
+class ModelSubject(Subject):
+    """A real tiny model behind a gate, with a neighbour that must not notice."""
+
+    pieces = False
+    running = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+        self.engine: Engine = gated_engine(self.gate, limits=Limits(running=self.running, waiting=4))
+        self.engine.wait_ready(60)
+        self.model = LocalModel(self.engine, sampling=Sampling(temperature=0.0, max_tokens=300))
+        self.neighbour = self.engine.submit(NEIGHBOUR)
+        self.gate.wait_reached()
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        threading.Thread(target=self.pilot, name="pilot", daemon=True).start()
+        return Pipeline(str.strip, self.model)
+
+    def pilot(self) -> None:
+        """Brings the request to where it shall be stopped."""
+
+    def reached(self) -> bool:
+        return self.gate.is_reached()
+
+    def let_join(self) -> None:
+        """Lets the neighbour's forwards through until one stands at the gate that ours is in."""
+
+        def joined() -> bool:
+            now = self.engine.status()
+            if self.reached() and now.running < 2 and now.waiting:
+                self.gate.open(1)
+            return self.closed or (now.running == 2 and self.reached())
+
+        eventually(joined, timeout=60)
+
+    def may_leave(self, event: Event) -> bool:
+        return type(event) is TextDelta if self.pieces else event.path == (self.model.name,)
+
+    def mark(self) -> None:
+        super().mark()
+        run = self.run
+        assert run is not None
+
+        def open_when_cut() -> None:
+            eventually(lambda: run.cut is not None or self.closed, timeout=60)
+            self.gate.open_all()
+
+        threading.Thread(target=open_when_cut, name="opener", daemon=True).start()
+
+    def stopped(self) -> None:
+        eventually(lambda: status() == type(status())(0, 0))
+        answer = asyncio.run(self.neighbour.result())
+        assert answer == solo()
+        now = self.engine.status()
+        assert (now.running, now.waiting, now.blocks_used) == (0, 0, 0)
+        assert now.tokens_produced - answer.usage.completion_tokens <= self.allowed()
+        assert asyncio.run(self.engine.submit(NEIGHBOUR).result()) == solo()
+
+    def allowed(self) -> int:
+        """How many tokens of ours the engine may have produced in all."""
+        return 0
+
+    def close(self) -> None:
+        super().close()
+        self.engine.close()
+
+
+class Queued(ModelSubject):
+    """It waits for its place; its prompt is never read."""
+
+    running = 1
+
+    def stands(self) -> bool:
+        return self.engine.status().waiting == 1
+
+
+class Prefill(ModelSubject):
+    """Its prompt's forward stands at the gate; that may finish, and its token is dropped."""
+
+    def pilot(self) -> None:
+        self.let_join()
+        self.made = 1
+
+
+class Decoding(ModelSubject):
+    """Three tokens of it have been produced; the forward of the fourth stands at the gate."""
+
+    pieces = True
+
+    def pilot(self) -> None:
+        self.let_join()
+        left = self.gate.forwards.left
+        self.gate.open(3)
+        eventually(
+            lambda: self.closed or (self.gate.forwards.left == left + 3 and self.reached()), timeout=60
+        )
+        self.made = 1
+
+    def allowed(self) -> int:
+        return 3
+
+
+NEIGHBOUR = Request(prompt="snow covers every road", sampling=Sampling(temperature=0.0, max_tokens=40))
+_solo: list[Any] = []
+
+
+def solo() -> Any:
+    """What the neighbour says when it is alone."""
+    if not _solo:
+        engine = tiny_engine()
+        _solo.append(asyncio.run(engine.submit(NEIGHBOUR).result()))
+        engine.close()
+    return _solo[0]
+
+
+KINDS: dict[str, Callable[[], Subject]] = {
+    "async generator": AsyncGenerator,
+    "intermediate": Intermediate,
+    "awaiting": Awaiting,
+    "sync generator": SyncGenerator,
+    "nested flow": Nested,
+    "joined flow": Joined,
+    "plain function": PlainFunction,
+    "model queued": Queued,
+    "model in prefill": Prefill,
+    "model decoding": Decoding,
+}
