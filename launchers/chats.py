@@ -6,6 +6,7 @@ and turns.py.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ TIMEOUT = 600.0
 
 
 def chat(flow: Any, port: int = 7860, **options: Any) -> None:
-    """Opens a flow as a web chat and serves it until the process is stopped (Ctrl-C).
+    """Opens a flow as a web chat, tells where on stderr, and serves it until the process is stopped (Ctrl-C).
 
     The chat is at `/` and the OpenAI-compatible API under `/v1`, in one process under the same limits.
 
@@ -42,6 +43,7 @@ def chat(flow: Any, port: int = 7860, **options: Any) -> None:
     require("gradio", "chat")
     from .services import serve
 
+    options.setdefault("announce", lambda url: sys.stderr.write(f"Chat  {url}/\n"))
     serve(flow, port=port, chat=True, **options)
 
 

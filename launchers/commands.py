@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,9 +20,6 @@ from ..flow.steps import Step
 from ..streaming.errors import MillraceError, MissingExtra
 from ..streaming.limits import Limits
 from .targets import DEMO, load_target
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["app"]
 
@@ -158,8 +155,8 @@ def _serve(target: str, **options: Any) -> None:
     from .terminals import Loading
 
     flow = _load(target)
-    loading = Loading(flow, chat=options["chat"])
-    serve(flow, announce=loading.announce, **options)
+    with Loading(flow, chat=options["chat"]) as loading:
+        serve(flow, announce=loading.announce, **options)
 
 
 # ---------------------------------------------------------------- what all commands share

@@ -221,6 +221,8 @@ def _box() -> Any:
 
 
 def _theme() -> Any:
-    return gradio.themes.Base(
+    """Fonts of the reader's own system; the colours before chat.css is there."""
+    theme = gradio.themes.Base(
         font=FONT, font_mono=MONO, primary_hue="teal", neutral_hue="stone", radius_size="lg"
     )
+    return theme.set(body_background_fill="#fbfaf8", body_background_fill_dark="#191817")

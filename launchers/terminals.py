@@ -107,21 +107,40 @@ class EventLines(Output):
 
 
 class Loading:
-    """Tells the addresses of a service once its port is open, and how far the loading of its models is."""
+    """Tells the addresses of a service once its port is open, and how far the loading of its models is.
+
+    A context manager around the whole service: a terminal shows that it starts.
+    """
 
     def __init__(self, flow: Step[Any, Any], chat: bool) -> None:
         self._flow = flow
         self._chat = chat
+        self._console = Console(stderr=True, highlight=False)
+        self._starting = self._console.status("starting") if self._console.is_terminal else None
         self._watcher: asyncio.Task[None] | None = None
 
     def announce(self, url: str) -> None:
         """Called on the service's loop."""
-        console = Console(stderr=True, highlight=False)
+        self._end_starting()
         if self._chat:
-            console.print(f"Chat  [bold]{url}/[/bold]")
-        console.print(f"API   [bold]{url}/v1[/bold]")
-        console.print("Stop with Ctrl-C.", style="dim")
+            self._console.print(f"Chat  [bold]{url}/[/bold]")
+        self._console.print(f"API   [bold]{url}/v1[/bold]")
+        self._console.print("Stop with Ctrl-C.", style="dim")
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    def __enter__(self) -> Self:
+        if self._starting is not None:
+            self._starting.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end_starting()
+
+    def _end_starting(self) -> None:
+        if self._starting is not None:
+            self._starting.stop()
 
     async def _watch(self) -> None:
         progress = ProgressLine()
