@@ -34,7 +34,6 @@ def test_leaving(kind: str, way: Any) -> None:
         try:
             leave(subject, way)
             if subject.marked:
-                subject.stopped()
                 return
         finally:
             subject.close()
@@ -43,9 +42,18 @@ def test_leaving(kind: str, way: Any) -> None:
 
 def leave(subject: Subject, way: Any) -> None:
     if asyncio.iscoroutinefunction(way):
-        asyncio.run(way(subject))
+        asyncio.run(leave_on_a_loop(subject, way))
     else:
         way(subject)
+        if subject.marked:
+            subject.stopped()
+
+
+async def leave_on_a_loop(subject: Subject, way: Any) -> None:
+    """The loop goes on until the work has been seen to stop: its end would stop everything."""
+    await way(subject)
+    if subject.marked:
+        await asyncio.to_thread(subject.stopped)
 
 
 def test_every_cell_is_there_or_says_why() -> None:
