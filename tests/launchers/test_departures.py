@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,7 +48,6 @@ def nothing_goes_on(source: Source, server: Running) -> None:
     eventually(server.idle)
     before = source.produced
     source.open()
-    time.sleep(0)  # nobody is there to go through
     assert source.produced == before
     source.items = 3
     with server.ask("next", stream=False) as connection:

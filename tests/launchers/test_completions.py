@@ -1,0 +1,513 @@
+"""/v1/chat/completions as the openai client sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types.chat import ChatCompletionChunk
+
+from millrace import Message, Pipeline, step
+from millrace.launchers.patience import Timings
+from millrace.launchers.services import Service
+from millrace.streaming import (
+    ContextLengthExceeded,
+    ModelError,
+    Overloaded,
+    Run,
+    RunCancelled,
+    SessionBusy,
+    Usage,
+    current_run,
+    emit,
+)
+from tests.launchers.support import PATH, Running, Source, echo, question, running, words
+from tests.support.leaks import eventually
+from tests.support.servers import serving
+
+HELLO: Any = [{"role": "user", "content": "hello there you"}]
+
+
+def client_of(server: Running, **options: Any) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, **options)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running(words) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    with client_of(server) as client:
+        yield client
+
+
+class TestOpenAIClient:
+    def test_a_stream(self, client: openai.OpenAI) -> None:
+        stream = client.chat.completions.create(model="words", messages=HELLO, stream=True)
+        chunks: list[ChatCompletionChunk] = list(stream)
+        deltas = [chunk.choices[0].delta for chunk in chunks]
+        assert (deltas[0].role, deltas[0].content) == ("assistant", "")
+        assert [delta.content for delta in deltas[1:-1]] == ["hello ", "there ", "you "]
+        assert deltas[-1].content is None
+        assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * 4 + ["stop"]
+        assert {chunk.usage for chunk in chunks} == {None}
+        assert len({chunk.id for chunk in chunks}) == 1
+        assert {(chunk.object, chunk.model) for chunk in chunks} == {("chat.completion.chunk", "words")}
+
+    def test_a_stream_with_usage(self, client: openai.OpenAI) -> None:
+        chunks = list(
+            client.chat.completions.create(
+                model="words", messages=HELLO, stream=True, stream_options={"include_usage": True}
+            )
+        )
+        assert chunks[-1].choices == []
+        assert chunks[-1].usage is not None
+        assert {chunk.usage for chunk in chunks[:-1]} == {None}
+
+    def test_a_whole_answer(self, client: openai.OpenAI) -> None:
+        answer = client.chat.completions.create(model="words", messages=HELLO)
+        (choice,) = answer.choices
+        assert (choice.message.role, choice.message.content) == ("assistant", "hello there you ")
+        assert choice.finish_reason == "stop"
+        assert answer.usage is not None
+        assert answer.usage.total_tokens == 0
+
+    def test_the_run_id_is_in_a_header(self, client: openai.OpenAI) -> None:
+        for stream in (True, False):
+            raw = client.chat.completions.with_raw_response.create(
+                model="words", messages=HELLO, stream=stream
+            )
+            assert len(raw.headers["x-run-id"]) == 32
+            raw.http_response.read()
+
+    def test_models(self, client: openai.OpenAI) -> None:
+        assert [model.id for model in client.models.list()] == ["words"]
+        assert client.models.retrieve("words").owned_by == "millrace"
+        with pytest.raises(openai.NotFoundError) as missing:
+            client.models.retrieve("other")
+        assert missing.value.code == "model_not_found"
+
+    def test_an_unknown_model(self, client: openai.OpenAI) -> None:
+        with pytest.raises(openai.NotFoundError, match="this server has 'words'") as missing:
+            client.chat.completions.create(model="other", messages=HELLO)
+        assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+
+    @pytest.mark.parametrize("text", ["", "ä€😀\u2028", '"\\\n\t\x00', "\ufffd", "</script>", "a" * 100_000])
+    def test_any_text_comes_back_as_it_is(self, text: str) -> None:
+        with running(echo) as server, client_of(server) as client:
+            messages: Any = [{"role": "user", "content": text}]
+            whole = client.chat.completions.create(model="echo", messages=messages)
+            assert whole.choices[0].message.content == text
+            stream = client.chat.completions.create(model="echo", messages=messages, stream=True)
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == text
+
+    @pytest.mark.anyio
+    async def test_sixteen_streams_at_once_keep_apart(self) -> None:
+        async with openai.AsyncOpenAI(base_url="http://unset", api_key="none", max_retries=0) as client:
+
+            async def ask(i: int) -> str:
+                messages: Any = [{"role": "user", "content": f"{i} " * 50}]
+                stream = await client.chat.completions.create(model="words", messages=messages, stream=True)
+                return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+            with running(words) as server:
+                client.base_url = httpx.URL(f"{server.url}/v1/")
+                answers = await asyncio.gather(*(ask(i) for i in range(16)))
+            assert answers == [f"{i} " * 50 for i in range(16)]
+
+    @pytest.mark.anyio
+    async def test_closing_an_async_stream_stops_the_run(self) -> None:
+        source = Source(items=10_000_000)
+        source.open()
+        with running(source) as server:
+            async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
+                stream = await client.chat.completions.create(model="Source", messages=HELLO, stream=True)
+                async for _ in stream:
+                    break
+                await stream.close()
+                await asyncio.to_thread(eventually, lambda: source.cleaned == 1)
+            assert source.produced < source.items
+
+
+class TestWire:
+    def test_a_stream_ends_with_done_and_says_not_to_buffer(self, server: Running) -> None:
+        with server.ask("a b") as connection:
+            reply = connection.reply()
+            assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert reply.headers["cache-control"] == "no-cache"
+            assert reply.headers["x-accel-buffering"] == "no"
+            *chunks, last = connection.events()
+        assert last == "[DONE]"
+        assert [json.loads(chunk)["choices"][0]["delta"] for chunk in chunks] == [
+            {"role": "assistant", "content": "", "refusal": None},
+            {"content": "a "},
+            {"content": "b "},
+            {},
+        ]
+
+    def test_a_connection_is_used_again(self, server: Running) -> None:
+        with server.connect() as connection:
+            for stream in (True, False, True):
+                connection.send("POST", PATH, question("x", stream=stream))
+                assert connection.reply().status == 200
+                connection.read()
+
+    def test_the_model_may_be_left_out(self, server: Running) -> None:
+        assert server.post(question("a"))[2]["model"] == "words"
+
+
+class TestInput:
+    """The last text goes in, what was said before is the history; a flow of messages gets all."""
+
+    TURNS = (
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "One."},
+        {"role": "user", "content": [{"type": "text", "text": "T"}, {"type": "text", "text": "wo?"}]},
+    )
+
+    def answer(self, flow: Any, **more: Any) -> str:
+        with running(flow) as server:
+            status, _, answer = server.post({"messages": self.TURNS, **more})
+        assert status == 200, answer
+        text: str = answer["choices"][0]["message"]["content"]
+        return text
+
+    def test_text_with_history(self) -> None:
+        async def flow(text: str) -> str:
+            run = this_run()
+            return "|".join([text, *(f"{message.role}: {message.content}" for message in run.history)])
+
+        assert self.answer(flow) == "Two?|system: Be brief.|user: One?|assistant: One."
+
+    def test_a_list_of_messages(self) -> None:
+        async def flow(messages: list[Message]) -> str:
+            return "|".join(f"{message.role}: {message.content}" for message in messages)
+
+        wanted = "system: Be brief.|user: One?|assistant: One.|user: Two?"
+        assert self.answer(flow) == wanted
+        assert self.answer(Pipeline(flow, echo)) == wanted
+
+    def test_sampling(self) -> None:
+        async def flow(text: str) -> str:
+            return json.dumps(dict(this_run().sampling), sort_keys=True)
+
+        given = {
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "top_k": 3,
+            "seed": 7,
+            "stop": ["x"],
+            "presence_penalty": 1,
+        }
+        told = json.loads(self.answer(flow, **given, max_completion_tokens=5, logit_bias={"4": -100}))
+        assert told == {**given, "max_tokens": 5, "logit_bias": {"4": -100}}
+
+    def test_every_request_is_a_session_of_its_own(self) -> None:
+        async def flow(text: str) -> str:
+            return this_run().session
+
+        with running(flow) as server:
+            sessions = {server.post(question())[2]["choices"][0]["message"]["content"] for _ in range(3)}
+        assert len(sessions) == 3
+
+
+def this_run() -> Run:
+    run = current_run()
+    assert run is not None
+    return run
+
+
+class TestAnswers:
+    def one(self, flow: Any, stream: bool) -> tuple[str, str, dict[str, Any]]:
+        """Text, finish reason and usage of an answer."""
+        with running(flow) as server, client_of(server) as client:
+            model = server.service.model
+            if not stream:
+                whole = client.chat.completions.create(model=model, messages=HELLO)
+                (choice,) = whole.choices
+                assert whole.usage is not None
+                return choice.message.content or "", choice.finish_reason, whole.usage.model_dump()
+            *chunks, finish, usage = client.chat.completions.create(
+                model=model, messages=HELLO, stream=True, stream_options={"include_usage": True}
+            )
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+            assert usage.usage is not None
+            return text, str(finish.choices[0].finish_reason), usage.usage.model_dump()
+
+    @pytest.fixture(params=[True, False], ids=["stream", "whole"])
+    def stream(self, request: pytest.FixtureRequest) -> bool:
+        return bool(request.param)
+
+    def test_a_plain_functions_result(self, stream: bool) -> None:
+        assert self.one(str.upper, stream)[0] == "HELLO THERE YOU"
+
+    def test_a_result_that_is_no_text(self, stream: bool) -> None:
+        assert self.one(len, stream)[0] == "15"
+
+    def test_no_result(self, stream: bool) -> None:
+        async def nothing(text: str) -> None:
+            return None
+
+        assert self.one(nothing, stream)[0] == ""
+
+    def test_only_the_last_steps_pieces_are_sent(self, stream: bool) -> None:
+        assert self.one(step(words) | str.upper, stream)[0] == "HELLO THERE YOU "
+
+    def test_usage_and_finish_reason(self, stream: bool) -> None:
+        async def model(text: str) -> AsyncIterator[str]:
+            yield "cut"
+            emit(Usage(3, 4))
+            this_run().finish_reason = "length"
+
+        text, reason, usage = self.one(model, stream)
+        assert (text, reason) == ("cut", "length")
+        assert {name: usage[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")} == {
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+            "total_tokens": 7,
+        }
+
+    def test_a_reason_that_openai_has_no_word_for(self, stream: bool) -> None:
+        async def model(text: str) -> str:
+            this_run().finish_reason = "stop_condition"
+            return "x"
+
+        assert self.one(model, stream)[1] == "stop"
+
+
+class SlotlessError(Exception):
+    __slots__ = ()
+
+
+SECRET = "the password is 123"
+ERRORS = [
+    (ValueError(SECRET), 500, "flow_error", "ValueError"),
+    (SlotlessError(SECRET), 500, "flow_error", "SlotlessError"),
+    (TimeoutError(SECRET), 500, "flow_error", "TimeoutError"),
+    (OSError(SECRET), 500, "flow_error", "OSError"),
+    (ModelError(SECRET), 500, "model_error", "ModelError"),
+    (Overloaded("too many", 2.5), 429, "overloaded", "too many"),
+    (
+        ContextLengthExceeded("prompt 9 and max_tokens 8 exceed 10"),
+        400,
+        "context_length_exceeded",
+        "9 and max_tokens 8",
+    ),
+    (SessionBusy("the session is busy"), 409, "session_busy", "busy"),
+    (RunCancelled("an operator"), 503, "cancelled", "an operator"),
+]
+
+
+class TestErrors:
+    @pytest.mark.parametrize(("error", "status", "code", "told"), ERRORS, ids=lambda e: type(e).__name__)
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_before_the_first_piece_they_carry_their_status(
+        self, error: Exception, status: int, code: str, told: str, stream: bool
+    ) -> None:
+        async def fails(text: str) -> AsyncIterator[str]:
+            raise error
+            yield ""
+
+        with running(fails) as server:
+            got, headers, answer = server.post(question(stream=stream))
+            eventually(server.idle)
+        assert got == status
+        assert (answer["error"]["code"], answer["error"]["param"] is None) == (code, status != 400)
+        assert told in answer["error"]["message"]
+        assert SECRET not in json.dumps(answer)
+        assert len(headers["x-run-id"]) == 32
+        if status == 429:
+            assert (headers["retry-after"], headers["retry-after-ms"]) == ("3", "2500")
+        elif status >= 500:
+            assert headers["x-should-retry"] == "false"
+
+    def test_after_the_first_piece_they_come_in_the_stream(self) -> None:
+        with running(fails_later) as server, client_of(server) as client:
+            pieces = []
+            with pytest.raises(openai.APIError, match="failed with ValueError") as failed:
+                for chunk in client.chat.completions.create(model="fails_later", messages=HELLO, stream=True):
+                    pieces.append(chunk.choices[0].delta.content)
+                    assert chunk.choices[0].finish_reason is None
+            assert "some " in pieces
+            assert failed.value.code == "flow_error"
+            with server.ask() as connection:
+                events = connection.events()
+            assert "[DONE]" not in events
+            assert SECRET not in str(events)
+
+    def test_the_log_says_what_the_client_may_not_see(self, caplog: pytest.LogCaptureFixture) -> None:
+        with running(fails_later) as server, caplog.at_level(logging.ERROR, "millrace"):
+            _, headers, _ = server.post(question())
+        assert headers["x-run-id"] in caplog.text
+        assert SECRET in caplog.text
+        assert "in fails_later" in caplog.text
+
+    def test_in_debug_the_client_sees_the_traceback(self) -> None:
+        with running(fails_later, debug=True) as server:
+            message = server.post(question())[2]["error"]["message"]
+        assert f"ValueError: {SECRET}" in message
+        assert "test_completions.py" in message
+
+    def test_a_run_that_somebody_cancels(self) -> None:
+        source = Source()
+        with running(source) as server:
+            with server.ask() as connection:
+                source.allow(1)
+                connection.events(2)
+                (run,) = server.service._completions.runs
+                run.cancel("an operator")
+                (error,) = connection.events()
+            assert json.loads(error)["error"]["message"] == "the run was cancelled: an operator"
+
+    def test_the_client_does_not_repeat_what_failed(self) -> None:
+        source = Source(items=0)
+
+        async def fails(text: str) -> str:
+            source.started += 1
+            raise ValueError(SECRET)
+
+        with running(fails) as server, client_of(server).with_options(max_retries=2) as client:
+            ask = client.chat.completions.create
+            with pytest.raises(openai.InternalServerError):
+                ask(model="fails", messages=HELLO)
+        assert source.started == 1
+
+
+async def fails_later(text: str) -> AsyncIterator[str]:
+    yield "some "
+    await asyncio.sleep(0.01)
+    raise ValueError(SECRET)
+
+
+async def waits(text: str) -> str:
+    await asyncio.Event().wait()
+    return text
+
+
+class TestDeadlines:
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_before_the_first_piece(self, stream: bool) -> None:
+        with running(waits, default_timeout=0.05) as server:
+            status, headers, answer = server.post(question(stream=stream))
+        assert (status, answer["error"]["code"]) == (504, "timeout")
+        assert headers["x-should-retry"] == "false"
+
+    def test_in_the_middle_of_a_stream(self) -> None:
+        source = Source()
+        with running(source, default_timeout=0.2) as server, server.ask() as connection:
+            source.allow(3)
+            *chunks, last = connection.events()
+            assert json.loads(last)["error"]["code"] == "timeout"
+            assert all(json.loads(chunk)["choices"][0]["finish_reason"] is None for chunk in chunks)
+            eventually(lambda: source.cleaned == 1)
+            eventually(server.idle)
+
+    def test_a_request_may_ask_for_less(self) -> None:
+        with running(waits) as server, client_of(server) as client:
+            with pytest.raises(openai.InternalServerError) as late:
+                client.chat.completions.create(model="waits", messages=HELLO, extra_body={"timeout": 0.05})
+            assert late.value.status_code == 504
+
+    def test_but_not_for_more(self) -> None:
+        with running(waits, default_timeout=5) as server:
+            status, _, answer = server.post(question(timeout=6))
+        assert (status, answer["error"]["param"]) == (400, "timeout")
+        assert "to 5" in answer["error"]["message"]
+
+
+class TestSilence:
+    QUICK = Timings(first_output=0.03, heartbeat=0.03)
+
+    def test_the_headers_come_after_a_while_and_comments_keep_the_line_open(self) -> None:
+        source = Source(items=1)
+        with running(source, timings=self.QUICK) as server, server.ask() as connection:
+            assert connection.reply().status == 200
+            while connection.body.count(b": keep-alive\n\n") < 3:
+                assert connection._more()
+            assert source.produced == 0
+            source.open()
+            assert len(connection.events()) == 4
+
+    def test_clients_do_not_see_the_comments(self) -> None:
+        async def slow(text: str) -> str:
+            await asyncio.sleep(0.2)
+            return "at last"
+
+        with running(slow, timings=self.QUICK) as server, client_of(server) as client:
+            stream = client.chat.completions.create(model="slow", messages=HELLO, stream=True)
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "at last"
+
+    def test_an_error_after_the_headers_comes_in_the_stream(self) -> None:
+        async def fails(text: str) -> str:
+            await asyncio.sleep(0.1)
+            raise ContextLengthExceeded("too long")
+
+        with running(fails, timings=self.QUICK) as server, server.ask() as connection:
+            assert connection.reply().status == 200
+            (error,) = connection.events()
+            assert json.loads(error)["error"]["code"] == "context_length_exceeded"
+
+    def test_pieces_that_keep_coming_are_not_interrupted(self) -> None:
+        async def steady(text: str) -> AsyncIterator[str]:
+            for _ in range(20):
+                yield "x"
+                await asyncio.sleep(0.01)
+
+        timings = Timings(first_output=5, heartbeat=1)
+        with running(steady, timings=timings) as server, server.ask() as connection:
+            connection.reply()
+            assert b"keep-alive" not in connection.read()
+
+
+class TestSlowClients:
+    LIMIT = 0.5
+
+    def endless(self) -> Source:
+        source = Source(items=10_000_000)
+        source.open()
+        return source
+
+    def test_who_does_not_read_is_cut_off(self) -> None:
+        source = self.endless()
+        with running(source, timings=Timings(write_idle=self.LIMIT)) as server:
+            connection = server.ask()
+            eventually(lambda: source.cleaned == 1, timeout=20)
+            assert source.produced < source.items
+            eventually(server.idle)
+            eventually(lambda: not server.service._server.server_state.connections)  # type: ignore[union-attr]
+            connection.close()
+
+    def test_and_on_other_servers_as_well(self) -> None:
+        source = self.endless()
+        service = Service(source, timings=Timings(write_idle=self.LIMIT))
+        with serving(service.app) as server:
+            connection = server.connect()
+            connection.send("POST", PATH, question(stream=True))
+            eventually(lambda: source.cleaned == 1, timeout=20)
+            eventually(lambda: service.admission.running == 0)
+            assert source.produced < source.items
+            connection.close()
+
+    def test_production_pauses_meanwhile_and_goes_on(self) -> None:
+        source = self.endless()
+        with running(source) as server, server.ask() as connection:
+            paused_at = eventually(lambda: self.stands_still(source), timeout=20)
+            connection.timeout = 20
+            eventually(lambda: connection.events(1000) and source.produced > paused_at, timeout=20)
+
+    def stands_still(self, source: Source) -> int:
+        """How many pieces there were and still are a while later; 0 if they are not the same."""
+        before = source.produced
+        threading.Event().wait(0.3)
+        return before if source.produced == before else 0

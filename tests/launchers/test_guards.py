@@ -1,0 +1,150 @@
+"""Who may ask: keys, and names of the machine."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from millrace import MillraceError, Service
+from millrace.launchers.guards import Keys, is_loopback
+from tests.launchers.support import PATH, Running, echo, question, running
+
+KEY = "sk-one"
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Running]:
+    with running(echo, api_keys=[KEY, "sk-two"]) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def open_server() -> Iterator[Running]:
+    with running(echo) as server:
+        yield server
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def basic(key: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(f'user:{key}'.encode()).decode()}"}
+
+
+class TestKeys:
+    @pytest.mark.parametrize("key", [KEY, "sk-two"])
+    def test_each_key_opens(self, locked: Running, key: str) -> None:
+        assert locked.post(question(), bearer(key))[0] == 200
+
+    @pytest.mark.parametrize(
+        "headers", [{}, bearer("sk-three"), bearer(""), {"Authorization": KEY}, bearer(KEY + "x"), basic(KEY)]
+    )
+    def test_nothing_else_does(self, locked: Running, headers: dict[str, str]) -> None:
+        status, got, answer = locked.post(question(), headers)
+        assert status == 401
+        assert answer["error"]["code"] == "invalid_api_key"
+        assert "Authorization: Bearer <key>" in answer["error"]["message"]
+        assert got["www-authenticate"] == "Bearer"
+
+    def test_the_openai_client(self, locked: Running) -> None:
+        with openai.OpenAI(base_url=f"{locked.url}/v1", api_key=KEY) as client:
+            assert client.models.list().data[0].id == "echo"
+        wrong = openai.OpenAI(base_url=f"{locked.url}/v1", api_key="wrong")
+        with wrong, pytest.raises(openai.AuthenticationError):
+            wrong.models.list()
+
+    def test_they_are_checked_before_the_body_is_read(self, locked: Running) -> None:
+        with locked.connect() as connection:
+            connection.send("POST", PATH, b"", {"Content-Length": "100"})
+            assert connection.reply().status == 401
+
+    @pytest.mark.parametrize("path", ["/v1/models", "/openapi.json", "/", "/nothing"])
+    def test_everything_is_behind_them(self, locked: Running, path: str) -> None:
+        assert locked.get(path)[0] == 401
+
+    @pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+    def test_but_health(self, locked: Running, path: str) -> None:
+        assert locked.get(path)[0] == 200
+
+    def test_browsers_log_in_to_pages_only(self, locked: Running) -> None:
+        with locked.connect() as connection:
+            connection.send("GET", "/openapi.json")
+            assert connection.reply().headers["www-authenticate"].startswith("Basic ")
+        assert locked.get("/openapi.json", basic(KEY))[0] == 200
+        assert locked.get("/openapi.json", basic("wrong"))[0] == 401
+        assert locked.get("/openapi.json", {"Authorization": "Basic %%%"})[0] == 401
+        assert locked.get("/v1/models", basic(KEY))[0] == 401
+
+    def test_a_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "keys.txt"
+        path.write_text("# ours\n\n sk-a \nsk-b\n")
+        for source in (path, str(path)):
+            keys = Keys(source)
+            assert b"sk-a" in keys
+            assert b"sk-b" in keys
+            assert b"# ours" not in keys
+            assert b"" not in keys
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(MillraceError, match=r"cannot read the API keys in .*keys.txt: No such file"):
+            Service(echo, api_keys=tmp_path / "keys.txt")
+
+    @pytest.mark.parametrize("keys", [[], [""], ["a b"], ["ä"], ["a\n"]])
+    def test_keys_that_are_none(self, keys: list[str]) -> None:
+        with pytest.raises(MillraceError, match="at least one key, of visible ASCII characters"):
+            Service(echo, api_keys=keys)
+
+    def test_a_file_without_a_key(self, tmp_path: Path) -> None:
+        path = tmp_path / "keys.txt"
+        path.write_text("# none yet\n")
+        with pytest.raises(MillraceError, match="at least one key"):
+            Service(echo, api_keys=path)
+
+
+class TestHosts:
+    @pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost", "LOCALHOST:80", "[::1]:9"])
+    def test_names_of_this_machine(self, open_server: Running, host: str) -> None:
+        assert open_server.get("/v1/models", {"Host": host})[0] == 200
+
+    @pytest.mark.parametrize(
+        "host", ["example.com", "127.0.0.1.example.com", "localhost.", "[::2]", "", "a:b:c"]
+    )
+    def test_others_are_refused(self, open_server: Running, host: str) -> None:
+        status, answer = open_server.get("/v1/models", {"Host": host})
+        assert (status, answer["error"]["code"]) == (403, "host_not_allowed")
+        assert "api_keys" in answer["error"]["message"]
+
+    def test_health_answers_to_any_name(self, open_server: Running) -> None:
+        assert open_server.get("/health/live", {"Host": "10.0.0.7"})[0] == 200
+
+    def test_with_keys_any_name_will_do(self, locked: Running) -> None:
+        assert locked.get("/v1/models", {"Host": "example.com", **bearer(KEY)})[0] == 200
+
+    def test_insecure_takes_any_name(self) -> None:
+        with running(echo, insecure=True) as server:
+            assert server.get("/v1/models", {"Host": "example.com"})[0] == 200
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.com"])
+    def test_other_addresses_need_keys(self, host: str) -> None:
+        with pytest.raises(MillraceError, match=r"--api-keys FILE.*--insecure"):
+            Service(echo, host=host)
+        Service(echo, host=host, insecure=True)
+        Service(echo, host=host, api_keys=[KEY])
+
+    def test_what_is_loopback(self) -> None:
+        assert all(map(is_loopback, ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"]))
+        assert not any(map(is_loopback, ["0.0.0.0", "10.0.0.1", "::", "example.com", ""]))
+
+
+def test_other_sites_are_not_let_in(open_server: Running) -> None:
+    with open_server.connect() as connection:
+        asked = {"Origin": "http://example.com", "Access-Control-Request-Method": "POST"}
+        connection.send("OPTIONS", PATH, headers=asked)
+        reply = connection.reply()
+        assert reply.status == 405
+        assert not [name for name in reply.headers if name.startswith("access-control")]
