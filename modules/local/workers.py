@@ -145,10 +145,12 @@ class EngineWorker:
             with quick_switching():
                 self._serve(self._load())
             self._end_all(None)
-        except EngineClosed:
-            self._end_all(None)
         except BaseException as error:
-            self._fail(error)
+            if self._closing:  # whatever a load says that was cut short, such as by the interpreter's end
+                log.debug("closed while at work", exc_info=error)
+                self._end_all(None)
+            else:
+                self._fail(error)
         with self._changed:
             self._assembled = None
             if self._error is None:
