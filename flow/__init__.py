@@ -2,10 +2,11 @@
 
 from .args import Args
 from .bindings import arg, bind
+from .functions import step
 from .loop import If, Loop
 from .parallel import Diverter, Parallel, Warp
 from .pipeline import Pipeline
-from .steps import Step, step
+from .steps import Step
 from .switch import Switch
 
 __all__ = [

@@ -9,8 +9,9 @@ from ..streaming.errors import FlowBuildError, FlowCallError
 from ..streaming.events import Path
 from ..streaming.runs import Run
 from .args import Args, Call
+from .functions import FunctionStep, as_step
 from .references import Reference, value_of
-from .steps import FunctionStep, Step, as_step
+from .steps import Step
 
 __all__ = ["arg", "bind"]
 

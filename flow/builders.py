@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..streaming.errors import FlowBuildError
 from .flows import Flow
+from .functions import as_step
 from .parallel import Diverter, Parallel
 from .pipeline import Pipeline
 from .references import Reference
-from .steps import In, Out, Step, as_step
+from .steps import In, Out, Step
 
 __all__ = ["OpenDiverter", "OpenForm", "OpenParallel", "OpenPipeline", "close_block"]
 

@@ -21,7 +21,8 @@ from ..streaming.kept import KeptLog
 from ..streaming.loops import framework_loop
 from ..streaming.memory import resolve
 from ..streaming.notes import annotate, trail
-from ..streaming.runs import FRAME, NO_OPTIONS, Body, Options, Run
+from ..streaming.options import NO_OPTIONS, Options
+from ..streaming.runs import FRAME, Body, Run
 
 if TYPE_CHECKING:
     from .steps import Step

@@ -13,8 +13,9 @@ from ..streaming.runs import FRAME, Run
 from .args import Args
 from .fanout import OnError, branch, check_concurrency, check_on_error, fan_out
 from .flows import Flow, label_of
+from .functions import as_step
 from .references import SCOPE
-from .steps import In, Out, Step, as_step
+from .steps import In, Out, Step
 
 if TYPE_CHECKING:
     from .builders import OpenDiverter, OpenParallel

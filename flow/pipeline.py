@@ -11,8 +11,9 @@ from ..streaming.notes import trail
 from ..streaming.runs import FRAME, Run
 from .args import ODD, UNSETTLED, Args
 from .flows import Flow
+from .functions import FunctionStep, as_step, close
 from .references import SCOPE
-from .steps import FunctionStep, In, Out, Step, as_step, close
+from .steps import In, Out, Step
 from .threads import hop, stop_iteration
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.notes import trail
 from ..streaming.runs import FRAME, Run
 from .flows import Flow
-from .steps import FunctionStep, In, Out, Step, as_step
+from .functions import FunctionStep, as_step
+from .steps import In, Out, Step
 from .threads import hop
 
 __all__ = ["Switch"]

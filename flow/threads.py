@@ -25,7 +25,7 @@ from ..streaming.sessions import SESSION
 from .args import UNSETTLED
 
 if TYPE_CHECKING:
-    from .steps import FunctionStep
+    from .functions import FunctionStep
 
 __all__ = ["Pool", "carry", "hop"]
 

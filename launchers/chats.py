@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..flow.steps import Step, as_step
+from ..flow.functions import as_step
+from ..flow.steps import Step
 from ..streaming.errors import require
 from ..streaming.limits import Limits
 from .admission import Admission

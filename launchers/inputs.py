@@ -7,8 +7,9 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..flow.functions import FunctionStep
 from ..flow.pipeline import Pipeline
-from ..flow.steps import FunctionStep, Step
+from ..flow.steps import Step
 from ..modules.base import Module
 from ..streaming.messages import Message
 

@@ -12,7 +12,8 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
-from ..flow.steps import Step, as_step
+from ..flow.functions import as_step
+from ..flow.steps import Step
 from ..streaming.errors import FlowCallError, MillraceError, require
 from ..streaming.limits import Limits
 from .admission import Admission
@@ -176,17 +177,21 @@ class Service:
         self._listener = bind(self.host, self.port)
         self._url = url_of(self._listener)
         try:
-            server = self._server = Server(self.app, self.timings, self._completions.close, signals)
+            self._server = Server(self.app, self.timings, self._completions.close, signals)
+            # An empty context: requests must not find the session, or the run, that the service was started in.
+            self._serving = asyncio.get_running_loop().create_task(
+                self._server.serve(sockets=[self._listener]), context=Context()
+            )
+            up = self._server.listening
+            await asyncio.wait([self._serving, up], return_when=asyncio.FIRST_COMPLETED)
+            if not up.done():
+                await self._ended()
         except BaseException:
+            if self._serving is not None and self._server is not None:
+                self._server.should_exit = True
+                await asyncio.wait([self._serving])
             self._listener.close()
             raise
-        # An empty context: requests must not find the session, or the run, that the service was started in.
-        self._serving = asyncio.get_running_loop().create_task(
-            server.serve(sockets=[self._listener]), context=Context()
-        )
-        await asyncio.wait([self._serving, server.listening], return_when=asyncio.FIRST_COMPLETED)
-        if not server.listening.done():
-            await self._ended()
         logger.info("serving %s as %r", self._url, self.model)
 
     async def _ended(self) -> None:

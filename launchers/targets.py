@@ -11,7 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..flow.steps import Step, as_step
+from ..flow.functions import as_step
+from ..flow.steps import Step
 from ..streaming.errors import FlowBuildError, MillraceError, MissingExtra
 
 __all__ = ["DEMO", "load_target"]

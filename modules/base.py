@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Any, ClassVar, TypeVar
 
-from ..flow.steps import FunctionStep, Show, Step, close
+from ..flow.functions import FunctionStep, Show, close
+from ..flow.steps import Step
 from ..streaming.events import Path
 from ..streaming.loops import framework_loop
 from ..streaming.runs import Run

@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, Self
 
-from ..flow.steps import close
+from ..flow.functions import close
 from ..flow.taps import Tap
+from ..streaming.currents import emit
 from ..streaming.errors import RunCancelled, RunTimeout
 from ..streaming.events import Path, Progress, Usage
 from ..streaming.limits import Limits
 from ..streaming.messages import Conversation, Message
-from ..streaming.runs import Run, emit
+from ..streaming.runs import Run
 from .base import Module
 from .demo import weights_path
 from .local import KV, Engine, EngineStatus, Generation, Request, Sampling, shared_engine

@@ -1,5 +1,6 @@
 """What a run says, and how it travels: errors, sessions, runs, events, messages, queues, streams."""
 
+from .currents import cancelled, check_cancelled, current_run, current_session, emit, status
 from .errors import (
     AdmissionError,
     ContextLengthExceeded,
@@ -37,7 +38,7 @@ from .events import (
 )
 from .limits import Limits
 from .messages import Message
-from .runs import Run, cancelled, check_cancelled, current_run, current_session, emit, status
+from .runs import Run
 from .sessions import session
 from .streams import Stream
 from .usage import TokenUsage

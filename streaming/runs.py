@@ -13,9 +13,8 @@ import threading
 import time
 from asyncio import AbstractEventLoop, CancelledError
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context, ContextVar
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
@@ -27,20 +26,11 @@ from .kept import EventReader, KeptLog
 from .memory import MemoryLog, call_soon, resolve
 from .messages import Message
 from .notes import annotate
-from .sessions import SESSION, check_session_id, new_session_id
+from .options import NO_OPTIONS, Options
+from .sessions import SESSION, new_session_id
 from .usage import TokenUsage
 
-__all__ = [
-    "Run",
-    "RunStatus",
-    "StreamingStatus",
-    "cancelled",
-    "check_cancelled",
-    "current_run",
-    "current_session",
-    "emit",
-    "status",
-]
+__all__ = ["Run", "RunStatus"]
 
 logger = logging.getLogger("millrace.streaming")
 
@@ -61,41 +51,6 @@ ABANDONED: set[object] = set()
 
 LEFT = "listener left"
 """The reason of a run whose listener went away; the listener itself hears nothing of it."""
-
-
-class Options:
-    """What a caller may give along with the value: for a run of its own.
-
-    `session` is its id, `history` the conversation before, `timeout` the deadline in seconds, `sampling` settings
-    for the model that gives the answer.
-
-    Raises:
-        SessionError: `session` is no session id.
-        ValueError: a timeout that is no positive number.
-    """
-
-    __slots__ = ("history", "sampling", "session", "timeout")
-
-    def __init__(
-        self,
-        session: str | None = None,
-        history: Sequence[Message] = (),
-        timeout: float | None = None,
-        sampling: Mapping[str, Any] | None = None,
-    ) -> None:
-        if session is not None:
-            check_session_id(session)
-        if timeout is not None and not timeout > 0:
-            raise ValueError(
-                f"timeout={timeout!r}: give a number of seconds above 0, or None for no deadline"
-            )
-        self.session = session
-        self.history = history if isinstance(history, tuple) else tuple(history)
-        self.timeout = timeout
-        self.sampling = sampling
-
-
-NO_OPTIONS = Options()
 
 
 class Run:
@@ -400,62 +355,3 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.status}{f': {self.reason}' if self.reason else ''}>"
-
-
-# ---------------------------------------------------------------- inside a step
-
-
-def current_run() -> Run | None:
-    """The run that this code belongs to, or None outside of any."""
-    frame = FRAME.get()
-    return frame[0] if frame is not None else None
-
-
-def current_session() -> str | None:
-    """The session of the enclosing `with session(...)` or of the current run; None outside of both."""
-    frame = FRAME.get()
-    return SESSION.get() or (frame[0].session if frame is not None else None)
-
-
-def emit(event: Event) -> None:
-    """Says something from inside a step; never waits, and may overshoot the queue's bound.
-
-    Outside of a run, or where nobody listens, it does nothing.
-    """
-    frame = FRAME.get()
-    if frame is None:
-        return
-    run, path = frame
-    voice = VOICE.get()
-    if voice is not None and voice[0] == threading.get_ident():
-        voice[1](event)
-    elif run.loop is None or _get_running_loop() is run.loop:
-        run.say(event, path)
-    else:
-        call_soon(run.loop, partial(run.say, event, path))
-
-
-def cancelled() -> bool:
-    """Whether the current run is being stopped; for functions that work long and cannot be interrupted."""
-    frame = FRAME.get()
-    return frame is not None and frame[0].cut is not None
-
-
-def check_cancelled() -> None:
-    """Raises RunCancelled or RunTimeout when the current run is being stopped."""
-    frame = FRAME.get()
-    if frame is not None:
-        frame[0].raise_if_cut()
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingStatus:
-    """`runs` are going on; `abandoned` functions of ended runs still occupy their threads."""
-
-    runs: int
-    abandoned: int
-
-
-def status() -> StreamingStatus:
-    """What is going on in this process right now."""
-    return StreamingStatus(len(LIVE), len(ABANDONED))

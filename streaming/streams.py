@@ -20,7 +20,8 @@ from .errors import FlowCallError
 from .events import Event, RunFinished, TextDelta
 from .loops import framework_loop, is_framework_loop
 from .memory import MemoryLog
-from .runs import FRAME, LEFT, NO_OPTIONS, Body, Options, Run
+from .options import NO_OPTIONS, Options
+from .runs import FRAME, LEFT, Body, Run
 from .usage import TokenUsage
 
 __all__ = ["Stream", "TextStream"]

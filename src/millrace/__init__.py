@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .flow.args import Args
     from .flow.bindings import arg, bind
+    from .flow.functions import step
     from .flow.loop import If, Loop
     from .flow.parallel import Diverter, Parallel, Warp
     from .flow.pipeline import Pipeline
-    from .flow.steps import Step, step
+    from .flow.steps import Step
     from .flow.switch import Switch
     from .launchers.chats import chat
     from .launchers.services import Service, serve
@@ -77,7 +78,7 @@ _HOMES = {
     "chat": "launchers.chats",
     "serve": "launchers.services",
     "session": "streaming.sessions",
-    "step": "flow.steps",
+    "step": "flow.functions",
 }
 
 

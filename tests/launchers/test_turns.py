@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from millrace import Message, Pipeline, step
-from millrace.flow.steps import as_step
+from millrace.flow.functions import as_step
 from millrace.launchers.turns import Failure, Turn, failure_of
 from millrace.streaming import (
     ContextLengthExceeded,

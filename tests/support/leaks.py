@@ -137,7 +137,7 @@ def nothing_beyond(before: Snapshot, take: Callable[[], Snapshot], timeout: floa
 
 def live_runs() -> int:
     """How many runs are going on in this process; 0 when nothing of millrace was used."""
-    streaming = sys.modules.get("millrace.streaming.runs")
+    streaming = sys.modules.get("millrace.streaming.currents")
     return streaming.status().runs if streaming is not None else 0
 
 

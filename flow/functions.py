@@ -1,0 +1,277 @@
+"""Functions as steps: plain and async functions, generators, and objects that can be called like one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import types
+import typing
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from functools import partial
+from typing import Any, Literal, overload
+
+from ..streaming.errors import FlowBuildError
+from ..streaming.events import Data, Event, Path, TextDelta
+from ..streaming.runs import FRAME, Run
+from .args import UNSETTLED, Args, Call, apply
+from .calls import HANDOVER
+from .kinds import Kind, body_of, hints_of, kind_of, name_of
+from .pumps import Pump, returning
+from .steps import In, Out, Step
+from .taps import Tap, one
+from .threads import hop
+
+__all__ = ["FunctionStep", "Show", "as_step", "close", "step"]
+
+Show = Literal["output", "trace", "silent"]
+
+
+class FunctionStep(Step[In, Out]):
+    """A callable as a step."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        inline: bool = False,
+        show: Show | None = None,
+        resolve: Callable[[Any], Call] | None = None,
+    ) -> None:
+        self.function = function
+        self.name = name or name_of(function)
+        self.inline = inline
+        self.show = show
+        self.resolve = resolve
+        self.inspect(function)
+
+    def inspect(self, function: Callable[..., Any]) -> None:
+        """Reads from the callable what kind of step it is."""
+        call = body_of(function)
+        self.kind: Kind = kind_of(call)
+        hints = hints_of(call)
+        first = next((hint for name, hint in hints.items() if name != "return"), None)
+        self.live = typing.get_origin(first) in (AsyncIterator, Iterator)
+        self.plain = self.kind == "sync" and not self.live
+        self.streams = self.kind in ("generator", "async generator")
+        item = typing.get_args(hints.get("return"))
+        self.says_text = bool(item) and item[0] is str
+
+    def call(self, x: Any) -> Any:
+        """The bare function, with bound arguments and Args unpacked."""
+        if self.resolve is None and type(x) is not Args:
+            return self.function(x)
+        return apply(self.function, x if self.resolve is None else self.resolve(x))
+
+    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+        if self.live and not hasattr(x, "__anext__"):
+            x = one(x)
+        if self.kind == "async":
+            if self.resolve is None and type(x) is not Args:
+                value = await self.function(x)
+            else:
+                value = await self.call(x)
+            return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
+        if self.streams:
+            assert run is not None
+            return await self.drain(self.open(x, run, path, tapped=False), run, path, output)
+        if self.live:
+            assert run is not None
+            return await self.take_live(x, run, path, output)
+        if run is None or self.inline:
+            value = self.call(x)
+        else:
+            _, value = await hop(run, (self,), (None,), x, path, None)
+        return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
+
+    async def settle(self, value: Any, run: Run | None, path: Path, output: bool) -> Any:
+        """A function returned what is no value yet: a coroutine or a generator."""
+        if run is None:
+            await HANDOVER
+            frame = FRAME.get()
+            assert frame is not None
+            run = frame[0]
+        if type(value) is types.CoroutineType:
+            value = await value
+            return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
+        if type(value) is types.GeneratorType:
+            value = Pump(_same, value, run)
+        return await self.drain(value, run, path, output)
+
+    # ------------------------------------------------------------ streaming
+
+    def open(self, x: Any, run: Run, path: Path, tapped: bool = True) -> Any:
+        """The step at work, as an asynchronous stream; tapped, what passes is said as well."""
+        if self.live and not hasattr(x, "__anext__"):
+            x = one(x)
+        if not self.streams:
+            return self._value_as_stream(x, run, path)
+        stream = Pump(self.call, x, run, self.live) if self.kind == "generator" else self.call(x)
+        return Tap(stream, run, path, self.show) if tapped else stream
+
+    async def _value_as_stream(self, x: Any, run: Run, path: Path) -> AsyncIterator[Any]:
+        yield await self.execute(x, run, path, False)
+
+    async def drain(self, stream: Any, run: Run, path: Path, output: bool) -> Any:
+        """Reads a stream to its end, saying each item; its value is the joined text, or the list."""
+        items: list[Any] = []
+        keep, log = items.append, run.log
+        output = self.show == "output" or (output and self.show is None)
+        try:
+            if log is None or self.show == "silent":
+                async for item in stream:
+                    if isinstance(item, Event):
+                        run.say(item, path)
+                    else:
+                        keep(item)
+                        if run.cut is not None:
+                            await run.park()
+                        elif not len(items) & 255:
+                            await asyncio.sleep(0)  # nobody's backpressure lets a cancel in
+            else:
+                say = log.put if run.stop_when is None else run.say
+                async for item in stream:
+                    if type(item) is str:
+                        keep(item)
+                        if say(TextDelta(item, output), path):
+                            await log.room()
+                    elif not isinstance(item, Event):
+                        keep(item)
+                        if say(Data(item, output), path):
+                            await log.room()
+                    elif run.say(item, path):
+                        await log.room()
+        finally:
+            await close(stream)
+        return self.value_of(items, stream)
+
+    def value_of(self, items: list[Any], stream: Any) -> Any:
+        if type(stream) is Pump and stream.returned is not None:
+            return stream.returned
+        if not items:
+            return "" if self.says_text else items
+        try:
+            return "".join(items)
+        except TypeError:
+            return items
+
+    async def take_live(self, x: Any, run: Run, path: Path, output: bool) -> Any:
+        """A step with a live parameter that is no generator: it consumes the upstream and returns a value."""
+        if self.kind == "sync":
+            pump = Pump(partial(returning, self.call), x, run, live=True)
+            try:
+                async for _ in pump:
+                    pass
+            finally:
+                await pump.aclose()
+            value = pump.returned
+        else:
+            value = await self.call(x)
+        return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
+
+
+# ---------------------------------------------------------------- making steps
+
+
+@overload
+def step(
+    function: Callable[[In], Coroutine[Any, Any, Out]],
+    /,
+    *,
+    name: str | None = None,
+    inline: bool = False,
+    show: Show | None = None,
+) -> Step[In, Out]: ...
+
+
+@overload
+def step(
+    function: Callable[[In], AsyncIterator[str] | Generator[str, Any, None]],
+    /,
+    *,
+    name: str | None = None,
+    inline: bool = False,
+    show: Show | None = None,
+) -> Step[In, str]: ...
+
+
+@overload
+def step(
+    function: Callable[[In], Out],
+    /,
+    *,
+    name: str | None = None,
+    inline: bool = False,
+    show: Show | None = None,
+) -> Step[In, Out]: ...
+
+
+@overload
+def step(
+    *, name: str | None = None, inline: bool = False, show: Show | None = None
+) -> Callable[[Callable[[In], Any]], Step[In, Any]]: ...
+
+
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    inline: bool = False,
+    show: Show | None = None,
+) -> Any:
+    """A callable as a Step, with a name and options; also a decorator, with or without arguments.
+
+    Args:
+        name: what paths, events and notes call it; `function.__name__` by default.
+        inline: a plain function stays on the loop instead of taking a hop to a thread; for cheap ones.
+        show: what becomes of the pieces it streams: `"output"` (they are the run's answer), `"trace"` (events
+            only) or `"silent"` (nothing). By default the last step of a flow is output and the others trace.
+
+    Raises:
+        FlowBuildError: it is not callable.
+    """
+    if function is None:
+        return partial(step, name=name, inline=inline, show=show)
+    if show is not None and show not in typing.get_args(Show):
+        raise FlowBuildError(f"show={show!r}: use 'output', 'trace' or 'silent'")
+    if isinstance(function, Step) and not isinstance(function, FunctionStep):
+        raise FlowBuildError(f"{function!r} is a step already; give its options where it is made")
+    if isinstance(function, FunctionStep):
+        name = name or function.name
+        function = function.function
+    return FunctionStep(_callable(function), name=name, inline=inline, show=show)
+
+
+def as_step(thing: Any) -> Step[Any, Any]:
+    """A step stays what it is, a callable becomes one.
+
+    Raises:
+        FlowBuildError: it is neither; the message names the remedy.
+    """
+    return thing if isinstance(thing, Step) else FunctionStep(_callable(thing))
+
+
+def _callable(thing: Any) -> Callable[..., Any]:
+    if isinstance(thing, Mapping):
+        raise FlowBuildError("a dict is no step; for named branches use Parallel(**branches)")
+    if isinstance(thing, (list, tuple)):
+        raise FlowBuildError(
+            f"a {type(thing).__name__} is no step; use Pipeline(*steps) or Parallel(*branches)"
+        )
+    if inspect.iscoroutine(thing) or inspect.isgenerator(thing) or inspect.isasyncgen(thing):
+        raise FlowBuildError(f"{thing!r} is already running; give the function, not what its call returned")
+    if not callable(thing):
+        raise FlowBuildError(f"{thing!r} is no step: a step is something that can be called with a value")
+    made: Callable[..., Any] = thing
+    return made
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+async def close(stream: Any) -> None:
+    aclose = getattr(stream, "aclose", None)
+    if aclose is not None:
+        await aclose()
