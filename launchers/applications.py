@@ -42,10 +42,10 @@ def make_app(
         try:
             yield
         finally:
-            completions.close()
+            completions.close("the server has shut down")
             await readiness.end()
 
-    app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_models(app, completions.model)
     _add_health(app, readiness)
     app.add_route("/v1/{rest:path}", _not_found, include_in_schema=False)

@@ -67,7 +67,7 @@ class ChatCompletions:
                     if not departure.over:
                         await refusal.send_to(send)
 
-    def close(self, reason: str = "the server is shutting down") -> None:
+    def close(self, reason: str) -> None:
         """Ends what is going on, with an error to each client; new requests are refused."""
         self.closing = reason
         for run in list(self.runs):

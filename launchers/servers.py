@@ -67,14 +67,21 @@ def url_of(listener: socket.socket) -> str:
 class Server(uvicorn.Server):
     """One uvicorn server.
 
-    At its end it takes no more connections, lets what is going on go on for `timings.drain` seconds, calls
-    `cut_off`, and gives responses a last moment to end.
+    At its end it takes no more connections, calls `drain`, lets what is going on go on for `timings.drain`
+    seconds, calls `cut_off`, and gives responses a last moment to end.
 
     Args:
         signals: SIGINT and SIGTERM end it gracefully, a second one the process at once.
     """
 
-    def __init__(self, app: Any, timings: Timings, cut_off: Callable[[], object], signals: bool) -> None:
+    def __init__(
+        self,
+        app: Any,
+        timings: Timings,
+        drain: Callable[[], object],
+        cut_off: Callable[[], object],
+        signals: bool,
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=_protocol(timings.write_idle),
@@ -88,6 +95,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timings = timings
+        self._drain = drain
         self._cut_off = cut_off
         self._signals = signals
 
@@ -99,6 +107,7 @@ class Server(uvicorn.Server):
         self.listening.set_result(None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._drain()
         timer = asyncio.get_running_loop().call_later(self._timings.drain, self._cut_off)
         try:
             await super().shutdown(sockets)

@@ -29,6 +29,7 @@ __all__ = ["Service", "ServiceOptions", "serve"]
 logger = logging.getLogger("millrace.service")
 
 MAX_BODY = 4 * 2**20
+SHUTTING_DOWN = "the server is shutting down"
 
 
 class ServiceOptions(TypedDict, total=False):
@@ -177,7 +178,7 @@ class Service:
         self._listener = bind(self.host, self.port)
         self._url = url_of(self._listener)
         try:
-            self._server = Server(self.app, self.timings, self._completions.close, signals)
+            self._server = Server(self.app, self.timings, self._drain, self._cut_off, signals)
             # An empty context: requests must not find the session, or the run, that the service was started in.
             self._serving = asyncio.get_running_loop().create_task(
                 self._server.serve(sockets=[self._listener]), context=Context()
@@ -193,6 +194,17 @@ class Service:
             self._listener.close()
             raise
         logger.info("serving %s as %r", self._url, self.model)
+
+    def _drain(self) -> None:
+        """The server has begun to end: pages that only stay open are let go."""
+        if self.chat:
+            self.app.state.chat.close()
+
+    def _cut_off(self) -> None:
+        """What has not ended by itself is cancelled."""
+        self._completions.close(SHUTTING_DOWN)
+        if self.chat:
+            self.app.state.chat.cancel_all(SHUTTING_DOWN)
 
     async def _ended(self) -> None:
         """Waits for the server's end; when this wait is cancelled, the server goes on ending."""

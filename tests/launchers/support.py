@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
 from millrace.launchers.services import Service
 from tests.support.leaks import eventually
-from tests.support.servers import Connection
+from tests.support.servers import Connection, Reply
 
 PATH = "/v1/chat/completions"
+
+
+class Asking(Connection):
+    """A connection that reads the head of the response by itself, where the test does not."""
+
+    head: Reply | None = None
+
+    def send(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().send(method, path, body, headers)
+        self.head = None
+
+    def reply(self) -> Reply:
+        if self.head is None:
+            self.head = super().reply()
+        return self.head
+
+    def read(self) -> bytes:
+        self.reply()
+        return super().read()
+
+    def events(self, count: int | None = None) -> list[str]:
+        self.reply()
+        return super().events(count)
 
 
 class Running:
@@ -31,10 +56,10 @@ class Running:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    def connect(self, timeout: float = 10.0) -> Connection:
-        return Connection(self.port, timeout)
+    def connect(self, timeout: float = 10.0) -> Asking:
+        return Asking(self.port, timeout)
 
-    def ask(self, text: str = "hello", stream: bool = True, **more: Any) -> Connection:
+    def ask(self, text: str = "hello", stream: bool = True, **more: Any) -> Asking:
         """A connection on which a request has been sent, and nothing read."""
         connection = self.connect()
         connection.send("POST", PATH, question(text, stream=stream, **more))

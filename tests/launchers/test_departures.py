@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from millrace import Limits
 from millrace.launchers.services import Service
 from millrace.streaming import status
-from tests.launchers.support import PATH, Running, Source, echo, question, running
+from tests.launchers.support import PATH, Asking, Running, Source, echo, question, running
 from tests.support.leaks import eventually
 from tests.support.servers import Connection, serving
 
@@ -232,7 +232,7 @@ class TestOtherServers:
         source = Source(items=10_000_000)
         source.open()
         with serving(Announces24(Service(source).app)) as server:
-            connection = server.connect()
+            connection = Asking(server.port)
             connection.send("POST", PATH, question(stream=True))
             connection.events(10)
             connection.reset()

@@ -19,9 +19,9 @@ import pytest
 from millrace import MillraceError, Module, Pipeline, Service, session, step
 from millrace.launchers.patience import Timings
 from millrace.streaming import FlowCallError, current_session, status
-from tests.launchers.support import Source, echo, question, running, words
+from tests.launchers.support import PATH, Asking, Source, echo, question, running, words
 from tests.support.leaks import eventually, eventually_async, leaks
-from tests.support.servers import ROOT, Connection
+from tests.support.servers import ROOT
 
 
 @pytest.mark.anyio
@@ -31,7 +31,7 @@ class TestBlock:
         async with service as same, httpx.AsyncClient(base_url=service.url) as client:
             assert same is service
             assert service.url.startswith("http://127.0.0.1:")
-            answer = await client.post("/v1/chat/completions", json=question("hi"))
+            answer = await client.post(PATH, json=question("hi"))
             assert answer.json()["choices"][0]["message"]["content"] == "hi"
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{service.url}/health/live")
@@ -48,13 +48,13 @@ class TestBlock:
 
         with session("starter"):
             async with Service(whose, port=0) as service, httpx.AsyncClient() as client:
-                answer = await client.post(f"{service.url}/v1/chat/completions", json=question())
+                answer = await client.post(service.url + PATH, json=question())
         assert "starter" not in answer.text
 
     async def test_it_may_be_started_inside_a_run(self) -> None:
         async def starts(text: str) -> str:
             async with Service(echo, port=0) as service, httpx.AsyncClient() as client:
-                answer = await client.post(f"{service.url}/v1/chat/completions", json=question(text))
+                answer = await client.post(service.url + PATH, json=question(text))
             return str(answer.json()["choices"][0]["message"]["content"])
 
         assert await step(starts).acall("inside") == "inside"
@@ -110,7 +110,7 @@ class TestBlock:
     async def test_nothing_is_left(self) -> None:
         async def once() -> None:
             async with Service(words, port=0) as service, httpx.AsyncClient() as client:
-                await client.post(f"{service.url}/v1/chat/completions", json=question("a b", stream=True))
+                await client.post(service.url + PATH, json=question("a b", stream=True))
 
         await once()
         with leaks():
@@ -261,10 +261,10 @@ def port_of(process: subprocess.Popen[str]) -> int:
     return int(process.stdout.readline().rpartition(":")[2])
 
 
-def begun(port: int) -> Connection:
+def begun(port: int) -> Asking:
     """A connection on which a stream has begun."""
-    connection = Connection(port)
-    connection.send("POST", "/v1/chat/completions", question(stream=True))
+    connection = Asking(port)
+    connection.send("POST", PATH, question(stream=True))
     connection.events(2)
     return connection
 
