@@ -9,7 +9,7 @@ import torch
 
 from .attention import Attention, LayerShape, causal, masked, segment_mask
 
-__all__ = ["KVPool", "PagedAttention", "Scratch", "Segment"]
+__all__ = ["KVPool", "PagedAttention", "Rows", "Scratch", "Segment", "Table"]
 
 
 class KVPool:
@@ -29,6 +29,7 @@ class KVPool:
         self.blocks = blocks
         self.block_size = block_size
         self.dtype = dtype
+        self.device = device
 
         def reserve(heads: int, dim: int) -> torch.Tensor:
             size = (blocks + 1, block_size, heads, dim)
@@ -42,7 +43,7 @@ class KVPool:
     def zero(self, blocks: Sequence[int]) -> None:
         """Clears blocks that may hold NaN: what is masked out still counts, as 0 times NaN."""
         if blocks:
-            index = torch.tensor(blocks, dtype=torch.int64, device=self.keys[0].device)
+            index = torch.tensor(blocks, dtype=torch.int64, device=self.device)
             for tensor in (*self.keys, *self.values):
                 tensor.index_fill_(0, index, 0)
 
@@ -66,6 +67,52 @@ class Scratch:
 
 
 @dataclass(slots=True)
+class Table:
+    """The blocks of one row or of several, each padded with block 0 to the same number."""
+
+    numbers: torch.Tensor
+    """Flattened; (rows * blocks,)."""
+    rows: int
+    first: int | None = None
+    """Where all the blocks stand one after another in the pool: the first, and nothing need be copied."""
+
+
+@dataclass(slots=True)
+class Rows:
+    """Sequences of similar length that run one token each: neighbours in the packed forward."""
+
+    start: int
+    end: int
+    """Their tokens in the packed forward."""
+    table: Table
+    lengths: torch.Tensor
+    """Tokens that each row sees, itself included; (rows,)."""
+    longest: int
+    """The largest of `lengths`."""
+    even: bool
+    """All of `lengths` are the same, so no mask is needed."""
+    masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)
+
+    def mask(self, window: int | None, query: torch.Tensor) -> torch.Tensor | None:
+        """What each row sees, (rows, 1, 1, longest); None for everything. Made once for all layers."""
+        if window is not None and window >= self.longest:
+            window = None
+        if window not in self.masks:
+            self.masks[window] = self._make_mask(window, query)
+        return self.masks[window]
+
+    def _make_mask(self, window: int | None, query: torch.Tensor) -> torch.Tensor | None:
+        if window is None and self.even:
+            return None
+        positions = torch.arange(self.longest, device=query.device)
+        hidden = positions >= self.lengths[:, None]
+        if window is not None:
+            hidden |= positions < self.lengths[:, None] - window
+        mask = torch.zeros(hidden.shape, dtype=query.dtype, device=query.device)
+        return mask.masked_fill_(hidden, float("-inf"))[:, None, None]
+
+
+@dataclass(slots=True)
 class Segment:
     """A chunk of one prompt in the packed forward: its tokens, and the blocks that hold what came before."""
 
@@ -74,30 +121,28 @@ class Segment:
     """Its tokens in the packed forward."""
     length: int
     """Tokens of the sequence that are in the pool once this chunk is."""
-    table: torch.Tensor | None
-    """Block numbers; None for a first chunk, which sees nothing but itself."""
+    table: Table | None
+    """None for a first chunk, which sees nothing but itself."""
     masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
+
+    def mask(self, window: int | None, query: torch.Tensor) -> torch.Tensor:
+        """What each token of the chunk sees, (tokens, length). Made once for all layers."""
+        if window not in self.masks:
+            start = self.length - (self.end - self.start)
+            self.masks[window] = segment_mask(start, self.length, window, query.dtype, query.device)
+        return self.masks[window]
 
 
 @dataclass(slots=True)
 class PagedAttention:
-    """One packed forward over the pool: first `rows` decode rows of one token each, then the segments."""
+    """One packed forward over the pool: first the rows of one token each, then the segments."""
 
     pool: KVPool
     scratch: Scratch
     slots: torch.Tensor
     """Where each token's key and value go: block * block_size + offset; (tokens,)."""
-    rows: int
-    tables: torch.Tensor
-    """Blocks of the decode rows, padded with block 0, flattened; (rows * blocks,)."""
-    lengths: torch.Tensor
-    """Tokens that each decode row sees, itself included; (rows,)."""
-    longest: int
-    """The largest of `lengths`."""
-    even: bool
-    """All of `lengths` are the same, so no mask is needed."""
+    rows: list[Rows]
     segments: list[Segment]
-    row_masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)
 
     def attend(
         self, asked: Attention, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -107,13 +152,14 @@ class PagedAttention:
             key, value = key.to(pool.dtype), value.to(pool.dtype)
         pool.key_slots[layer].index_copy_(0, self.slots, key[0].transpose(0, 1))
         pool.value_slots[layer].index_copy_(0, self.slots, value[0].transpose(0, 1))
-        if not self.segments:
-            return self._decode(asked, query)
+        if len(self.rows) == 1 and not self.segments:
+            return self._decode(asked, query, self.rows[0])
         key, value = key.to(query.dtype), value.to(query.dtype)
         heads, tokens = query.shape[1:3]
         out = self.scratch.take("out", (1, tokens, heads, value.shape[3]), query)
-        if self.rows:
-            out[:, : self.rows] = self._decode(asked, query[:, :, : self.rows])
+        for rows in self.rows:
+            part = slice(rows.start, rows.end)
+            out[:, part] = self._decode(asked, query[:, :, part], rows)
         for segment in self.segments:
             part = slice(segment.start, segment.end)
             if segment.table is None:
@@ -123,60 +169,35 @@ class PagedAttention:
             out[0, part] = found[0].transpose(0, 1)
         return out
 
-    def _decode(self, asked: Attention, query: torch.Tensor) -> torch.Tensor:
-        """All decode rows at once; the heads that share keys stand where a prompt's tokens would."""
-        rows, heads = self.rows, query.shape[1]
-        keys = self._gather("keys", self.pool.keys[asked.layer], self.tables, rows, query)
-        values = self._gather("values", self.pool.values[asked.layer], self.tables, rows, query)
-        query = query[0].transpose(0, 1).reshape(rows, keys.shape[1], -1, query.shape[3])
-        found = masked(
-            query,
-            keys[:, :, : self.longest],
-            values[:, :, : self.longest],
-            self._row_mask(asked, query),
-            asked,
-        )
-        return found.reshape(1, rows, heads, -1)
+    def _decode(self, asked: Attention, query: torch.Tensor, rows: Rows) -> torch.Tensor:
+        """Rows of one token each; the heads that share keys stand where a prompt's tokens would."""
+        keys, values = self._blocks(asked, rows.table, rows.longest, query)
+        count, heads = query.shape[2], query.shape[1]
+        query = query[0].transpose(0, 1).reshape(count, keys.shape[1], -1, query.shape[3])
+        found = masked(query, keys, values, rows.mask(asked.window, query), asked)
+        return found.reshape(1, count, heads, -1)
 
     def _continue(
-        self, asked: Attention, query: torch.Tensor, segment: Segment, table: torch.Tensor
+        self, asked: Attention, query: torch.Tensor, segment: Segment, table: Table
     ) -> torch.Tensor:
         """A later chunk of a prompt, which sees the chunks before it."""
-        keys = self._gather("keys", self.pool.keys[asked.layer], table, 1, query)[:, :, : segment.length]
-        values = self._gather("values", self.pool.values[asked.layer], table, 1, query)[
-            :, :, : segment.length
-        ]
-        mask = segment.masks.get(asked.window)
-        if mask is None:
-            start = segment.length - (segment.end - segment.start)
-            mask = segment_mask(start, segment.length, asked.window, query.dtype, query.device)
-            segment.masks[asked.window] = mask
-        return masked(query, keys, values, mask, asked)
+        keys, values = self._blocks(asked, table, segment.length, query)
+        return masked(query, keys, values, segment.mask(asked.window, query), asked)
 
-    def _gather(
-        self, name: str, pool: torch.Tensor, table: torch.Tensor, rows: int, like: torch.Tensor
-    ) -> torch.Tensor:
-        """The blocks of a table, as (rows, kv_heads, tokens, dim)."""
+    def _blocks(
+        self, asked: Attention, table: Table, length: int, like: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of a table's first `length` tokens, each (rows, kv_heads, length, dim)."""
+        keys = self._gather("keys", self.pool.keys[asked.layer], table)[:, :, :length]
+        values = self._gather("values", self.pool.values[asked.layer], table)[:, :, :length]
+        return keys.to(like.dtype), values.to(like.dtype)
+
+    def _gather(self, name: str, pool: torch.Tensor, table: Table) -> torch.Tensor:
         _, block_size, heads, dim = pool.shape
-        found = self.scratch.take(name, (table.numel(), block_size, heads, dim), pool)
-        torch.index_select(pool, 0, table, out=found)
-        return found.view(rows, -1, heads, dim).transpose(1, 2).to(like.dtype)
-
-    def _row_mask(self, asked: Attention, query: torch.Tensor) -> torch.Tensor | None:
-        """What each decode row sees; None for everything. The same for all layers of a step."""
-        window = asked.window
-        if window is not None and window >= self.longest:
-            window = None
-        if window not in self.row_masks:
-            self.row_masks[window] = self._make_row_mask(window, query)
-        return self.row_masks[window]
-
-    def _make_row_mask(self, window: int | None, query: torch.Tensor) -> torch.Tensor | None:
-        if window is None and self.even:
-            return None
-        positions = torch.arange(self.longest, device=query.device)
-        hidden = positions >= self.lengths[:, None]
-        if window is not None:
-            hidden |= positions < self.lengths[:, None] - window
-        mask = torch.zeros(hidden.shape, dtype=query.dtype, device=query.device)
-        return mask.masked_fill_(hidden, float("-inf"))[:, None, None]
+        count = table.numbers.shape[0]
+        if table.first is not None:
+            found = pool[table.first : table.first + count]
+        else:
+            found = self.scratch.take(name, (count, block_size, heads, dim), pool)
+            torch.index_select(pool, 0, table.numbers, out=found)
+        return found.view(table.rows, -1, heads, dim).transpose(1, 2)

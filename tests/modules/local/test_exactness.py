@@ -88,6 +88,14 @@ def test_preemption_changes_nothing(blocks: int) -> None:
     assert core.scheduler.preemptions > 0
 
 
+def test_lengths_far_apart_change_nothing() -> None:
+    model = model_of("mistral window")
+    prompts = [[9] * 3, [5, 6] * 70, [7, 8, 9] * 4, [200] * 90, [300, 4]]
+    expected = generated(model, prompts, NEW)
+    core = core_of(model, blocks=200, block_size=2)
+    assert list(drive(core, [sequence_of(prompt) for prompt in prompts], 1).values()) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_random_loads(seed: int) -> None:
