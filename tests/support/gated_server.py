@@ -66,8 +66,8 @@ class GatedServer:
         self._ask("close")
 
     def counters(self) -> dict[str, Any]:
-        """`entered` and `left` forwards, `reached`, live `runs` and those `stopping`, `threads`, `descriptors`, admission's `running` and
-        `waiting`, and the engine's status under `engine`."""
+        """`entered` and `left` forwards, `reached`, live `runs` and those `stopping`, `threads`, `descriptors`,
+        admission's `running` and `waiting`, and the engine's status under `engine`."""
         found: dict[str, Any] = self._ask("counters")
         return found
 
