@@ -103,3 +103,25 @@ def test_middleware_that_is_added_sees_every_request() -> None:
         server.post(question())
         server.get("/v1/models")
     assert {PATH, "/v1/models"} <= set(seen)
+
+
+@pytest.mark.slow
+class TestWithTheChat:
+    def test_the_page_and_the_api_stand_side_by_side(self) -> None:
+        with running(echo, chat=True) as server:
+            with server.connect() as connection:
+                connection.send("GET", "/")
+                assert connection.reply().headers["content-type"].startswith("text/html")
+            assert server.post(question("hi"))[2]["choices"][0]["message"]["content"] == "hi"
+            assert server.get("/v1/models")[1]["data"][0]["id"] == "echo"
+            assert server.get("/v1/nothing")[1]["error"]["code"] == "not_found"
+            assert server.get("/health/ready")[0] == 200
+
+    def test_keys_and_names_guard_the_page_as_well(self) -> None:
+        with running(echo, chat=True, api_keys=["sk-one"]) as server:
+            assert server.get("/")[0] == 401
+            assert server.get("/config")[0] == 401
+        with running(echo, chat=True) as server:
+            with server.connect() as connection:
+                connection.send("GET", "/", headers={"Host": "example.com"})
+                assert connection.reply().status == 403
