@@ -43,12 +43,12 @@ HANDOVER = _Handover()
 def call_direct(step: Step[Any, Any], x: Any) -> Any:
     """A run of plain functions, in a copy of the caller's context: called as `context.run(call_direct, ...)`."""
     run = Run()
-    run.name = step.name
     run.born = perf_counter()
     FRAME.set((run, ()))
     try:
         return _drive(step.execute(x, None, (), False), run)
     except BaseException as error:
+        run.name = step.name
         annotate(error, run)
         raise
 

@@ -18,10 +18,10 @@ from .calls import HANDOVER
 from .kinds import Kind, body_of, hints_of, kind_of, name_of
 from .pumps import Pump, returning
 from .steps import In, Out, Step
-from .taps import Tap, one
+from .taps import close, one, tap
 from .threads import hop
 
-__all__ = ["FunctionStep", "Show", "as_step", "close", "step"]
+__all__ = ["FunctionStep", "Show", "as_step", "step"]
 
 Show = Literal["output", "trace", "silent"]
 
@@ -107,7 +107,7 @@ class FunctionStep(Step[In, Out]):
         if not self.streams:
             return self._value_as_stream(x, run, path)
         stream = Pump(self.call, x, run, self.live) if self.kind == "generator" else self.call(x)
-        return Tap(stream, run, path, self.show) if tapped else stream
+        return tap(stream, run, path, self.show) if tapped else stream
 
     async def _value_as_stream(self, x: Any, run: Run, path: Path) -> AsyncIterator[Any]:
         yield await self.execute(x, run, path, False)
@@ -269,9 +269,3 @@ def _callable(thing: Any) -> Callable[..., Any]:
 
 def _same(value: Any) -> Any:
     return value
-
-
-async def close(stream: Any) -> None:
-    aclose = getattr(stream, "aclose", None)
-    if aclose is not None:
-        await aclose()

@@ -11,9 +11,10 @@ from ..streaming.notes import trail
 from ..streaming.runs import FRAME, Run
 from .args import ODD, UNSETTLED, Args
 from .flows import Flow
-from .functions import FunctionStep, as_step, close
+from .functions import FunctionStep, as_step
 from .references import SCOPE
 from .steps import In, Out, Step
+from .taps import close
 from .threads import hop, stop_iteration
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Any, ClassVar, TypeVar
 
-from ..flow.functions import FunctionStep, Show, close
+from ..flow.functions import FunctionStep, Show
 from ..flow.steps import Step
+from ..flow.taps import close
 from ..streaming.events import Path
 from ..streaming.loops import framework_loop
 from ..streaming.runs import Run

@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, Self
 
-from ..flow.functions import close
-from ..flow.taps import Tap
+from ..flow.taps import close, tap
 from ..streaming.currents import emit
 from ..streaming.errors import RunCancelled, RunTimeout
 from ..streaming.events import Path, Progress, Usage
@@ -151,7 +150,7 @@ class LocalModel(Module[Question, str]):
 
     def open(self, x: Any, run: Run, path: Path, tapped: bool = True) -> Any:
         stream = self._answer_when_ready(x, run)
-        return Tap(stream, run, path, self.show) if tapped else stream
+        return tap(stream, run, path, self.show) if tapped else stream
 
     async def _answer_when_ready(self, x: Any, run: Run) -> AsyncIterator[str]:
         await self.ready()

@@ -76,4 +76,7 @@ class StreamingStatus:
 
 def status() -> StreamingStatus:
     """What is going on in this process right now."""
+    for run in list(LIVE):
+        if run.has_lost_its_loop():
+            run.end_unbegun()
     return StreamingStatus(len(LIVE), len(ABANDONED))

@@ -74,6 +74,7 @@ class Run:
     _id: str | None = None
     _session: str | None = None
     _outcome: RunStatus = "cancelled"
+    _begun = False
     _delivered = False
     _task: asyncio.Task[None] | None = None
     _joined: set[asyncio.Task[Any]] | None = None
@@ -140,11 +141,11 @@ class Run:
             after_fork(LIVE.clear)
         LIVE.add(self)
         self._task = loop.create_task(self._main(body), context=context)
-        self._task.add_done_callback(self._ended)
         if timeout is not None:
             self._timer = loop.call_later(timeout, self._cut, "deadline passed", "timeout")
 
     async def _main(self, body: Body) -> None:
+        self._begun = True
         FRAME.set((self, ()))
         if self._session is not None:
             SESSION.set(self._session)
@@ -169,12 +170,15 @@ class Run:
         else:
             self._finish("done", self.finish_reason, value)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """Where the task was cancelled before it had begun, nothing else ends the run."""
-        if not self.over:
+    def end_unbegun(self) -> None:
+        """Ends a run whose task was cancelled before it had begun: nothing else does."""
+        if not self._begun and not self.over:
             if self.log is not None:
                 self.log.put(RunStarted(), ())
             self._finish(self._outcome, self.cut or "task cancelled")
+
+    def has_lost_its_loop(self) -> bool:
+        return self.loop is not None and self.loop.is_closed()
 
     def _finish(
         self,
@@ -240,6 +244,7 @@ class Run:
         if self.log is not None:
             self.log.cut = True
         self._task.cancel()
+        self.end_unbegun()
         for task in self._joined or ():
             task.cancel()
 

@@ -91,8 +91,8 @@ class GatedServer:
         """Nothing runs, waits or is held, over there."""
         now = self.counters()
         engine = now["engine"]
-        held = engine["running"] + engine["waiting"] + engine["blocks_used"]
-        return held + now["runs"] + now["running"] + now["waiting"] == 0
+        held = [engine["running"], engine["waiting"], engine["blocks_used"]]
+        return not any([*held, now["runs"], now["running"], now["waiting"]])
 
 
 @contextmanager
