@@ -47,7 +47,13 @@ def build(tabs: Tabs, welcome: Welcome) -> Any:
     with gradio.Blocks(analytics_enabled=False, title=welcome.title, fill_height=True) as blocks:
         gradio.HTML(_head(welcome.title), elem_id="mr-head", padding=False)
         chatbot, box = _chatbot(welcome), _box()
-        turn = {"outputs": [box, chatbot], "concurrency_limit": at_once, "concurrency_id": "turns", **quiet}
+        turn = {
+            "outputs": [box, chatbot],
+            "concurrency_limit": at_once,
+            "concurrency_id": "turns",
+            "trigger_mode": "multiple",  # a tab's second question is refused here, where its end is known
+            **quiet,
+        }
         box.submit(page.answer, inputs=[box], **turn)
         chatbot.example_select(page.answer_example, **turn)
         box.stop(page.stop, queue=False, **quiet)

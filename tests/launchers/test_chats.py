@@ -111,7 +111,8 @@ class TestAnswers:
 
         work = chat.begin("one", scripted)
         chat.box.fill("my next question")
-        chat.box.press("Enter")
+        with chat.page.expect_response("**/queue/join*"):
+            chat.box.press("Enter")
         work.say("answer")
         expect(chat.answers).to_have_text("answer")
         work.finish()

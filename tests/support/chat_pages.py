@@ -52,7 +52,7 @@ class ChatPage:
     @property
     def answers(self) -> Locator:
         """The texts of the answers, without the parts before them and the notes after."""
-        return self.page.locator("#mr-chat .bot.message .message-content:not(:has(.mr-status))")
+        return self.page.locator("#mr-chat .bot.message .message-content:not(.thought-group *, :has(.mr-status))")
 
     @property
     def parts(self) -> Locator:
@@ -75,9 +75,11 @@ class ChatPage:
         self.box.press("Enter")
 
     def begin(self, question: str, scripted: Scripted) -> Work:
-        """Asks, and waits until the flow runs."""
+        """Asks, and waits until the flow runs and the page shows it."""
         self.ask(question)
-        return self.next(scripted)
+        work = self.next(scripted)
+        self.page.locator("button.stop-button").wait_for()
+        return work
 
     def next(self, scripted: Scripted) -> Work:
         """The next run of the flow."""
