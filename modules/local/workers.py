@@ -9,10 +9,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...streaming.errors import ModelError
+from ...streaming.errors import MillraceError, ModelError, require
 from .admission import NEVER, Admission, RateMeter
 from .generations import Generation, Waiter, wake
 from .requests import Delta, FinishReason, Request
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["EngineWorker"]
 
 log = logging.getLogger("millrace.local")
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "jinja2")
+"""What the extra "local" installs for the engine."""
 
 
 class EngineClosed(Exception):
@@ -54,7 +58,7 @@ class EngineWorker:
         self._rate = RateMeter()
         self._status = EngineStatus(state="loading", stage="starting")
         self._closing = False
-        self._error: ModelError | None = None
+        self._error: MillraceError | None = None
         self._assembled: Assembled | None = None
         self._unprepared: deque[Generation] = deque()
         self._prepared: deque[Sequence] = deque()
@@ -82,7 +86,7 @@ class EngineWorker:
             )
         with self._changed:
             if self._error is not None:
-                raise ModelError(str(self._error)) from self._error
+                raise own_copy(self._error)
             if self._closing:
                 raise ModelError("the engine is closed; start() loads it again")
             self._admission.check()
@@ -160,6 +164,8 @@ class EngineWorker:
             self.ready.set_exception(self._error or ModelError("the engine was closed while it loaded"))
 
     def _load(self) -> EngineCore:
+        for package in PACKAGES:
+            require(package, "local")
         from .assembling import assemble
 
         assembled = assemble(self.settings, self._say)
@@ -207,14 +213,19 @@ class EngineWorker:
 
     def _fail(self, error: BaseException) -> None:
         """The engine cannot go on: whoever waits is told now, and whoever comes later at once."""
-        log.error("the engine has stopped", exc_info=error)
-        failure = error if isinstance(error, ModelError) else ModelError(f"the engine has stopped: {error!r}")
+        if self._assembled is not None:  # while it loads, whoever waits for that is told
+            log.error("the engine has stopped", exc_info=error)
+        failure = (
+            error if isinstance(error, MillraceError) else ModelError(f"the engine has stopped: {error!r}")
+        )
+        if failure is not error:
+            failure.__cause__ = error
         with self._changed:
             self._error = failure
             self._status = replace(self._status, state="failed", error=str(failure))
         self._end_all(failure)
 
-    def _end_all(self, failure: ModelError | None) -> None:
+    def _end_all(self, failure: MillraceError | None) -> None:
         """Ends every request, wherever it stands: with this error, or as cancelled."""
         with self._changed:
             self._closing = True
@@ -222,10 +233,7 @@ class EngineWorker:
             self._changed.notify_all()
         reason: FinishReason = "cancelled" if failure is None else "error"
         for generation in live:
-            error = None
-            if failure is not None:  # one of its own: a traceback belongs to one raise
-                error = ModelError(str(failure))
-                error.__cause__ = failure
+            error = None if failure is None else own_copy(failure)
             wake(generation.push(Delta(finish_reason=reason, usage=generation.usage, error=error)))
             with self._changed:
                 self._admission.release(generation)
@@ -281,3 +289,10 @@ class EngineWorker:
             if generation.join_line(sequence, prompt.dropped):
                 self._prepared.append(sequence)
                 self._changed.notify_all()
+
+
+def own_copy(error: MillraceError) -> MillraceError:
+    """The same error for one more of those who wait: a traceback belongs to one raise."""
+    found = copy(error)
+    found.__cause__ = error.__cause__
+    return found

@@ -271,3 +271,10 @@ class TestUnknownWeights:
         with pytest.raises(ModelError, match=r".") as error:
             engine.wait_ready(30)
         assert cure in str(error.value)
+
+    async def test_the_terminal_stays_quiet(self, capfd: pytest.CaptureFixture[str]) -> None:
+        """Whoever waits is told; nothing is written besides."""
+        engine = Engine("no/such/path/at/all")
+        with pytest.raises(ModelError):
+            await engine.ready()
+        assert capfd.readouterr() == ("", "")
