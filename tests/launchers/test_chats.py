@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from tests.support.browser import Visit, visiting
 from tests.support.chat_pages import ChatPage, Scripted
 from tests.support.gated import Forwards, Gate, gated_engine
 from tests.support.leaks import eventually
-from tests.support.servers import Served, serving
+from tests.support.servers import Served, millrace_process, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -392,20 +393,33 @@ class TestEngine:
             assert gate.forwards == Forwards(5, 5)
 
 
-class TestShutdown:
-    def test_open_pages_hold_nobody_up(self, browser: Browser) -> None:
-        scripted = Scripted()
-        app = Service(step(scripted), chat=True).app
-        pages = visiting(browser), visiting(browser)
-        with serving(app, timeout_graceful_shutdown=60) as served, pages[0] as one, pages[1] as two:
-            ChatPage(one.page, served.url)
-            busy = ChatPage(two.page, served.url)
-            work = busy.begin("wait", scripted)
-            served.server.should_exit = True
-            app.state.chat.close()
-            work.say("still ")
-            work.say("answered")
-            work.finish()
-            from playwright.sync_api import expect
+WAITING = """
+import asyncio
+import pathlib
 
-            expect(busy.answers).to_have_text("still answered")
+async def flow(question):
+    yield "begun "
+    while not pathlib.Path("go").exists():
+        await asyncio.sleep(0.01)
+    yield "and ended"
+"""
+
+
+class TestShutdown:
+    def test_an_open_page_holds_nobody_up_and_an_answer_is_finished(
+        self, browser: Browser, tmp_path: Path
+    ) -> None:
+        from playwright.sync_api import expect
+
+        (tmp_path / "app.py").write_text(WAITING, encoding="utf-8")
+        with millrace_process("chat", "app:flow", cwd=tmp_path) as launched:
+            with visiting(browser) as one, visiting(browser) as two:
+                ChatPage(one.page, launched.url)
+                busy = ChatPage(two.page, launched.url)
+                busy.ask("x")
+                expect(busy.answers).to_have_text("begun")
+                launched.process.terminate()
+                (tmp_path / "go").touch()
+                expect(busy.answers).to_have_text("begun and ended")
+                busy.until(lambda: launched.process.poll() is not None, 5)
+            assert "Traceback" not in launched.output()
