@@ -149,10 +149,11 @@ class TopicIndex:
 
 
 def _nearest(word: str, spellings: Iterable[str]) -> str | None:
-    """The spelling that the word is a typo of, if it is one: at most a letter longer or shorter."""
+    """The spelling that the word is a typo of, if it is one: at most a letter longer or shorter, and with the same
+    first letter, which hands rarely miss: a match is no batch."""
     if len(word) < SHORTEST_TYPO:
         return None
-    possible = [spelling for spelling in spellings if abs(len(spelling) - len(word)) <= 1]
+    possible = [spelling for spelling in spellings if word[0] == spelling[0] and abs(len(spelling) - len(word)) <= 1]
     return next(iter(difflib.get_close_matches(word, possible, 1, WORD_LIKENESS)), None)
 
 

@@ -107,6 +107,8 @@ thanks!
 
 OFF_TOPIC = """
 What is the capital of France?
+Who won the match?
+Who won the match yesterday?
 Write a poem about the sea.
 Write a poem about a millstream
 Who won the match yesterday?
