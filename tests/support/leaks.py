@@ -141,6 +141,14 @@ def live_runs() -> int:
     return streaming.status().runs if streaming is not None else 0
 
 
+def forget_live_runs() -> None:
+    """Cancels the runs that are going on and counts them no more, whether they end or not."""
+    streaming = sys.modules["millrace.streaming.runs"]
+    for run in list(streaming.LIVE):
+        run.cancel("left behind by a test")
+        streaming.LIVE.discard(run)
+
+
 def pending_tasks() -> list[str]:
     """The coroutines of unfinished tasks on the framework's loop and this thread's, the current one aside."""
     found: list[str] = []
