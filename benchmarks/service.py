@@ -29,17 +29,18 @@ END = b"0\r\n\r\n"
 def run() -> list[dict[str, Any]]:
     """Medians over the rounds; the ratio is that of the two medians."""
     with ExitStack() as stack:
-        ours, bare = (stack.enter_context(served(name)) for name in ("millrace", "starlette"))
+        ours, echo, full, bare = (
+            stack.enter_context(served(name)) for name in ("stream", "echo", "full", "starlette")
+        )
         rows = []
-        for name, measure, goal in (
-            ("streamed chunks, 16 x 500", lambda port: streams(port, "paced"), 0.5),
-            ("the same, from a producer that never waits", lambda port: streams(port, "unpaced"), None),
-            ("echo, 32 callers", echoes, 0.55),
+        for name, measure, port, goal in (
+            ("streamed chunks, 16 x 500", lambda port: streams(port, "paced"), ours, 0.5),
+            ("the same, from a producer that never waits", lambda port: streams(port, "unpaced"), ours, None),
+            ("echo, 32 callers", echoes, echo, 0.55),
         ):
-            value, floor = side_by_side(measure, ours, bare)
+            value, floor = side_by_side(measure, port, bare)
             rows.append(row(name, value, floor, goal))
-        rows.append(refusals(stack.enter_context(served("full"))))
-    return rows
+        return [*rows, refusals(full)]
 
 
 def row(name: str, value: float, floor: float, goal: float | None) -> dict[str, Any]:
@@ -187,17 +188,18 @@ def served(name: str) -> Iterator[int]:
 
 
 async def answer(text: str) -> AsyncIterator[str]:
-    """The flow of both servers."""
-    if text == "held":
-        yield "a piece"
-        await asyncio.Event().wait()
-    elif text == "hello":
-        yield text
-    else:
-        for _ in range(CHUNKS):
-            yield "piece "
-            if text == "paced":
-                await asyncio.sleep(0)
+    """What both servers stream."""
+    for _ in range(CHUNKS):
+        yield "piece "
+        if text == "paced":
+            await asyncio.sleep(0)
+        elif text == "held":
+            await asyncio.Event().wait()
+
+
+async def echo(text: str) -> str:
+    """What both servers answer as a whole."""
+    return text
 
 
 def bare_starlette() -> Any:
@@ -217,7 +219,7 @@ def bare_starlette() -> Any:
         text = body["messages"][-1]["content"]
         if body["stream"]:
             return StreamingResponse(frames(text), media_type="text/event-stream")
-        message = {"role": "assistant", "content": "".join([piece async for piece in answer(text)])}
+        message = {"role": "assistant", "content": await echo(text)}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
         return JSONResponse({**CHUNK, "choices": [choice], "usage": usage})
@@ -245,7 +247,8 @@ def main(name: str) -> None:
         from millrace import Limits, serve
 
         limits = Limits(running=1, waiting=0) if name == "full" else Limits(running=64, waiting=64)
-        serve(answer, port=0, limits=limits, announce=lambda url: print(url.rpartition(":")[2], flush=True))
+        flow = echo if name == "echo" else answer
+        serve(flow, port=0, limits=limits, announce=lambda url: print(url.rpartition(":")[2], flush=True))
 
 
 if __name__ == "__main__":

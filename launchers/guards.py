@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
-import re
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from hmac import compare_digest
@@ -107,13 +106,18 @@ class Guard:
         if self.hosts is None:
             return
         for name, value in scope["headers"]:
-            if name == b"host" and re.sub(rb":\d*$", b"", value.lower()) not in self.hosts:
+            if name == b"host" and not self._is_ours(value.lower()):
                 raise Refusal(
                     403,
                     "this server answers to localhost only, as it has no API keys; "
                     "to be reached by another name, start it with api_keys",
                     "host_not_allowed",
                 )
+
+    def _is_ours(self, host: bytes) -> bool:
+        assert self.hosts is not None
+        name, _, port = host.rpartition(b":")
+        return host in self.hosts or (name in self.hosts and port.isdigit())
 
     def _check_key(self, scope: Scope, path: str) -> None:
         if self.keys is None:

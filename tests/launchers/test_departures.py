@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,10 +37,17 @@ def behind_middleware(service: Service) -> None:
     service.app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
 
 
-@pytest.fixture(params=["plain", "behind BaseHTTPMiddleware"])
+HOW: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "on uvloop": {"on_uvloop": True},
+    "behind BaseHTTPMiddleware": {"configure": behind_middleware},
+}
+
+
+@pytest.fixture(params=HOW)
 def source_and_server(request: pytest.FixtureRequest) -> Iterator[tuple[Source, Running]]:
     source = Source()
-    with running(source, behind_middleware if request.param != "plain" else None) as server:
+    with running(source, **HOW[request.param]) as server:
         yield source, server
 
 
@@ -88,7 +98,21 @@ class TestStreams:
         assert source.produced == 0
         nothing_goes_on(source, server)
 
-    def test_at_most_two_items_after_the_close_was_received(self) -> None:
+    def test_a_client_that_is_killed(self) -> None:
+        source = Source()
+        with running(source) as server:
+            source.allow(3)
+            body = json.dumps(question(stream=True))
+            command = [sys.executable, "-c", CLIENT, str(server.port), body]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
+                assert client.stdout is not None
+                while b'"2 "' not in client.stdout.readline():
+                    pass
+                client.kill()
+            nothing_goes_on(source, server)
+
+    @pytest.mark.parametrize("on_uvloop", [False, True])
+    def test_at_most_two_items_after_the_close_was_received(self, on_uvloop: bool) -> None:
         """Counted in the server's own loop, from the moment at which it hears of the close."""
         heard: list[int] = []
         source = Source(items=10_000_000)
@@ -96,13 +120,22 @@ class TestStreams:
         def listen(service: Service) -> None:
             service.app.add_middleware(Heard, heard=heard, source=source)
 
-        with running(source, listen) as server:
+        with running(source, listen, on_uvloop) as server:
             source.open()
             connection = server.ask()
             connection.events(50)
             connection.close()
             eventually(lambda: source.cleaned == 1)
             assert source.produced - heard[0] <= 2
+
+
+CLIENT = """
+import sys, urllib.request
+url = f"http://127.0.0.1:{sys.argv[1]}/v1/chat/completions"
+asked = urllib.request.Request(url, sys.argv[2].encode(), {"Content-Type": "application/json"})
+for line in urllib.request.urlopen(asked):
+    print(line.decode(), flush=True)
+"""
 
 
 class Heard:
