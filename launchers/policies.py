@@ -40,8 +40,18 @@ HEADERS = [
     (b"x-content-type-options", b"nosniff"),
 ]
 
-CLOSED = ("/upload", "/proxy=", "/info", "/openapi.json", "/stream/", "/component_server", "/deep_link")
-"""Parts of the page's server that this chat does not use."""
+CLOSED = (
+    "/api/",
+    "/call/",
+    "/component_server",
+    "/deep_link",
+    "/info",
+    "/openapi.json",
+    "/proxy=",
+    "/stream/",
+    "/upload",
+)
+"""Parts of the page's server that this chat does not use; programs have the API under /v1."""
 
 HEARTBEAT = "/heartbeat/"
 
@@ -49,14 +59,15 @@ HEARTBEAT = "/heartbeat/"
 class ChatPolicy:
     """Pure ASGI middleware around the page's server.
 
-    Safe headers on all answers; no uploads, proxying or API pages. A page keeps one long request open, by which
-    the server notices that it has gone; when the server itself is to go, that request ends as if the page had
-    left, so that nobody waits for it.
+    Safe headers on all answers; no uploads, proxying or API pages. A page keeps one long request open, by which it
+    is known to be there; when the server itself is to go, that request ends as if the page had left, so that
+    nobody waits for it.
     """
 
     def __init__(self, app: App, tabs: Tabs) -> None:
         self.app = app
         self.tabs = tabs
+        tabs.attended = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,9 +84,15 @@ class ChatPolicy:
             await guarded({"type": "http.response.start", "status": 404, "headers": []})
             await guarded({"type": "http.response.body", "body": b""})
             return
-        if below.startswith(HEARTBEAT):
-            receive = self._until_closed(receive, below.removeprefix(HEARTBEAT).strip("/"))
-        await self.app(scope, receive, guarded)
+        if not below.startswith(HEARTBEAT):
+            await self.app(scope, receive, guarded)
+            return
+        name = below.removeprefix(HEARTBEAT).strip("/")
+        self.tabs.arrive(name)
+        try:
+            await self.app(scope, self._until_closed(receive, name), guarded)
+        finally:
+            self.tabs.depart(name)
 
     def _until_closed(self, receive: Receive, name: str) -> Receive:
         """`receive` of a page's long request, which is told that its client has left when the server closes."""

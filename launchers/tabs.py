@@ -31,14 +31,21 @@ INTERVAL = 0.04
 POLL = 0.2
 """Seconds between two looks at a model that is loading for somebody else."""
 
+GRACE = 5.0
+"""Seconds in which a question's page must have opened its long request; a program that has none is no page."""
+
 KEPT = 1000
 """Tabs whose conversations are kept; the one longest unused goes first."""
 
 
 class Tab:
-    """One browser tab: its session, its turns and, at most, one turn that goes on."""
+    """One browser tab: its session, its turns and, at most, one turn that goes on.
+
+    `pages` is how many pages are there under its name: one, unless it was left or is just coming back.
+    """
 
     def __init__(self) -> None:
+        self.pages = 0
         self.session = new_session_id()
         self.turns: list[Turn] = []
         self.live: LiveTurn | None = None
@@ -67,7 +74,8 @@ class Tabs:
     """All tabs of one chat, by the name that the page gives itself.
 
     A page that is closed or reloaded `leaves`: its run stops, its conversation is kept for a while, since a page
-    that only lost its network comes back under the same name.
+    that only lost its network comes back under the same name. Where `attended`, each page tells that it is there
+    by `arrive` and `depart`, and a question without a page is not answered for long.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class Tabs:
         self.timeout = timeout
         self.debug = debug
         self.takes_messages = takes_messages(flow)
+        self.attended = False
         self._closing = asyncio.Event()
         self._tabs: OrderedDict[str, Tab] = OrderedDict()
 
@@ -95,6 +104,18 @@ class Tabs:
             self._tabs.pop(oldest).stop("too many tabs")
         return tab
 
+    def arrive(self, name: str) -> None:
+        """A page of that name is there."""
+        self.open(name).pages += 1
+
+    def depart(self, name: str) -> None:
+        """A page of that name is gone."""
+        tab = self._tabs.get(name)
+        if tab is not None:
+            tab.pages -= 1
+            if tab.pages <= 0:
+                tab.stop("the page was left")
+
     def leave(self, name: str) -> None:
         """The tab was closed, reloaded or lost."""
         tab = self._tabs.get(name)
@@ -111,13 +132,19 @@ class Tabs:
         tab.turns.append(turn)
         tab.live = live = LiveTurn(turn, self)
         live.start(tab.session, history)
+        absence = asyncio.get_running_loop().call_later(GRACE, self._stop_unattended, tab, live)
         try:
             async with aclosing(live.updates()) as updates:
                 async for _ in updates:
                     yield turn
         finally:
+            absence.cancel()
             if tab.live is live:
                 tab.live = None
+
+    def _stop_unattended(self, tab: Tab, live: LiveTurn) -> None:
+        if self.attended and not tab.pages:
+            live.stop("there is no page")
 
     # ------------------------------------------------------------ the end of the server
 

@@ -10,6 +10,7 @@ import pytest
 
 from millrace import Limits, LocalModel, Message, Pipeline, Service, step
 from millrace.launchers.demo import flow as demo
+from millrace.launchers.tabs import GRACE
 from millrace.modules.demo.topics import knowledge
 from millrace.streaming import Overloaded, Progress, ReasoningDelta, Usage
 from tests.support.browser import Visit, visiting
@@ -257,6 +258,17 @@ class TestHostileText:
         chat.page.evaluate("fetch('http://example.com/').catch(() => 0)")
         chat.until(lambda: len(visit.console_errors) >= 2)
         assert all("Content Security Policy" in error for error in visit.console_errors)
+
+    def test_a_program_without_a_page_is_not_served_for_long(
+        self, chat: ChatPage, scripted: Scripted
+    ) -> None:
+        direct = chat.page.request.post(f"{chat.url}/gradio_api/call/answer", data={"data": ["wait"]})
+        assert direct.status == 404
+        question = {"data": ["wait"], "fn_index": 0, "session_hash": "nobody"}
+        joined = chat.page.request.post(f"{chat.url}/gradio_api/queue/join", data=question)
+        assert joined.status == 200
+        work = chat.next(scripted)
+        chat.until(work.over.is_set, GRACE + LEAVE)
 
     def test_uploads_are_closed(self, chat: ChatPage) -> None:
         file = {"name": "x.txt", "mimeType": "text/plain", "buffer": b"x"}
