@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ...streaming.errors import ModelError
-from .attention import LayerShape, register
+from .attention import LayerShape, LayerShapes, register
 from .core import EngineCore
 from .loading import LoadedModel, find_dtype, load
 from .memory import PoolSize
@@ -18,9 +18,9 @@ from .prompts import PromptBuilder
 from .ropes import pin_frequencies
 from .runner import ModelRunner
 from .sampling import Sampling
-from .scheduler import TOKENS_PER_STEP
+from .scheduler import TOKENS_PER_STEP, Pace
 from .sequences import Sequence
-from .sizing import pool_size
+from .sizing import available_memory, pool_size
 from .sources import EngineSettings
 
 __all__ = ["Assembled", "assemble"]
@@ -75,13 +75,29 @@ def reserve(
 ) -> tuple[PoolSize, KVPool]:
     """The pool of keys and values, as large as the settings and the memory allow."""
     dtype = find_dtype(settings.kv.dtype, loaded.dtype, loaded.device)
-    size = pool_size(settings.kv, shapes, dtype, loaded.device, settings.limits.running, context_length)
+    free = available_memory(loaded.device) - step_memory(loaded)
+    longest = settings.limits.running * context_length
+    size = pool_size(settings.kv, shapes, dtype, loaded.device, free, longest)
     return size, KVPool(shapes, size.blocks, size.block_size, dtype, loaded.device)
+
+
+@torch.inference_mode()
+def step_memory(loaded: LoadedModel) -> int:
+    """What the largest step takes of a CUDA device for a while, measured; elsewhere memory is not that scarce."""
+    if loaded.device.type != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats(loaded.device)
+    before = torch.cuda.memory_allocated(loaded.device)
+    tokens = torch.zeros(1, TOKENS_PER_STEP, dtype=torch.int64, device=loaded.device)
+    loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, paged=LayerShapes())
+    taken = torch.cuda.max_memory_allocated(loaded.device) - before
+    torch.cuda.empty_cache()
+    return taken
 
 
 def warm_up(core: EngineCore, loaded: LoadedModel) -> None:
     """Produces a token or two; afterwards the engine's counters begin at zero."""
-    prompt = [0] * min(TOKENS_PER_STEP, core.blocks.tokens - 2, 8)
+    prompt = [0] * max(1, min(2 * Pace.LEAST, core.blocks.tokens - 2))
     sequence = Sequence(list(prompt), len(prompt), 2, Sampling(temperature=0.0))
     core.add(sequence)
     while not core.idle:

@@ -47,7 +47,7 @@ class EngineCore:
         decode: token ids to text.
         end_tokens: the model's own end tokens.
         running: how many sequences run at once.
-        tokens_per_step: prompt tokens in one forward.
+        tokens_per_step: tokens in one forward at most.
     """
 
     def __init__(
@@ -134,8 +134,11 @@ class EngineCore:
     def _forward(self, scheduled: list[Sequence]) -> list[tuple[Sequence, Sampled]]:
         for sequence in scheduled:
             sequence.verified = False
+        began = time.thread_time()
         complete, logits = self.runner.run(scheduled)
         sampled = self.sampler.sample(complete, logits) if complete else []
+        tokens = sum(sequence.scheduled for sequence in scheduled)
+        self.scheduler.pace.note(tokens, time.thread_time() - began)
         for sequence in scheduled:
             self.tokens_read += max(0, min(sequence.scheduled, sequence.prompt_length - sequence.computed))
             sequence.computed += sequence.scheduled

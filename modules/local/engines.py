@@ -107,6 +107,10 @@ class Engine:
         if worker is not None:
             worker.close(EXIT_GRACE)
 
+    async def aclose(self) -> None:
+        """`close` for coroutines: the event loop goes on while it waits."""
+        await asyncio.to_thread(self.close)
+
     def add_progress_listener(self, listener: ProgressListener) -> Callable[[], None]:
         """Calls `listener(fraction, stage)` while the model loads, in the engine's thread; returns the undoing."""
         self._listeners.append(listener)

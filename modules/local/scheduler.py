@@ -7,10 +7,30 @@ from collections import deque
 from .blocks import BlockManager
 from .sequences import Sequence
 
-__all__ = ["Scheduler"]
+__all__ = ["TOKENS_PER_STEP", "Pace", "Scheduler"]
 
 TOKENS_PER_STEP = 512
-"""Prompt tokens in one forward, in chunks if need be: what a running answer may have to wait for."""
+"""Tokens in one forward at most; longer prompts run in chunks."""
+
+
+class Pace:
+    """How many prompt tokens a step takes: as many as run in half a second, since nothing stops a forward.
+
+    Time is that of the engine's own thread, so what others do on the machine does not count.
+    """
+
+    LONGEST = 0.5
+    """Seconds."""
+    LEAST = 32
+    """Tokens; shorter steps waste time and tell little about it."""
+
+    def __init__(self, most: int) -> None:
+        self.most = self.tokens = most
+
+    def note(self, tokens: int, seconds: float) -> None:
+        """A step with so many tokens took so long."""
+        if tokens >= self.LEAST and seconds > 0:
+            self.tokens = min(max(int(tokens / seconds * self.LONGEST), self.LEAST), self.most)
 
 
 class Scheduler:
@@ -25,7 +45,7 @@ class Scheduler:
     def __init__(self, blocks: BlockManager, running: int, tokens_per_step: int = TOKENS_PER_STEP) -> None:
         self.blocks = blocks
         self.limit = running
-        self.tokens_per_step = tokens_per_step
+        self.pace = Pace(tokens_per_step)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         """In the order of admission: the last one is the youngest."""
@@ -43,7 +63,7 @@ class Scheduler:
     def schedule(self) -> list[Sequence]:
         """The sequences of the next step, each with its `scheduled` tokens set and its blocks in place."""
         decoding = self._schedule_decoding()
-        budget = max(self.tokens_per_step - len(decoding), 1)
+        budget = max(self.pace.tokens - len(decoding), 1)
         chunks = []
         for sequence in self._prompts(budget):
             sequence.scheduled = min(sequence.remaining, budget)
@@ -56,8 +76,8 @@ class Scheduler:
     def _schedule_decoding(self) -> list[Sequence]:
         scheduled = []
         for sequence in list(self.running):
-            if sequence.remaining != 1 or sequence not in self.running:
-                continue
+            if sequence.remaining != 1 or not sequence.running:
+                continue  # a prompt, or one that has just been preempted
             while not self.blocks.grow(sequence, len(sequence.tokens)):
                 youngest = self.running[-1]
                 self.preempt(youngest)
@@ -89,7 +109,7 @@ class Scheduler:
     def _begin(self, sequence: Sequence, cached: int) -> bool:
         if sequence.listener is not None and not sequence.listener.begin():
             return False
-        sequence.started = True
+        sequence.running = True
         sequence.computed = cached
         self.running.append(sequence)
         return True
@@ -105,13 +125,14 @@ class Scheduler:
 
     def finish(self, sequence: Sequence) -> None:
         """Takes a sequence out, wherever it stands, and its blocks back."""
-        if sequence in self.running:
+        if sequence.running:
             self._give_back(sequence)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
 
     def _give_back(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
+        sequence.running = False
         released = self.blocks.release(sequence)
         if not sequence.verified:
             self.unclean += released

@@ -51,7 +51,8 @@ class Sequence:
     computed: int = 0
     scheduled: int = 0
     """How many tokens the step at hand runs through the model."""
-    started: bool = False
+    running: bool = False
+    """It has its place among the running ones and, but for a preemption, keeps it to its end."""
     verified: bool = False
     """The newest logits were finite, so keys and values are fit for use."""
     failures: int = 0

@@ -25,24 +25,27 @@ def pool_size(
     shapes: Iterable[LayerShape],
     dtype: torch.dtype,
     device: torch.device,
-    running: int,
-    context_length: int,
+    free: int,
+    longest: int,
 ) -> PoolSize:
-    """The blocks that fit into the share of memory that `kv` names, at most `running` whole contexts.
+    """The blocks that fit into the share of the free memory that `kv` names.
+
+    Args:
+        free: bytes of the device's memory.
+        longest: tokens of all running requests at full context; more than that is of no use.
 
     Raises:
         ModelError: not even one block fits; names the figures.
     """
     token_bytes = sum(shape.kv_heads * (shape.key_dim + shape.value_dim) for shape in shapes) * dtype.itemsize
     block_bytes = token_bytes * kv.block_size
-    free = available_memory(device)
     if kv.fraction != "auto":
         share = int(free * kv.fraction)
     elif device.type == "cuda":
         share = int(free * CUDA_SHARE)
     else:
         share = min(int(free * CPU_SHARE), CPU_MOST)
-    blocks = min(share // block_bytes - 1, running * -(-context_length // kv.block_size))
+    blocks = min(share // block_bytes - 1, -(-longest // kv.block_size))
     if blocks < 1:
         raise ModelError(
             f"KV(fraction={kv.fraction!r}) of {free / GIB:.2f} GiB free memory is {share / GIB:.3f} GiB, less than "

@@ -14,6 +14,7 @@ from millrace.modules.local.architectures import check_architecture
 from millrace.modules.local.attention import LayerShape
 from millrace.modules.local.estimates import check_memory, estimate_weights
 from millrace.modules.local.loading import find_device, find_dtype, load
+from millrace.modules.local.memory import PoolSize
 from millrace.modules.local.places import find_weights
 from millrace.modules.local.sizing import available_memory, pool_size
 from millrace.modules.local.sources import EngineSettings, Source
@@ -109,29 +110,27 @@ class TestPoolSize:
     SHAPES = (LayerShape(2, 16, 16, None),) * 3
     BLOCK = 3 * 2 * 32 * 4 * 16
 
-    def size(self, kv: KV, running: int = 4, context: int = 1000) -> Any:
-        return pool_size(kv, self.SHAPES, torch.float32, CPU, running, context)
+    def size(self, kv: KV, free: int = 1 << 40, longest: int = 4000, device: str = "cpu") -> PoolSize:
+        return pool_size(kv, self.SHAPES, torch.float32, torch.device(device), free, longest)
 
     def test_never_more_than_all_running_contexts(self) -> None:
         size = self.size(KV())
-        assert (size.blocks, size.tokens, size.block_bytes) == (4 * 63, 4 * 63 * 16, self.BLOCK)
-        assert size.bytes == (4 * 63 + 1) * self.BLOCK
+        assert (size.blocks, size.tokens, size.block_bytes) == (250, 4000, self.BLOCK)
+        assert size.bytes == 251 * self.BLOCK
 
-    @pytest.mark.parametrize(("fraction", "share"), [(0.5, 0.5), ("auto", 0.25), (1.0, 1.0)])
-    def test_a_share_of_the_free_memory(
-        self, fraction: Any, share: float, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("millrace.modules.local.sizing.available_memory", lambda device: 100 * self.BLOCK)
-        assert self.size(KV(fraction=fraction)).blocks == 100 * share - 1
+    @pytest.mark.parametrize(
+        ("fraction", "device", "share"),
+        [(0.5, "cpu", 50), ("auto", "cpu", 25), (1.0, "cpu", 100), ("auto", "cuda", 85)],
+    )
+    def test_a_share_of_the_free_memory(self, fraction: Any, device: str, share: int) -> None:
+        assert self.size(KV(fraction=fraction), 100 * self.BLOCK, device=device).blocks == share - 1
 
-    def test_auto_is_at_most_four_gigabytes_on_the_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("millrace.modules.local.sizing.available_memory", lambda device: 1 << 40)
-        assert self.size(KV(), 10**6).bytes <= 4 << 30
+    def test_auto_is_at_most_four_gigabytes_on_the_cpu(self) -> None:
+        assert self.size(KV(), longest=10**9).bytes <= 4 << 30
 
-    def test_too_little_is_refused_with_the_figures(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("millrace.modules.local.sizing.available_memory", lambda device: 1000)
+    def test_too_little_is_refused_with_the_figures(self) -> None:
         with pytest.raises(ModelError, match=r"less than one block of 16 tokens"):
-            self.size(KV(fraction=0.5))
+            self.size(KV(fraction=0.5), free=1000)
 
     def test_this_machine_has_memory(self) -> None:
         assert 1 << 20 < available_memory(CPU) < 1 << 50

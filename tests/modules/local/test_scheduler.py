@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from millrace.modules.local.blocks import BlockManager
 from millrace.modules.local.sampling import Sampling
-from millrace.modules.local.scheduler import Scheduler
+from millrace.modules.local.scheduler import Pace, Scheduler
 from millrace.modules.local.sequences import Sequence
 
 
@@ -71,6 +71,18 @@ def test_the_youngest_gives_way_and_comes_back_first() -> None:
     assert (young.computed, young.blocks, scheduler.preemptions) == (0, [], 1)
     scheduler.finish(old)
     assert step(scheduler)[0] == (young, len(young.tokens) - 1)
+
+
+def test_the_pace_follows_the_machine() -> None:
+    pace = Pace(512)
+    pace.note(400, 0.01)
+    assert pace.tokens == 512
+    pace.note(200, 1.0)
+    assert pace.tokens == 100, "half a second's worth"
+    pace.note(5, 60.0)
+    assert pace.tokens == 100, "too few tokens to tell"
+    pace.note(100, 60.0)
+    assert pace.tokens == 32
 
 
 class Gone:
