@@ -7,6 +7,7 @@ import logging
 from typing import Any, Literal
 
 from ..flow.steps import Step
+from ..streaming.errors import MillraceError
 from ..streaming.events import Progress
 from ..streaming.runs import Run
 from ..streaming.streams import Stream
@@ -72,7 +73,8 @@ class Readiness:
                         self.stage, self.progress = event.message, event.fraction
         except Exception as error:
             self.state, self.error = "failed", error
-            logger.error("the flow cannot serve: %s", error, exc_info=error)
+            unexpected = None if isinstance(error, MillraceError) else error
+            logger.error("the flow cannot serve: %s", error, exc_info=unexpected)
         else:
             self.state = "ready"
 

@@ -123,7 +123,7 @@ def running(
     thread.start()
     try:
         server = up.result(30)
-        eventually(lambda: server.service.readiness.state != "loading")
+        eventually(lambda: server.service.readiness.state != "loading", timeout=60)
         yield server
     finally:
         leave.set()
