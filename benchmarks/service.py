@@ -106,7 +106,8 @@ def refusals(port: int) -> dict[str, Any]:
         holder.sendall(request("held", stream=True))
         holder.recv(65536)
         connections = [connect(port) for _ in range(BURST)]
-        waits, began = [], {}
+        waits: list[float] = []
+        began: dict[socket.socket, float] = {}
         with selectors.DefaultSelector() as selector:
             for connection in connections:
                 selector.register(connection, selectors.EVENT_READ)

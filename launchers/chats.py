@@ -15,8 +15,8 @@ from ..flow.steps import Step
 from ..streaming.errors import require
 from ..streaming.limits import Limits
 from .admission import Admission
-from .tabs import Tabs
-from .welcomes import welcome_for
+from .web.tabs import Tabs
+from .web.welcomes import welcome_for
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -73,7 +73,7 @@ def mount_chat(
         MissingExtra: gradio is not installed.
     """
     require("gradio", "chat")
-    from .pages import build, mount
+    from .web.pages import build, mount
 
     flow = as_step(flow)
     tabs = _tabs(flow, admission, timeout, debug)
@@ -104,7 +104,7 @@ def build_chat(
         MissingExtra: gradio is not installed.
     """
     require("gradio", "chat")
-    from .pages import build
+    from .web.pages import build
 
     flow = as_step(flow)
     return build(_tabs(flow, admission, timeout, debug), welcome_for(flow, title, examples))

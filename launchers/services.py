@@ -21,8 +21,8 @@ from .admission import Admission
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from .patience import Timings
-    from .servers import Server
+    from .api.patience import Timings
+    from .api.servers import Server
 
 __all__ = ["Service", "ServiceOptions", "serve"]
 
@@ -94,10 +94,10 @@ class Service:
     ) -> None:
         require("uvicorn", "serve")
         require("fastapi", "serve")
-        from .completions import ChatCompletions
-        from .guards import Keys, is_loopback
-        from .patience import Timings
-        from .readiness import Readiness
+        from .api.completions import ChatCompletions
+        from .api.guards import Keys, is_loopback
+        from .api.patience import Timings
+        from .api.readiness import Readiness
 
         if on_disconnect != "cancel":
             raise MillraceError(
@@ -129,7 +129,7 @@ class Service:
     @cached_property
     def app(self) -> FastAPI:
         """The ASGI application, for mounting into another one."""
-        from .applications import make_app
+        from .api.applications import make_app
 
         app = make_app(self._completions, self.readiness, self.title or "millrace", self._keys, self._hosts)
         if self.chat:
@@ -173,7 +173,7 @@ class Service:
 
     async def _start(self, signals: bool) -> None:
         """Listens, then builds the application; the flow loads in the background."""
-        from .servers import Server, bind, url_of
+        from .api.servers import Server, bind, url_of
 
         self._listener = bind(self.host, self.port)
         self._url = url_of(self._listener)

@@ -153,7 +153,9 @@ def _nearest(word: str, spellings: Iterable[str]) -> str | None:
     first letter, which hands rarely miss: a match is no batch."""
     if len(word) < SHORTEST_TYPO:
         return None
-    possible = [spelling for spelling in spellings if word[0] == spelling[0] and abs(len(spelling) - len(word)) <= 1]
+    possible = [
+        spelling for spelling in spellings if word[0] == spelling[0] and abs(len(spelling) - len(word)) <= 1
+    ]
     return next(iter(difflib.get_close_matches(word, possible, 1, WORD_LIKENESS)), None)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from millrace import Limits, LocalModel, Message, Pipeline, Service, step
 from millrace.launchers.demo import flow as demo
-from millrace.launchers.tabs import GRACE
+from millrace.launchers.web.tabs import GRACE
 from millrace.modules.demo.topics import knowledge
 from millrace.streaming import Overloaded, Progress, ReasoningDelta, Usage
 from tests.support.browser import Visit, visiting
@@ -361,7 +361,7 @@ class TestDemo:
         from playwright.sync_api import expect
 
         chat = ChatPage(visit.page, demo_url)
-        assert chat.page.locator("#mr-chat .example").count() == 4
+        expect(chat.page.locator("#mr-chat .example")).to_have_count(4)
         chat.page.get_by_text("What is a Session?").click()
         expect(chat.questions).to_have_text("What is a Session?")
         chat.wait_ready(60)

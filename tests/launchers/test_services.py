@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from millrace import MillraceError, Module, Pipeline, Service, session, step
-from millrace.launchers.patience import Timings
+from millrace.launchers.api.patience import Timings
 from millrace.streaming import FlowCallError, current_session, status
 from tests.launchers.support import PATH, Asking, Source, echo, question, running, words
 from tests.support.leaks import eventually, eventually_async, leaks
@@ -211,7 +211,7 @@ def accepts(port: int) -> bool:
 PROGRAM = """
 import asyncio, sys, time
 from millrace import LocalModel, Module, serve
-from millrace.launchers.patience import Timings
+from millrace.launchers.api.patience import Timings
 
 class Flow(Module):
     async def setup(self):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
-from ..streaming.messages import Message
+from ...streaming.messages import Message
 from .refusals import Refusal
 
 __all__ = ["ChatRequest"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from millrace.launchers.patience import within
+from millrace.launchers.api.patience import within
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from millrace import Service
-from millrace.launchers.chat_requests import NUMBERS
+from millrace.launchers.api.chat_requests import NUMBERS
 from tests.launchers.support import PATH, Running, echo, question, running
 from tests.support.servers import serving
 

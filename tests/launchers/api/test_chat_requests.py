@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millrace.launchers.chat_requests import HARMLESS, NEUTRAL, NUMBERS, ChatRequest
-from millrace.launchers.refusals import Refusal
+from millrace.launchers.api.chat_requests import HARMLESS, NEUTRAL, NUMBERS, ChatRequest
+from millrace.launchers.api.refusals import Refusal
 from millrace.modules.local import Sampling
 from tests.launchers.support import Running, echo, question, running
 

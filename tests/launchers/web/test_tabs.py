@@ -10,8 +10,8 @@ import pytest
 
 from millrace import Limits, Message, step
 from millrace.launchers.admission import Admission
-from millrace.launchers.tabs import Tab, Tabs
-from millrace.launchers.turns import Turn
+from millrace.launchers.web.tabs import Tab, Tabs
+from millrace.launchers.web.turns import Turn
 from millrace.streaming import current_run, status
 from tests.support.leaks import eventually_async
 

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from millrace import MillraceError, Service
-from millrace.launchers.guards import Keys, is_loopback
+from millrace.launchers.api.guards import Keys, is_loopback
 from tests.launchers.support import PATH, Running, echo, question, running
 
 KEY = "sk-one"

@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.types import Send
 
-from ..streaming.errors import (
+from ...streaming.errors import (
     ContextLengthExceeded,
     MillraceError,
     Overloaded,

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from millrace.launchers.bodies import read_object
-from millrace.launchers.patience import Timings
-from millrace.launchers.refusals import Refusal
+from millrace.launchers.api.bodies import read_object
+from millrace.launchers.api.patience import Timings
+from millrace.launchers.api.refusals import Refusal
 from tests.launchers.support import PATH, Running, echo, question, running
 from tests.support.leaks import eventually
 from tests.support.servers import Connection

@@ -9,7 +9,7 @@ from __future__ import annotations
 from json.encoder import encode_basestring_ascii as encode
 from typing import Any
 
-from ..streaming.usage import TokenUsage
+from ...streaming.usage import TokenUsage
 
 __all__ = ["DONE", "KEEP_ALIVE", "Frames", "completion", "encode", "finish_reason", "frame"]
 

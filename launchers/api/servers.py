@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from ..streaming.errors import MillraceError
+from ...streaming.errors import MillraceError
 from .patience import Timings
 
 __all__ = ["Server", "bind", "url_of"]

@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 
 from millrace import MillraceError
-from millrace.launchers.patience import Timings
-from millrace.launchers.servers import bind, url_of
+from millrace.launchers.api.patience import Timings
+from millrace.launchers.api.servers import bind, url_of
 from tests.launchers.support import Running, echo, running
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from millrace.launchers.wire import DONE, Frames, completion, finish_reason
+from millrace.launchers.api.wire import DONE, Frames, completion, finish_reason
 from millrace.streaming import TokenUsage
 
 RUN = "0123456789abcdef" * 2

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..flow.steps import Step
+from ...flow.steps import Step
 
 __all__ = ["Welcome", "welcome_for"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..streaming.errors import MillraceError
+from ...streaming.errors import MillraceError
 from .refusals import Refusal
 
 __all__ = ["Guard", "Keys", "is_loopback"]

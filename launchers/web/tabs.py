@@ -9,17 +9,17 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from ..flow.steps import Step
-from ..streaming.errors import AdmissionError, Overloaded, RunCancelled
-from ..streaming.messages import Conversation, Message
-from ..streaming.runs import Run
-from ..streaming.sessions import new_session_id
-from .inputs import takes_messages
-from .loading import loading_stage
+from ...flow.steps import Step
+from ...streaming.errors import AdmissionError, Overloaded, RunCancelled
+from ...streaming.messages import Conversation, Message
+from ...streaming.runs import Run
+from ...streaming.sessions import new_session_id
+from ..inputs import takes_messages
+from ..loading import loading_stage
 from .turns import Turn, failure_of
 
 if TYPE_CHECKING:
-    from .admission import Admission
+    from ..admission import Admission
 
 __all__ = ["Tab", "Tabs"]
 

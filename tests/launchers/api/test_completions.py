@@ -15,7 +15,7 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from millrace import Message, Pipeline, step
-from millrace.launchers.patience import Timings
+from millrace.launchers.api.patience import Timings
 from millrace.launchers.services import Service
 from millrace.streaming import (
     ContextLengthExceeded,

@@ -13,15 +13,15 @@ from typing import Any, cast
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from ..flow.steps import Step
-from ..streaming.errors import Overloaded
-from ..streaming.runs import Run
-from ..streaming.streams import AsyncEventReader
-from .admission import Admission, Ticket
+from ...flow.steps import Step
+from ...streaming.errors import Overloaded
+from ...streaming.runs import Run
+from ...streaming.streams import AsyncEventReader
+from ..admission import Admission, Ticket
+from ..inputs import takes_messages
 from .bodies import read_object
 from .chat_requests import ChatRequest
 from .departures import Departure
-from .inputs import takes_messages
 from .patience import Timings
 from .refusals import Refusal, overloaded
 from .replies import Reply, answer_whole, stream_answer

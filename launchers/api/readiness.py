@@ -6,12 +6,12 @@ import asyncio
 import logging
 from typing import Any, Literal
 
-from ..flow.steps import Step
-from ..streaming.errors import MillraceError
-from ..streaming.events import Progress
-from ..streaming.runs import Run
-from ..streaming.streams import Stream
-from .inputs import modules_of
+from ...flow.steps import Step
+from ...streaming.errors import MillraceError
+from ...streaming.events import Progress
+from ...streaming.runs import Run
+from ...streaming.streams import Stream
+from ..inputs import modules_of
 
 __all__ = ["Readiness"]
 

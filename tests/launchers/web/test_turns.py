@@ -10,7 +10,7 @@ import pytest
 
 from millrace import Message, Pipeline, step
 from millrace.flow.functions import as_step
-from millrace.launchers.turns import Failure, Turn, failure_of
+from millrace.launchers.web.turns import Failure, Turn, failure_of
 from millrace.streaming import (
     ContextLengthExceeded,
     ModelError,

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..streaming.errors import ContextLengthExceeded, Overloaded, RunCancelled, RunTimeout
-from ..streaming.events import (
+from ...streaming.errors import ContextLengthExceeded, Overloaded, RunCancelled, RunTimeout
+from ...streaming.events import (
     Data,
     Event,
     Path,
@@ -24,9 +24,9 @@ from ..streaming.events import (
     StepFinished,
     TextDelta,
 )
-from ..streaming.messages import Message
-from ..streaming.usage import TokenUsage
-from .loading import stage_name
+from ...streaming.messages import Message
+from ...streaming.usage import TokenUsage
+from ..loading import stage_name
 from .markup import code_block
 
 __all__ = ["Failure", "Part", "Turn", "failure_of"]

@@ -9,10 +9,10 @@ from typing import Any
 
 from starlette.types import Send
 
-from ..streaming.events import RunFinished, TextDelta
-from ..streaming.memory import MemoryLog
-from ..streaming.runs import Run
-from ..streaming.streams import AsyncEventReader
+from ...streaming.events import RunFinished, TextDelta
+from ...streaming.memory import MemoryLog
+from ...streaming.runs import Run
+from ...streaming.streams import AsyncEventReader
 from .chat_requests import ChatRequest
 from .departures import Departure
 from .patience import Timings, within

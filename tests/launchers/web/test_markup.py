@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.launchers.markup import code_block, escaped, shown
+from millrace.launchers.web.markup import code_block, escaped, shown
 
 
 @pytest.mark.parametrize(
