@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+import select
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from millrace.modules.local import Engine
 from millrace.streaming import status
 from tests.launchers.support import Running, question, running
 from tests.support.gated import Gate, gated_engine
-from tests.support.leaks import eventually
+from tests.support.leaks import eventually, leaks
 from tests.support.servers import Connection
 
 LEAVE: dict[str, Callable[[Connection], None]] = {"FIN": Connection.close, "RST": Connection.reset}
@@ -155,6 +158,36 @@ class TestDemo:
             assert model.engine.status().running == 0
             assert model.engine.status().blocks_used == 0
             assert model.engine.status().tokens_produced < 2 * 150
+
+    @pytest.mark.parametrize("seed", [1, 2])
+    def test_many_that_leave_at_random_leave_nothing(self, seed: int) -> None:
+        """Streams and whole answers, queued, in prefill, while decoding, refused and finished, by FIN and RST."""
+        model = LocalModel.demo()
+        long = {"max_tokens": 40, "logit_bias": {str(self.end_token()): -100}}
+        with running(model, on_uvloop=True, limits=Limits(running=4, waiting=6)) as server:
+
+            def leave_often(chance: random.Random) -> None:
+                for _ in range(25):
+                    stream = chance.random() < 0.6
+                    connection = server.ask(self.QUESTION, stream=stream, **long)
+                    if stream and chance.random() < 0.5 and connection.reply().status == 200:
+                        connection.events(chance.randint(1, 45))
+                    else:
+                        select.select([connection.socket], [], [], chance.random() * 0.1)
+                    chance.choice(list(LEAVE.values()))(connection)
+
+            def burst() -> None:
+                with ThreadPoolExecutor(8) as pool:
+                    list(pool.map(leave_often, (random.Random(f"{seed} {i}") for i in range(8))))
+                eventually(server.idle)
+
+            burst()
+            with leaks():
+                burst()
+            engine = model.engine.status()
+            assert (engine.running, engine.waiting, engine.blocks_used) == (0, 0, 0)
+            assert engine.stops["cancelled"] > 20
+            assert server.post(question(self.QUESTION))[0] == 200
 
     def end_token(self) -> int:
         config = json.loads((Path(weights_path()) / "generation_config.json").read_text())
