@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,9 @@ class Subject:
     """Whether text has come before the stop; a loop over `.text()` can only be left from its body."""
     more = 2
     """How many items may still be made after the cut."""
+
+    pace = 0.0
+    """Seconds between two items; a browser cannot draw hundreds of thousands a second."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -104,7 +108,7 @@ class AsyncGenerator(Subject):
             for i in range(MANY):
                 self.make()
                 yield f"{i} "
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.pace)
         finally:
             self.cleaned += 1
 
@@ -148,6 +152,8 @@ class SyncGenerator(Subject):
             for i in range(MANY):
                 self.make()
                 yield f"{i} "
+                if self.pace:
+                    time.sleep(self.pace)
         finally:
             self.cleaned += 1
 
