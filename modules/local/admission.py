@@ -33,11 +33,17 @@ class Admission:
     def running(self) -> int:
         return sum(generation.status == "running" for generation in self.live)
 
+    @property
+    def waiting(self) -> int:
+        """Taken in, not running and not over."""
+        return sum(generation.status in ("preparing", "waiting") for generation in self.live)
+
     def check(self) -> None:
         """Raises Overloaded when as many requests run and wait as may."""
-        if len(self.live) >= self.limits.running + self.limits.waiting:
+        taken = self.running + self.waiting
+        if taken >= self.limits.running + self.limits.waiting:
             raise Overloaded(
-                f"{len(self.live)} requests run or wait, as many as Limits(running={self.limits.running}, "
+                f"{taken} requests run or wait, as many as Limits(running={self.limits.running}, "
                 f"waiting={self.limits.waiting}) let in; try again later",
                 self.retry_after(),
             )

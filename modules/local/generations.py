@@ -28,13 +28,13 @@ class Generation:
     delta has `error`; iterating never raises, `result()` does.
     """
 
-    def __init__(self, request: Request, on_cancel: Callable[[Generation], None]) -> None:
+    def __init__(self, request: Request, on_end: Callable[[Generation], None]) -> None:
         self.request = request
         self.submitted = time.monotonic()
         self.sequence: Sequence | None = None
         self.dropped = 0
         """How many of the oldest messages were left out so that the prompt fits."""
-        self._on_cancel = on_cancel
+        self._on_end = on_end
         self._lock = threading.Lock()
         self._status: GenerationStatus = "preparing"
         self._begun = False
@@ -93,8 +93,8 @@ class Generation:
             self._cancelled = finish
             self._buffer.clear()
             waiters = [] if self._begun else self._finish(Delta(finish_reason=finish, usage=self.usage))
+        self._on_end(self)
         wake(waiters)
-        self._on_cancel(self)
 
     async def aclose(self) -> None:
         """Cancels the request if it is not over, and waits until its memory is free and its usage exact."""
@@ -164,14 +164,14 @@ class Generation:
                 self._buffer.append(delta)
             return self._take_waiters()
 
-    def end_unbegun(self, last: Delta) -> bool:
-        """Ends a request that does not run; False, and nothing changed, for one that does or did."""
+    def end_unbegun(self, last: Delta) -> None:
+        """Ends a request that does not run; for one that does or did, nothing changes."""
         with self._lock:
             if self._begun or self._last is not None:
-                return False
+                return
             waiters = self._finish(last)
+        self._on_end(self)
         wake(waiters)
-        return True
 
     # ------------------------------------------------------------ with the lock held
 

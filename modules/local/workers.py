@@ -90,7 +90,7 @@ class EngineWorker:
             if self._closing:
                 raise ModelError("the engine is closed; start() loads it again")
             self._admission.check()
-            generation = Generation(request, self._on_cancel)
+            generation = Generation(request, self._on_end)
             self._admission.add(generation)
             self._unprepared.append(generation)
             self._changed.notify_all()
@@ -101,7 +101,7 @@ class EngineWorker:
             found = replace(
                 self._status,
                 running=self._admission.running,
-                waiting=len(self._admission.live) - self._admission.running,
+                waiting=self._admission.waiting,
                 stops=dict(self._admission.stops),
             )
             if self._assembled is None:
@@ -133,8 +133,8 @@ class EngineWorker:
                 if thread.is_alive():
                     log.warning("%s is still at work after %.0f s", thread.name, timeout)
 
-    def _on_cancel(self, generation: Generation) -> None:
-        """A generation was cancelled: it is over and its place is free, or the engine's thread will see to it."""
+    def _on_end(self, generation: Generation) -> None:
+        """A generation is over and its place is free; or it was cancelled, and the engine's thread will end it."""
         with self._changed:
             if generation.finish_reason is not None:
                 self._admission.release(generation)
@@ -205,11 +205,18 @@ class EngineWorker:
         for sequence, delta in outputs:
             generation = sequence.listener
             assert isinstance(generation, Generation)
-            waiters += generation.push(delta)
-            if delta.finish_reason is not None:
-                with self._changed:
-                    self._admission.release(generation)
+            if delta.finish_reason is None:
+                waiters += generation.push(delta)
+            else:
+                waiters += self._end(generation, delta)
         wake(waiters)
+
+    def _end(self, generation: Generation, last: Delta) -> list[Waiter]:
+        """Ends a request: whoever sees its end finds its place free."""
+        with self._changed:
+            waiters = generation.push(last)
+            self._admission.release(generation)
+        return waiters
 
     def _fail(self, error: BaseException) -> None:
         """The engine cannot go on: whoever waits is told now, and whoever comes later at once."""
@@ -234,9 +241,7 @@ class EngineWorker:
         reason: FinishReason = "cancelled" if failure is None else "error"
         for generation in live:
             error = None if failure is None else own_copy(failure)
-            wake(generation.push(Delta(finish_reason=reason, usage=generation.usage, error=error)))
-            with self._changed:
-                self._admission.release(generation)
+            wake(self._end(generation, Delta(finish_reason=reason, usage=generation.usage, error=error)))
 
     # ------------------------------------------------------------ the preparing thread
 
@@ -260,11 +265,7 @@ class EngineWorker:
                     due = self._admission.next_due()
                     self._changed.wait(None if due == NEVER else max(0.0, due - time.monotonic()))
             for generation in overdue:
-                self._end_unbegun(generation, self._admission.last_words(generation))
-
-    def _end_unbegun(self, generation: Generation, last: Delta) -> None:
-        if generation.end_unbegun(last):
-            self._on_cancel(generation)
+                generation.end_unbegun(self._admission.last_words(generation))
 
     def _prepare_one(self, generation: Generation) -> None:
         request, assembled = generation.request, self._assembled
@@ -273,7 +274,7 @@ class EngineWorker:
         try:
             prompt = assembled.prompts.build(request)
         except Exception as error:
-            self._end_unbegun(generation, Delta(finish_reason="error", usage=generation.usage, error=error))
+            generation.end_unbegun(Delta(finish_reason="error", usage=generation.usage, error=error))
             return
         sequence = Sequence(
             prompt.token_ids,

@@ -14,6 +14,7 @@ import pytest
 
 from millrace.modules.demo import weights_path
 from millrace.modules.local import Engine, EngineStatus, Request, Sampling
+from millrace.modules.local.switching import quick_switching
 from millrace.streaming.errors import ModelError
 from tests.support.gated import Gate, gated_engine, tiny_engine, tiny_model, tiny_tokenizer
 from tests.support.leaks import eventually, leaks
@@ -159,11 +160,16 @@ class TestClose:
 
     def test_switching_is_quick_only_while_an_engine_runs(self) -> None:
         before = sys.getswitchinterval()
-        engine = tiny_engine()
-        engine.wait_ready(60)
-        assert sys.getswitchinterval() < before
-        engine.close()
-        assert sys.getswitchinterval() == pytest.approx(before)
+        sys.setswitchinterval(0.004)
+        try:
+            with quick_switching():
+                engine = tiny_engine()
+                engine.wait_ready(60)
+                engine.close()
+                assert sys.getswitchinterval() == pytest.approx(5e-5), "another one still runs"
+            assert sys.getswitchinterval() == pytest.approx(0.004)
+        finally:
+            sys.setswitchinterval(before)
 
 
 def python(code: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:

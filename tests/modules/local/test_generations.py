@@ -346,7 +346,45 @@ class TestLimits:
         assert (found.finish_reason, len(found.token_ids)) == ("length", 12)
 
 
+class TestPreemption:
+    async def test_answers_are_those_without_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings = {"max_tokens": 60, "stop": "never said"}
+        prompts = [f"number {number} of the mills" for number in range(10)]
+        roomy = tiny_engine()
+        expected = [await ask(roomy, prompt, **settings).result() for prompt in prompts]
+        await roomy.aclose()
+        monkeypatch.setattr("millrace.modules.local.assembling.available_memory", lambda device: 150_000)
+        engine = tiny_engine(kv=KV(fraction=0.5, block_size=8), limits=Limits(running=10))
+        await engine.ready()
+        assert engine.status().blocks_total < 50
+        found = await asyncio.gather(*(ask(engine, prompt, **settings).result() for prompt in prompts))
+        assert found == expected
+        assert engine.status().preemptions > 0
+        assert engine.status().blocks_used == 0
+        tight = engine.submit(Request(token_ids=[7] * 300, sampling=GREEDY.replace(max_tokens=200)))
+        with pytest.raises(ContextLengthExceeded, match=r"KV pool of \d+ tokens"):
+            await tight.result()
+        await engine.aclose()
+
+
 class TestFailures:
+    async def test_a_listener_whose_loop_is_closed_harms_nobody(self, gate: Gate, engine: Engine) -> None:
+        def listen_once() -> Generation:
+            loop = asyncio.new_event_loop()
+            generation = ask(engine, max_tokens=3)
+            waiting = loop.create_task(anext(generation))  # type: ignore[arg-type]
+            loop.run_until_complete(asyncio.sleep(0))
+            waiting.cancel()
+            loop.run_until_complete(asyncio.wait([waiting]))
+            loop.close()
+            return generation
+
+        left = await asyncio.to_thread(listen_once)
+        other = ask(engine)
+        gate.open_all()
+        assert (await other.result()).finish_reason == "length"
+        assert (await left.result()).finish_reason == "length"
+
     async def test_an_exception_in_a_forward_is_the_requests_own(self, gate: Gate, engine: Engine) -> None:
         gate.fail_next(RuntimeError("broken once"))
         generation = ask(engine)
