@@ -99,12 +99,7 @@ class Service:
         from .api.patience import Timings
         from .api.readiness import Readiness
 
-        if on_disconnect != "cancel":
-            raise MillraceError(
-                f"on_disconnect={on_disconnect!r} is not there yet; use 'cancel', which stops the run"
-            )
-        if not default_timeout > 0:
-            raise ValueError(f"default_timeout={default_timeout}: give a number of seconds above 0")
+        _check(on_disconnect, default_timeout)
         if not is_loopback(host) and api_keys is None and not insecure:
             raise MillraceError(
                 f"refusing to listen on {host} without API keys: anybody who reaches this machine could use "
@@ -259,6 +254,15 @@ def serve(
             runner.run(service._serve_until_stopped(announce))
         except KeyboardInterrupt:
             pass
+
+
+def _check(on_disconnect: str, default_timeout: float) -> None:
+    if on_disconnect != "cancel":
+        raise MillraceError(
+            f"on_disconnect={on_disconnect!r} is not there yet; use 'cancel', which stops the run"
+        )
+    if not default_timeout > 0:
+        raise ValueError(f"default_timeout={default_timeout}: give a number of seconds above 0")
 
 
 def model_name(flow: Step[Any, Any], title: str | None) -> str:
