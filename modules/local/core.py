@@ -117,8 +117,12 @@ class EngineCore:
         for sequence in self._sequences():
             if sequence.deadline is not None and now >= sequence.deadline:
                 yield self._end(sequence, "timeout")
-            elif sequence.is_stopped is not None and sequence.is_stopped():
-                yield self._end(sequence, "cancelled")
+            elif sequence.is_stopped is not None:
+                try:
+                    if sequence.is_stopped():
+                        yield self._end(sequence, "cancelled")
+                except Exception as error:
+                    yield self._end(sequence, "error", error=error)
 
     # ------------------------------------------------------------ running
 

@@ -147,6 +147,22 @@ class TestAborts:
         assert delta.finish_reason == "timeout"
         assert core.blocks.used == 0
 
+    def test_who_says_that_it_is_stopped_ends_before_or_after_a_forward(self, model: Any) -> None:
+        core, stopped = core_of(model), [False]
+        sequence = sequence_of(PROMPTS[0])
+        sequence.is_stopped = lambda: stopped[0]
+        before_forward(model, lambda ids: stopped.__setitem__(0, core.steps == 3))
+        deltas = run(core, sequence)[sequence]
+        assert deltas[-1].finish_reason == "cancelled"
+        assert len(tokens(deltas)) == 2
+
+    def test_who_cannot_say_whether_it_is_stopped_fails_alone(self, model: Any) -> None:
+        core, sequence, other = core_of(model), sequence_of(PROMPTS[0]), sequence_of(PROMPTS[1])
+        sequence.is_stopped = lambda: bool(1 / 0)
+        said = run(core, sequence, other)
+        assert isinstance(said[sequence][-1].error, ZeroDivisionError)
+        assert said[other][-1].finish_reason == "length"
+
     def test_neighbours_answer_as_if_alone(self, model: Any) -> None:
         expected = generated(model, PROMPTS[:1], NEW)
         core, sequence = core_of(model), sequence_of(PROMPTS[0])
