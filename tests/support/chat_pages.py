@@ -52,7 +52,9 @@ class ChatPage:
     @property
     def answers(self) -> Locator:
         """The texts of the answers, without the parts before them and the notes after."""
-        return self.page.locator("#mr-chat .bot.message .message-content:not(.thought-group *, :has(.mr-status))")
+        return self.page.locator(
+            "#mr-chat .bot.message .message-content:not(.thought-group *, :has(.mr-status))"
+        )
 
     @property
     def parts(self) -> Locator:
