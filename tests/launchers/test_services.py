@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from millrace import MillraceError, Module, Pipeline, Service, session, step
+from millrace import Limits, MillraceError, Module, Pipeline, Service, session, step
 from millrace.launchers.api.patience import Timings
 from millrace.streaming import FlowCallError, current_session, status
 from tests.launchers.support import PATH, Asking, Source, echo, question, running, words
@@ -201,6 +201,22 @@ class TestEnd:
             whole.close()
         assert source.cleaned == 2
         assert status().runs == 0
+
+    def test_who_waits_in_line_is_told_as_well(self) -> None:
+        source = Source()
+        with running(source, timings=Timings(drain=0.2), limits=Limits(running=1, waiting=1)) as server:
+            first, second = server.ask(), server.ask(stream=False)
+            eventually(lambda: server.service.admission.waiting == 1)
+            server.do(lambda: setattr(server.service._server, "should_exit", True))
+            assert second.reply().status == 503
+            assert first.reply().status == 503
+            assert {first.json()["error"]["code"], second.json()["error"]["code"]} == {
+                "cancelled",
+                "shutting_down",
+            }
+            first.close()
+            second.close()
+        assert source.started == 1
 
 
 def accepts(port: int) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 
 from millrace import MillraceError, Service
-from millrace.launchers.api.guards import Keys, is_loopback
+from millrace.launchers.api.guards import Guard, Keys, is_loopback
 from tests.launchers.support import PATH, Running, echo, question, running
 
 KEY = "sk-one"
@@ -139,6 +140,24 @@ class TestHosts:
     def test_what_is_loopback(self) -> None:
         assert all(map(is_loopback, ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"]))
         assert not any(map(is_loopback, ["0.0.0.0", "10.0.0.1", "::", "example.com", ""]))
+
+
+@pytest.mark.anyio
+async def test_websockets_are_guarded_too() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def let_in(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+
+    guard = Guard(let_in, Keys([KEY]), None)
+    scope: dict[str, Any] = {"type": "websocket", "path": "/", "headers": []}
+    await guard(scope, send, send)
+    scope["headers"] = [(b"authorization", f"Bearer {KEY}".encode())]
+    await guard(scope, send, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}, {"type": "websocket.accept"}]
 
 
 def test_other_sites_are_not_let_in(open_server: Running) -> None:
