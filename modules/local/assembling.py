@@ -13,7 +13,7 @@ from .core import EngineCore
 from .loading import LoadedModel, find_dtype, load
 from .memory import PoolSize
 from .pools import KVPool
-from .probing import LENGTHS, probe, probe_tokens, reference_logits, switch_attention
+from .probing import LENGTHS, layer_shapes, probe, probe_tokens, reference_logits
 from .prompts import PromptBuilder
 from .ropes import pin_frequencies
 from .runner import ModelRunner
@@ -62,8 +62,8 @@ def assemble(settings: EngineSettings, say: Callable[[float, str], None]) -> Ass
 def check(loaded: LoadedModel, settings: EngineSettings, context_length: int) -> list[LayerShape]:
     """Refuses models that the engine would compute wrongly; the shapes of keys and values of the others."""
     prompts = probe_tokens(loaded.vocab_size, context_length)
-    expected = reference_logits(loaded.model, prompts)
-    shapes = switch_attention(loaded.model, prompts)
+    shapes = layer_shapes(loaded.model, prompts[0])
+    expected = reference_logits(loaded.model, prompts, any(shape.softcap for shape in shapes))
     size = settings.kv.block_size
     pool = KVPool(shapes, sum(-(-length // size) for length in LENGTHS), size, loaded.dtype, loaded.device)
     probe(loaded.model, pool, prompts, expected)

@@ -164,7 +164,8 @@ class LayerShape:
     kv_heads: int
     key_dim: int
     value_dim: int
-    window: int | None
+    window: int | None = None
+    softcap: float | None = None
 
 
 class LayerShapes:
@@ -180,5 +181,7 @@ class LayerShapes:
             raise ModelError(
                 f"layer {asked.layer} attends twice in one forward, which the local engine does not know"
             )
-        self.layers[asked.layer] = LayerShape(key.shape[1], key.shape[3], value.shape[3], asked.window)
+        self.layers[asked.layer] = LayerShape(
+            key.shape[1], key.shape[3], value.shape[3], asked.window, asked.softcap
+        )
         return causal(query, key, value, asked).transpose(1, 2)

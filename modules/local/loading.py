@@ -54,8 +54,8 @@ class LoadedModel:
     def end_tokens(self) -> frozenset[int]:
         """The tokens that end an answer: those of the generation config, the model's and the tokenizer's."""
         found: set[int] = set()
-        generation = getattr(self.model, "generation_config", None)
-        for ids in (getattr(generation, "eos_token_id", None), getattr(self.config, "eos_token_id", None)):
+        for owner in (getattr(self.model, "generation_config", None), self.config, self.tokenizer):
+            ids = getattr(owner, "eos_token_id", None)
             if ids is not None:
                 found |= set(ids) if isinstance(ids, (list, tuple)) else {int(ids)}
         return frozenset(found)

@@ -235,8 +235,7 @@ class TestArchitectures:
         right = layer.forward
 
         def wrong(*args: Any, **options: Any) -> Any:
-            if model.config._attn_implementation == "millrace":
-                layer.scaling = 3.0
+            layer.scaling = 3.0 if model.config._attn_implementation == "millrace" else 0.25
             return right(*args, **options)
 
         layer.forward = wrong
