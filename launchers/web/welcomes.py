@@ -33,6 +33,8 @@ def welcome_for(
     flow: Step[Any, Any], title: str | None = None, examples: Sequence[str] | None = None
 ) -> Welcome:
     """The welcome of a flow; the bundled demo has one of its own."""
-    demo = sys.modules.get(f"{__package__.rpartition('.')[0]}.demo")  # looked for, not imported: it is not cheap
+    demo = sys.modules.get(
+        f"{__package__.rpartition('.')[0]}.demo"
+    )  # looked for, not imported: it is not cheap
     known = DEMO if demo is not None and flow is demo.flow else Welcome(flow.name or "millrace")
     return Welcome(title or known.title, known.line, known.examples if examples is None else tuple(examples))
