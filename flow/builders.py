@@ -97,6 +97,14 @@ class OpenForm(Flow[In, Out]):
         self._refuse_while_open()
         return super().stream(x, **options)
 
+    def start(self, x: Any, /, **options: Any) -> Any:
+        self._refuse_while_open()
+        return super().start(x, **options)
+
+    async def abatch(self, xs: Any, /, **options: Any) -> Any:
+        self._refuse_while_open()
+        return await super().abatch(xs, **options)
+
     def _refuse_while_open(self) -> None:
         if vars(self)["open"]:
             raise FlowBuildError("a flow cannot be called inside of the block that writes it")

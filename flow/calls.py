@@ -10,12 +10,14 @@ import asyncio
 import threading
 import types
 from asyncio import CancelledError
+from asyncio.events import _get_running_loop
 from collections.abc import Coroutine, Generator
 from contextvars import copy_context
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from ..streaming.blocking import blocking
 from ..streaming.events import Path
 from ..streaming.kept import KeptLog
 from ..streaming.loops import framework_loop
@@ -23,6 +25,9 @@ from ..streaming.memory import resolve
 from ..streaming.notes import annotate, trail
 from ..streaming.options import NO_OPTIONS, Options
 from ..streaming.runs import FRAME, Body, Run
+from ..streaming.sessions import SESSION
+from .escapes import Escape, contained
+from .threads import JOINED
 
 if TYPE_CHECKING:
     from .steps import Step
@@ -44,12 +49,16 @@ def call_direct(step: Step[Any, Any], x: Any) -> Any:
     """A run of plain functions, in a copy of the caller's context: called as `context.run(call_direct, ...)`."""
     run = Run()
     run.born = perf_counter()
+    run._session = SESSION.get()
     FRAME.set((run, ()))
     try:
-        return _drive(step.execute(x, None, (), False), run)
+        value = _drive(step.execute(x, None, (), False), run)
+        run.end_direct("done", value)
+        return value
     except BaseException as error:
         run.name = step.name
         annotate(error, run)
+        run.end_direct("error", None, error)
         raise
 
 
@@ -88,6 +97,14 @@ async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
         run.cancel("caller cancelled")
         raise
     return run.outcome()
+
+
+def run_here() -> Run | None:
+    """The run of this code, where its loop is the one that runs: a direct drive has been handed over to it."""
+    frame = FRAME.get()
+    if frame is None or frame[0].loop is None or frame[0].loop is not _get_running_loop():
+        return None
+    return frame[0]
 
 
 def start_detached(step: Step[Any, Any], x: Any, options: Options) -> Run:
@@ -148,7 +165,8 @@ def _block_on(run: Run, body: Body, timeout: float | None) -> Any:
     loop = run.loop = framework_loop()
     loop.call_soon_threadsafe(run.open, body, loop, copy_context(), timeout)
     try:
-        ended.acquire()
+        with blocking():
+            ended.acquire()
     except BaseException:  # Ctrl-C
         run.cancel("interrupted")
         raise
@@ -159,18 +177,24 @@ def _on_loop_of(run: Run, coroutine: Any) -> Any:
     """Runs a coroutine as a part of `run`, on its loop, while this thread waits."""
     ended = threading.Lock()
     ended.acquire()
-    context, tasks = copy_context(), []
+    context, tasks, joined = copy_context(), [], JOINED.get()
 
     def start() -> None:
-        task = run.loop.create_task(coroutine, context=context)  # type: ignore[union-attr]
+        task = run.loop.create_task(contained(lambda: coroutine), context=context)  # type: ignore[union-attr]
         tasks.append(task)
         run.join(task)
+        if joined is not None:
+            joined.add(task)
         task.add_done_callback(lambda _: ended.release())
 
     assert run.loop is not None
     run.loop.call_soon_threadsafe(start)
-    ended.acquire()
+    with blocking():
+        ended.acquire()
     (task,) = tasks
     if task.cancelled():
         run.raise_if_cut()
-    return task.result()
+    try:
+        return task.result()
+    except Escape as escape:
+        raise escape.error from None

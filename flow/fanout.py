@@ -11,6 +11,7 @@ from ..streaming.errors import FlowBuildError
 from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.notes import also_failed, trail
 from ..streaming.runs import FRAME, Run
+from .escapes import Escape, contained
 from .steps import Step
 
 __all__ = ["OnError", "branch", "check_concurrency", "check_on_error", "fan_out"]
@@ -35,9 +36,12 @@ async def fan_out(
     check_concurrency(concurrency, "concurrent work")
     group = _Group(work, concurrency, on_error)
     await group.run()
-    if not group.failed or on_error == "keep":
+    failed = group.failed
+    if on_error == "keep":
+        failed = [i for i in failed if not isinstance(group.values[i], (Exception, CancelledError))]
+    if not failed:
         return group.values
-    first, *others = group.failed
+    first, *others = failed
     error: BaseException = group.values[first]
     if labels is not None:
         trail(error, str(labels[first]))
@@ -73,7 +77,7 @@ class _Group:
 
     def _start(self) -> None:
         while self._next < len(self.work) and len(self._tasks) < self._limit and not self._stopping:
-            task = self.loop.create_task(self.work[self._next]())
+            task = self.loop.create_task(contained(self.work[self._next]))
             self._tasks[task] = self._next
             task.add_done_callback(self._done)
             self._next += 1
@@ -84,10 +88,12 @@ class _Group:
             error: BaseException | None = None if self._stopping else CancelledError()
         else:
             error = task.exception()
+            if type(error) is Escape:
+                error = error.error
         if error is not None:
             self.values[i] = error
             self.failed.append(i)
-            if self.on_error == "raise" or not isinstance(error, Exception):
+            if self.on_error == "raise" or not isinstance(error, (Exception, CancelledError)):
                 self._stop()
         elif not task.cancelled():
             self.values[i] = task.result()

@@ -12,16 +12,16 @@ from typing import Any, Literal, overload
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.events import Data, Event, Path, TextDelta
-from ..streaming.runs import FRAME, Run
+from ..streaming.runs import Run
 from .args import UNSETTLED, Args, Call, apply
-from .calls import HANDOVER
+from .calls import HANDOVER, run_here
 from .kinds import Kind, body_of, hints_of, kind_of, name_of
 from .pumps import Pump, returning
 from .steps import In, Out, Step
 from .taps import close, one, tap
 from .threads import hop
 
-__all__ = ["FunctionStep", "Show", "as_step", "step"]
+__all__ = ["FunctionStep", "Show", "WholeStep", "as_step", "step"]
 
 Show = Literal["output", "trace", "silent"]
 
@@ -87,10 +87,11 @@ class FunctionStep(Step[In, Out]):
     async def settle(self, value: Any, run: Run | None, path: Path, output: bool) -> Any:
         """A function returned what is no value yet: a coroutine or a generator."""
         if run is None:
-            await HANDOVER
-            frame = FRAME.get()
-            assert frame is not None
-            run = frame[0]
+            run = run_here()
+            if run is None:
+                await HANDOVER
+                run = run_here()
+            assert run is not None
         if type(value) is types.CoroutineType:
             value = await value
             return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
@@ -160,14 +161,21 @@ class FunctionStep(Step[In, Out]):
         if self.kind == "sync":
             pump = Pump(partial(returning, self.call), x, run, live=True)
             try:
-                async for _ in pump:
-                    pass
+                async for event in pump:  # it yields nothing; what comes is what it emits
+                    run.say(event, path)
             finally:
                 await pump.aclose()
             value = pump.returned
         else:
             value = await self.call(x)
         return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
+
+
+class WholeStep(FunctionStep[In, Out]):
+    """A function of ours that is given Args as they are."""
+
+    def call(self, x: Any) -> Any:
+        return self.function(x)
 
 
 # ---------------------------------------------------------------- making steps

@@ -9,8 +9,9 @@ from ..streaming.errors import FlowBuildError
 from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.notes import trail
 from ..streaming.runs import FRAME, Run
+from .calls import run_here
 from .flows import Flow
-from .functions import FunctionStep, as_step
+from .functions import FunctionStep, WholeStep, as_step
 from .steps import In, Out, Step
 from .switch import Switch
 
@@ -35,7 +36,9 @@ class If(Switch[In, Out]):
             raise FlowBuildError(
                 f"If({condition!r}, ...): the condition is a predicate, something that can be called"
             )
-        super().__init__({condition: then}, default=otherwise if otherwise is not None else _pass, name=name)
+        super().__init__(
+            {condition: then}, default=otherwise if otherwise is not None else WholeStep(_pass), name=name
+        )
 
 
 def _pass(x: Any) -> Any:
@@ -86,6 +89,7 @@ class Loop(Flow[In, Out]):
         turn = 0
         while True:
             x = await self._turn(x, run, (*path, turn), output)
+            run = run or run_here()
             turn += 1
             if turn == self.count:
                 return x

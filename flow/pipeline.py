@@ -10,11 +10,12 @@ from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.notes import trail
 from ..streaming.runs import FRAME, Run
 from .args import ODD, UNSETTLED, Args
+from .calls import run_here
 from .flows import Flow
 from .functions import FunctionStep, as_step
 from .references import SCOPE
 from .steps import In, Out, Step
-from .taps import close
+from .taps import close_all
 from .threads import hop, stop_iteration
 
 if TYPE_CHECKING:
@@ -117,8 +118,8 @@ class Pipeline(Flow[In, Out]):
                     break
             else:
                 return x
-        except StopIteration as error:
-            raise stop_iteration(self.labels[i]) from error
+        except (StopIteration, StopAsyncIteration) as error:
+            raise stop_iteration(self.labels[i], error) from error
         except BaseException as error:
             trail(error, self.labels[i])
             raise
@@ -144,12 +145,11 @@ class Pipeline(Flow[In, Out]):
             assert isinstance(step, FunctionStep)
             x = await step.settle(x, None, path, output)
         for i in range(i + 1, len(self.steps)):  # noqa: B020
-            frame = FRAME.get()
-            run = frame[0] if frame is not None and frame[0].loop is not None else None
+            run = run_here()
             try:
                 x = await self.steps[i].execute(x, run, path, output and i == len(self.steps) - 1)
-            except StopIteration as error:
-                raise stop_iteration(self.labels[i]) from error
+            except (StopIteration, StopAsyncIteration) as error:
+                raise stop_iteration(self.labels[i], error) from error
             except BaseException as error:
                 trail(error, self.labels[i])
                 raise
@@ -181,10 +181,8 @@ class Pipeline(Flow[In, Out]):
     @staticmethod
     def _trailed(error: BaseException, name: str | None) -> BaseException:
         """The error as it leaves the step `name`."""
-        if isinstance(error, StopIteration):
-            made = stop_iteration(name or "step")
-            made.__cause__ = error
-            error = made
+        if isinstance(error, (StopIteration, StopAsyncIteration)):
+            error = stop_iteration(name or "step", error)
         if name is not None:
             trail(error, name)
         return error
@@ -202,8 +200,8 @@ class Pipeline(Flow[In, Out]):
             if said:
                 log.put(StepFinished(), where)  # type: ignore[union-attr]
                 FRAME.set((run, path))
-        except StopIteration as error:
-            raise stop_iteration(self.labels[i]) from error
+        except (StopIteration, StopAsyncIteration) as error:
+            raise stop_iteration(self.labels[i], error) from error
         except BaseException as error:
             if name is not None:
                 trail(error, name)
@@ -251,8 +249,7 @@ class Pipeline(Flow[In, Out]):
             trail(error, labels[i])
             raise
         finally:
-            for stream in reversed(open_streams):  # returning early stops the upstream
-                await close(stream)
+            await close_all(reversed(open_streams))  # returning early stops the upstream
         if log is not None:
             for where in paths:
                 log.put(StepFinished(), where)

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from ..streaming.memory import call_soon, resolve
 from ..streaming.runs import VOICE, Run
-from .threads import abandon, carry
+from .threads import abandon, carry, stop_iteration
 
 __all__ = ["Pump", "returning"]
 
@@ -37,6 +37,7 @@ class Pump:
         self.run = run
         self.loop = run.loop
         self.context = copy_context()
+        self._before = self.context.copy()
         self.returned: Any = None
         self.upstream: Any = x if live else None
         self._call = call
@@ -56,13 +57,15 @@ class Pump:
     def _produce(self, job: Future[None]) -> None:
         try:
             self._drive()
+        except StopAsyncIteration as error:
+            self._error = stop_iteration(getattr(self._call, "__name__", "generator"), error)
         except BaseException as error:
             self._error = error
         job.set_result(None)
         self._wake()
 
     def _drive(self) -> None:
-        VOICE.set((threading.get_ident(), self._buffer.append))
+        VOICE.set((threading.get_ident(), self._hand_over))
         generator, buffer = self._call(self._x), self._buffer
         try:
             while not self.stopped():
@@ -71,15 +74,18 @@ class Pump:
                 except StopIteration as stop:
                     self.returned = stop.value
                     return
-                buffer.append(item)
-                if self._waiter is not None and not self._waking:
-                    self._wake()
+                self._hand_over(item)
                 while len(buffer) >= self.AHEAD and not self.stopped():
                     self._blocked = True
                     if len(buffer) >= self.AHEAD:
                         self._room.acquire()
         finally:
             generator.close()
+
+    def _hand_over(self, item: Any) -> None:
+        self._buffer.append(item)
+        if self._waiter is not None and not self._waking:
+            self._wake()
 
     def stopped(self) -> bool:
         return self._closed or self.run.cut is not None
@@ -155,7 +161,7 @@ class Pump:
     def _finish(self) -> None:
         if self._error is not None:
             raise self._error
-        carry(self.context)
+        carry(self.context, self._before)
         raise StopAsyncIteration
 
     def _refuse(self) -> None:

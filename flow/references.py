@@ -72,7 +72,8 @@ def value_of(reference: Reference) -> Any:
     if values is None or reference._name not in values:
         raise FlowBuildError(
             f"{reference!r} is not known here: the step {reference._name!r} must come before the one that "
-            "refers to it, in the same flow or in one around it"
+            "refers to it, in the same flow or in one around it; and a step whose pieces the next one takes live "
+            "has no value of its own"
         )
     value = values[reference._name]
     for item, key in reference._steps:

@@ -9,6 +9,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from ..streaming.blocking import blocking
 from ..streaming.events import Path
 from ..streaming.loops import framework_loop
 from ..streaming.messages import Message
@@ -184,7 +185,8 @@ class Step(Generic[In, Out]):
         batch = self.abatch(xs, concurrency=concurrency, on_error=on_error, timeout=timeout)
         future = asyncio.run_coroutine_threadsafe(batch, framework_loop())
         try:
-            return future.result()
+            with blocking():
+                return future.result()
         except BaseException:  # Ctrl-C, or what a run raised
             future.cancel()
             raise

@@ -9,8 +9,9 @@ from ..streaming.errors import FlowBuildError, FlowCallError
 from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.notes import trail
 from ..streaming.runs import FRAME, Run
+from .args import UNSETTLED
 from .flows import Flow
-from .functions import FunctionStep, as_step
+from .functions import FunctionStep, WholeStep, as_step
 from .steps import In, Out, Step
 from .threads import hop
 
@@ -52,10 +53,10 @@ class Switch(Flow[In, Out]):
             branches.append(as_step(default))
             labels.append("default")
         deciding = [*tests, *([as_step(key)] if key is not None else [])]
-        plain = [s for s in deciding if type(s) is FunctionStep and s.plain]
+        plain = [s for s in deciding if isinstance(s, FunctionStep) and s.plain]
         decider: FunctionStep[Any, Any] | None = None
         if len(plain) == len(deciding):
-            decider = FunctionStep(self._decide, name="switch", inline=all(s.inline for s in plain))
+            decider = WholeStep(self._decide, name="switch", inline=all(s.inline for s in plain))
         self.freeze(
             name=name,
             key=as_step(key) if key is not None else None,
@@ -86,7 +87,14 @@ class Switch(Flow[In, Out]):
         """The index of the branch, where key and cases are plain functions."""
         value = self.key.call(x) if isinstance(self.key, FunctionStep) else x
         for i, test in enumerate(self.tests):
-            if test.call(value):  # type: ignore[attr-defined]
+            fits = test.call(value)  # type: ignore[attr-defined]
+            if type(fits) in UNSETTLED:
+                getattr(fits, "close", bool)()
+                raise TypeError(
+                    f"the case {self.names[i]} of a Switch returned a {type(fits).__name__}, which is always true; "
+                    "write it as an async function"
+                )
+            if fits:
                 return i
         return self._otherwise(value)
 
@@ -133,7 +141,7 @@ def _equals(case: Any) -> FunctionStep[Any, bool]:
     def equals(value: Any) -> bool:
         return bool(value == case)
 
-    return FunctionStep(equals, name=repr(case), inline=True)
+    return WholeStep(equals, name=repr(case), inline=True)
 
 
 def _label(case: Any) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from ..streaming.events import Data, Event, Path, TextDelta
 from ..streaming.runs import FRAME, Run
 
-__all__ = ["close", "one", "tap"]
+__all__ = ["close", "close_all", "one", "tap"]
 
 
 async def tap(stream: Any, run: Run, path: Path, show: str | None) -> AsyncIterator[Any]:
@@ -52,3 +52,15 @@ async def close(stream: Any) -> None:
     aclose = getattr(stream, "aclose", None)
     if aclose is not None:
         await aclose()
+
+
+async def close_all(streams: Iterable[Any]) -> None:
+    """Closes all of them, whatever the cleanup of one raises; raises the first of that at the end."""
+    first: BaseException | None = None
+    for stream in streams:
+        try:
+            await close(stream)
+        except BaseException as error:
+            first = first or error
+    if first is not None:
+        raise first

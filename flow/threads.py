@@ -12,10 +12,11 @@ from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..streaming.blocking import in_pool
 from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.forks import after_fork
 from ..streaming.memory import call_soon
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "carry", "hop"]
 
-OURS = frozenset((FRAME, SESSION, VOICE))
+JOINED: ContextVar[set[asyncio.Task[Any]] | None] = ContextVar("millrace_joined", default=None)
+"""Tasks that a function in a thread has started on the run's loop, and waits for."""
+
+OURS = frozenset((FRAME, SESSION, VOICE, JOINED))
 """Context variables that belong to a place, not to the values of a run."""
 
 
@@ -49,19 +53,35 @@ class Pool:
         self._work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._threads = 0
         self._idle = 0
+        self._waiting = 0
 
     def submit(self, function: Callable[[], Any]) -> Future[Any]:
         future: Future[Any] = Future()
         with self._changed:
             self._work.append((future, function))
-            if self._idle >= len(self._work):
-                self._changed.notify()
-            elif self._threads < self.most:
-                self._threads += 1
-                threading.Thread(target=self._serve, name="millrace-step", daemon=True).start()
+            self._see_to_it()
         return future
 
+    def _see_to_it(self) -> None:
+        if self._idle >= len(self._work):
+            self._changed.notify()
+        elif self._threads - self._waiting < self.most:
+            self._threads += 1
+            threading.Thread(target=self._serve, name="millrace-step", daemon=True).start()
+
+    def _wait_begins(self) -> None:
+        """One of our threads waits for a run: it does not count, or as many waiters as threads would stop all."""
+        with self._changed:
+            self._waiting += 1
+            if self._work:
+                self._see_to_it()
+
+    def _wait_ends(self) -> None:
+        with self._changed:
+            self._waiting -= 1
+
     def _serve(self) -> None:
+        in_pool(self._wait_begins, self._wait_ends)
         while (job := self._next()) is not None:
             future, function = job
             if future.set_running_or_notify_cancel():
@@ -116,14 +136,19 @@ async def hop(
     generator). Changes of context variables come back on success.
     """
     context = copy_context()
+    joined: set[asyncio.Task[Any]] = set()
+    context.run(JOINED.set, joined)
+    before = context.copy()
     job = pool().submit(partial(context.run, _chain, run, steps, names, x, path, kept))
     try:
         done: tuple[int, Any] = await asyncio.wrap_future(job)
     except CancelledError:
+        for task in tuple(joined):
+            task.cancel()
         if not job.cancel() and not job.done():
             abandon(job)
         raise
-    carry(context)
+    carry(context, before)
     return done
 
 
@@ -132,10 +157,10 @@ def abandon(job: Future[Any]) -> None:
     job.add_done_callback(ABANDONED.discard)
 
 
-def carry(context: Context) -> None:
-    """Takes over what a step has set in the copied context that it ran in."""
+def carry(context: Context, before: Context) -> None:
+    """Takes over what a step has set in the context that it ran in, a copy like `before`."""
     for variable, value in context.items():
-        if variable not in OURS and variable.get(None) is not value:
+        if variable not in OURS and before.get(variable, before) is not value:
             variable.set(value)
 
 
@@ -159,8 +184,8 @@ def _chain(
             call_soon(run.loop, partial(log.put, StepStarted(), where))
         try:
             x = step.call(x)
-        except StopIteration as error:
-            raise stop_iteration(name or step.name or "step") from error
+        except (StopIteration, StopAsyncIteration) as error:
+            raise stop_iteration(name or step.name or "step", error) from error
         except BaseException as error:
             if name is not None:
                 trail(error, name)
@@ -174,6 +199,8 @@ def _chain(
     return i, x
 
 
-def stop_iteration(name: str) -> RuntimeError:
-    """StopIteration would hang a future; it becomes a RuntimeError, as in generators (PEP 479)."""
-    return RuntimeError(f"step {name} raised StopIteration")
+def stop_iteration(name: str, error: BaseException) -> RuntimeError:
+    """StopIteration would hang a future, StopAsyncIteration end a loop; a RuntimeError, as in generators (PEP 479)."""
+    made = RuntimeError(f"step {name} raised {type(error).__name__}")
+    made.__cause__ = error
+    return made

@@ -7,12 +7,14 @@ import atexit
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from ..flow.functions import FunctionStep, Show
 from ..flow.steps import Step
 from ..flow.taps import close
 from ..streaming.events import Path
+from ..streaming.forks import after_fork
 from ..streaming.loops import framework_loop
 from ..streaming.runs import Run
 
@@ -103,7 +105,7 @@ class Module(FunctionStep[In, Out]):
             if mine:
                 task = asyncio.get_running_loop().create_task(self._set_up(pending))
                 _starting.add(task)
-                task.add_done_callback(_starting.discard)
+                task.add_done_callback(partial(self._set_up_ended, pending))
             if not await _outcome(pending):
                 continue  # whoever was at it has lost its loop
 
@@ -122,6 +124,12 @@ class Module(FunctionStep[In, Out]):
             self._is_ready = True
             self._pending = None
             pending.set_result(True)
+
+    def _set_up_ended(self, pending: Future[bool], task: asyncio.Task[None]) -> None:
+        _starting.discard(task)
+        if not pending.done():  # cancelled before it had begun
+            self._pending = None
+            pending.set_result(False)
 
     async def release(self) -> None:
         """Calls `aclose` if the module is set up; it can be set up again."""
@@ -173,6 +181,7 @@ def _close_at_exit(module: Module[Any, Any]) -> None:
         _registered = True
         framework_loop()  # its own exit handler must come after ours
         atexit.register(_close_all)
+        after_fork(_to_close.clear)
     _to_close.add(module)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextvars import copy_context
@@ -135,7 +134,7 @@ class LocalModel(Module[Question, str]):
             if not left:
                 del _users[engine]
         if not left:
-            await asyncio.to_thread(engine.close)
+            await engine.aclose()
 
     def status(self) -> EngineStatus:
         return self.engine.status()

@@ -9,9 +9,10 @@ from functools import partial
 from time import time
 from typing import Any, Self
 
+from .blocking import blocking
 from .errors import EventsExpired, QueueFull
 from .events import Event, Path, RunFinished, TextDelta
-from .memory import call_soon, resolve
+from .memory import call_soon, pending_cancel, resolve
 
 __all__ = ["KEPT_BYTES", "EventReader", "KeptLog"]
 
@@ -38,8 +39,8 @@ class KeptLog:
         """As `MemoryLog.put`; nobody has to be waited for until the run is cut, or has said too much."""
         if self.last is not None:
             return False
-        size = _size_of(event)
-        if self._size + size > self._most and not isinstance(event, RunFinished):
+        size = 0 if isinstance(event, RunFinished) else _size_of(event)
+        if self._size + size > self._most:
             self.failure = QueueFull(
                 f"a detached run has said more than {self._most} bytes; read it as a stream instead"
             )
@@ -65,7 +66,7 @@ class KeptLog:
         if self.failure is not None:
             raise self.failure
         if self.cut:
-            raise asyncio.CancelledError
+            await pending_cancel()
         await asyncio.sleep(0)
 
     def close(self, event: RunFinished, skip: bool) -> None:
@@ -109,7 +110,8 @@ class EventReader:
                 raise StopIteration
             there = threading.Event()
             self._log.wake_at(self._seq, there.set)
-            there.wait()
+            with blocking():
+                there.wait()
         return event
 
     def __aiter__(self) -> Self:
@@ -139,4 +141,9 @@ def _size_of(event: Event) -> int:
 
 
 def _depth_size(value: Any) -> int:
-    return 50 if isinstance(value, (int, float, bool, type(None))) else len(repr(value))
+    if isinstance(value, (int, float, bool, type(None))):
+        return 50
+    try:
+        return len(repr(value))
+    except Exception:  # a value's own fault must not stop what is said about it
+        return 50

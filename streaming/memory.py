@@ -13,7 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import time
+from typing import NoReturn
 
+from .blocking import blocking
 from .errors import FlowCallError
 from .events import Event, Path, RunFinished
 
@@ -89,7 +91,7 @@ class MemoryLog:
         """Waits until the listener has made room, or lets a reader run that has waited too long.
 
         Raises:
-            CancelledError: the run was cut and its task has already heard of it once; somebody swallowed it.
+            CancelledError: the run was cut, and this task has heard of it before; somebody swallowed it.
         """
         if len(self.ahead) < self.bound:
             self.due = NEVER
@@ -97,7 +99,7 @@ class MemoryLog:
             return
         while len(self.ahead) >= self.bound:
             if self.cut:
-                raise asyncio.CancelledError
+                await pending_cancel()
             future = self.loop.create_future()
             self.room_waiters.append(future)
             await future
@@ -178,7 +180,8 @@ class MemoryLog:
             self.reader = None
             return
         try:
-            lock.acquire()
+            with blocking():
+                lock.acquire()
         finally:
             self.reader = None
 
@@ -188,6 +191,28 @@ class MemoryLog:
         self.reader = wake
         if self.due:
             self.due = NEVER
+
+
+CANCEL_GRACE = 1.0
+"""Seconds that a step of a stopped run waits for its own task's cancel; a task of the user's never gets one."""
+
+
+async def pending_cancel() -> NoReturn:
+    """Takes the cancel that is on its way to this task, so that it does not hit the cleanup later.
+
+    Raises:
+        CancelledError: always; where the cancel has been swallowed, or does not come, one of our own.
+    """
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    if task is not None and not task.cancelling():
+        coming = loop.create_future()
+        timer = loop.call_later(CANCEL_GRACE, resolve, coming)
+        try:
+            await coming
+        finally:
+            timer.cancel()
+    await asyncio.sleep(0)
+    raise asyncio.CancelledError
 
 
 def resolve(future: asyncio.Future[None]) -> None:

@@ -36,7 +36,7 @@ def trail(error: BaseException, name: str) -> None:
         marks = []
         try:
             error._millrace_trail = marks  # type: ignore[attr-defined]
-        except AttributeError:
+        except Exception:
             return
     marks.append(name)
 
@@ -45,7 +45,7 @@ def also_failed(error: BaseException, name: str, other: BaseException) -> None:
     """Notes that the sibling `name` failed as well; its type only, since notes end up in logs."""
     try:
         error._millrace_also = [*getattr(error, "_millrace_also", ()), f"{name} ({type(other).__name__})"]  # type: ignore[attr-defined]
-    except AttributeError:
+    except Exception:
         pass
 
 
@@ -70,9 +70,14 @@ def annotate(error: BaseException, run: Run) -> None:
             note += f"; also failed: {', '.join(also)}"
             error._millrace_also = []  # type: ignore[attr-defined]
         error._millrace_mark = _Mark(weakref.ref(root), names, note)  # type: ignore[attr-defined]
-    except AttributeError:  # an exception class with slots: it can carry a note, but nothing of ours
+    except (
+        Exception
+    ):  # an exception class with slots, or a frozen one: it can carry a note, but nothing of ours
         note = f"in the run{_place(error)} after {time.perf_counter() - run.born:.3f} s"
-    error.add_note(note)
+    try:
+        error.add_note(note)
+    except Exception:  # a frozen exception; it is raised as it is
+        pass
 
 
 def _root(run: Run) -> Run:

@@ -15,15 +15,17 @@ from asyncio import AbstractEventLoop, CancelledError
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context, ContextVar
+from copy import copy
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
+from .blocking import blocking
 from .errors import QueueError, RunCancelled, RunTimeout
 from .events import Event, Path, RunFinished, RunStarted, TextDelta, Usage
 from .forks import after_fork
 from .kept import EventReader, KeptLog
-from .memory import MemoryLog, call_soon, resolve
+from .memory import MemoryLog, call_soon, pending_cancel, resolve
 from .messages import Message
 from .notes import annotate
 from .options import NO_OPTIONS, Options
@@ -85,16 +87,21 @@ class Run:
 
     @property
     def id(self) -> str:
-        if self._id is None:
-            self._id = os.urandom(16).hex()
-        return self._id
+        if self._id is not None:
+            return self._id
+        made: str = vars(self).setdefault("_id", os.urandom(16).hex())  # the first of several threads decides
+        return made
 
     @property
     def session(self) -> str:
         """The id of the session that the run belongs to."""
-        if self._session is None:
-            self._session = SESSION.get() or (self.parent.session if self.parent else new_session_id())
-        return self._session
+        if self._session is not None:
+            return self._session
+        if self.parent is not None:
+            return self.parent.session
+        vars(self).setdefault("_new_session", new_session_id())
+        made: str = vars(self)["_new_session"]
+        return made
 
     @property
     def text(self) -> str:
@@ -160,6 +167,9 @@ class Run:
         except CancelledError:
             self._finish(self._outcome, self.cut or "task cancelled")
         except BaseException as error:
+            if isinstance(error, (StopIteration, StopAsyncIteration)):
+                cause, error = error, RuntimeError(f"a step raised {type(error).__name__}")
+                error.__cause__ = cause
             annotate(error, self)
             if self.cut is not None:
                 if not isinstance(error, (RunCancelled, RunTimeout)):
@@ -176,6 +186,11 @@ class Run:
             if self.log is not None:
                 self.log.put(RunStarted(), ())
             self._finish(self._outcome, self.cut or "task cancelled")
+
+    def end_direct(self, status: RunStatus, value: Any, error: BaseException | None = None) -> None:
+        """Ends a run that had no loop and no task."""
+        if not self.over:
+            self.value, self.error, self.status = value, error, status
 
     def has_lost_its_loop(self) -> bool:
         return self.loop is not None and self.loop.is_closed()
@@ -203,12 +218,16 @@ class Run:
             self.parent.usage = self.parent.usage + self.usage
         for child in list(self._children or ()):
             child.cancel("parent ended")
-        if self.log is not None:
-            event = RunFinished(status, reason, value, error, self.usage)
-            self.log.close(event, skip=status in ("cancelled", "timeout"))
-        watchers, self._watchers = self._watchers, None
-        for watcher in watchers or ():
-            watcher()
+        for task in list(self._joined or ()):
+            task.cancel()
+        try:
+            if self.log is not None:
+                event = RunFinished(status, reason, value, error, self.usage)
+                self.log.close(event, skip=status in ("cancelled", "timeout"))
+        finally:
+            watchers, self._watchers = self._watchers, None
+            for watcher in watchers or ():
+                watcher()
 
     # ------------------------------------------------------------ stopping it
 
@@ -254,9 +273,7 @@ class Run:
 
     async def park(self) -> None:
         """Waits for the cancel that is on its way; where it has been swallowed, raises it again."""
-        if self._delivered or self.loop is None:
-            raise CancelledError
-        await self.loop.create_future()
+        await pending_cancel()
 
     def raise_if_cut(self) -> None:
         """Raises RunCancelled or RunTimeout when the run is being stopped or has been."""
@@ -273,6 +290,8 @@ class Run:
 
     def say(self, event: Event, path: Path) -> bool:
         """Queues an event on the run's loop; when true, wait for `log.room()` before the next one."""
+        if hasattr(event, "seq"):  # said before: each has a place of its own
+            event = copy(event)
         if type(event) is Usage:
             self.usage = self.usage + TokenUsage(event.prompt_tokens, event.completion_tokens)
         log = self.log
@@ -345,7 +364,8 @@ class Run:
     def wait_sync(self, timeout: float | None = None) -> bool:
         """Waits in this thread for the run's end; false when `timeout` seconds were not enough."""
         ended = threading.Event()
-        return not self._watch_from_outside(ended.set) or ended.wait(timeout)
+        with blocking():
+            return not self._watch_from_outside(ended.set) or ended.wait(timeout)
 
     def _watch_from_outside(self, watcher: Callable[[], object]) -> bool:
         """False when the run is over, and then nobody will call."""
