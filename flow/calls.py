@@ -17,7 +17,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ..streaming.blocking import blocking
+from ..streaming.blocking import acquire
 from ..streaming.events import Path
 from ..streaming.kept import KeptLog
 from ..streaming.loops import framework_loop
@@ -163,10 +163,9 @@ def _block_on(run: Run, body: Body, timeout: float | None) -> Any:
     ended.acquire()
     run.watch(ended.release)
     loop = run.loop = framework_loop()
-    loop.call_soon_threadsafe(run.open, body, loop, copy_context(), timeout)
     try:
-        with blocking():
-            ended.acquire()
+        loop.call_soon_threadsafe(run.open, body, loop, copy_context(), timeout)
+        acquire(ended)
     except BaseException:  # Ctrl-C
         run.cancel("interrupted")
         raise
@@ -189,8 +188,7 @@ def _on_loop_of(run: Run, coroutine: Any) -> Any:
 
     assert run.loop is not None
     run.loop.call_soon_threadsafe(start)
-    with blocking():
-        ended.acquire()
+    acquire(ended)
     (task,) = tasks
     if task.cancelled():
         run.raise_if_cut()

@@ -257,12 +257,17 @@ def as_step(thing: Any) -> Step[Any, Any]:
     Raises:
         FlowBuildError: it is neither; the message names the remedy.
     """
+    if isinstance(thing, FunctionStep) and not hasattr(thing, "kind"):
+        name = type(thing).__name__
+        raise FlowBuildError(f"{name} does not say what it does; write in it: async def __call__(self, x)")
     return thing if isinstance(thing, Step) else FunctionStep(_callable(thing))
 
 
 def _callable(thing: Any) -> Callable[..., Any]:
     if isinstance(thing, Mapping):
         raise FlowBuildError("a dict is no step; for named branches use Parallel(**branches)")
+    if inspect.isclass(thing) and issubclass(thing, Step):
+        raise FlowBuildError(f"{thing.__name__} is a class; give an instance: {thing.__name__}(...)")
     if isinstance(thing, (list, tuple)):
         raise FlowBuildError(
             f"a {type(thing).__name__} is no step; use Pipeline(*steps) or Parallel(*branches)"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from asyncio.events import _get_running_loop
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from ..streaming.blocking import blocking
+from ..streaming.blocking import acquire
 from ..streaming.events import Path
 from ..streaming.loops import framework_loop
 from ..streaming.messages import Message
@@ -63,7 +64,7 @@ class Step(Generic[In, Out]):
         session: str | None = None,
         history: Sequence[Message] = (),
         timeout: float | None = None,
-        sampling: Mapping[str, Any] | None = None,
+        sampling: Any = None,
     ) -> Out:
         """Runs the step and returns its value.
 
@@ -71,7 +72,7 @@ class Step(Generic[In, Out]):
             session: the session's id; by default that of the context, or a fresh one.
             history: the conversation before `x`, for models at the end.
             timeout: deadline in seconds.
-            sampling: settings such as `max_tokens` for the model that gives the answer, if one does.
+            sampling: a Sampling, or a dict of some of its settings, for the model that gives the answer.
 
         Raises:
             FlowCallError: in a coroutine of a run; use `acall` there.
@@ -99,7 +100,7 @@ class Step(Generic[In, Out]):
         session: str | None = None,
         history: Sequence[Message] = (),
         timeout: float | None = None,
-        sampling: Mapping[str, Any] | None = None,
+        sampling: Any = None,
     ) -> Out:
         """As the plain call, for coroutines; inside a step it joins the step's run."""
         options = NO_OPTIONS
@@ -115,7 +116,7 @@ class Step(Generic[In, Out]):
         session: str | None = None,
         history: Sequence[Message] = (),
         timeout: float | None = None,
-        sampling: Mapping[str, Any] | None = None,
+        sampling: Any = None,
         stop_when: Callable[[str], bool] | None = None,
     ) -> Stream:
         """The run as a stream, which starts when somebody listens and stops when they leave.
@@ -124,7 +125,7 @@ class Step(Generic[In, Out]):
             session: the session's id; by default that of the context, or a fresh one.
             history: the conversation before `x`, for models at the end.
             timeout: deadline in seconds.
-            sampling: settings such as `max_tokens` for the model that gives the answer, if one does.
+            sampling: a Sampling, or a dict of some of its settings, for the model that gives the answer.
             stop_when: is given the output text so far; true ends the run as done.
         """
         options = NO_OPTIONS
@@ -140,7 +141,7 @@ class Step(Generic[In, Out]):
         session: str | None = None,
         history: Sequence[Message] = (),
         timeout: float | None = None,
-        sampling: Mapping[str, Any] | None = None,
+        sampling: Any = None,
     ) -> Run:
         """Starts a run that goes on without a listener, on the framework's loop, and returns it.
 
@@ -185,8 +186,11 @@ class Step(Generic[In, Out]):
         batch = self.abatch(xs, concurrency=concurrency, on_error=on_error, timeout=timeout)
         future = asyncio.run_coroutine_threadsafe(batch, framework_loop())
         try:
-            with blocking():
-                return future.result()
+            ended = threading.Lock()
+            ended.acquire()
+            future.add_done_callback(lambda _: ended.release())
+            acquire(ended)
+            return future.result()
         except BaseException:  # Ctrl-C, or what a run raised
             future.cancel()
             raise

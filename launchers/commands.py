@@ -19,6 +19,8 @@ import typer
 from ..flow.steps import Step
 from ..streaming.errors import MillraceError, MissingExtra
 from ..streaming.limits import Limits
+from ..streaming.messages import Message
+from .inputs import takes_messages
 from .targets import DEMO, load_target
 
 __all__ = ["app"]
@@ -46,7 +48,7 @@ def run(
     session: Annotated[str | None, typer.Option(help="Id of the session that the run belongs to.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Deadline in seconds.", min=0.001)] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="The longest answer of the model, in tokens.")
+        int | None, typer.Option(help="The longest answer of the model, in tokens.", min=1)
     ] = None,
     events: Annotated[bool, typer.Option("--events", help="Print all events, as JSON lines.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
@@ -58,7 +60,8 @@ def run(
     with errors(debug):
         flow = _load(target)
         sampling = {} if max_tokens is None else {"max_tokens": max_tokens}
-        stream = flow.stream(question, session=session, timeout=timeout, sampling=sampling)
+        x: object = [Message.user(question)] if takes_messages(flow) else question
+        stream = flow.stream(x, session=session, timeout=timeout, sampling=sampling)
         output = EventLines() if events else Answer()
         with output, stream:
             for event in stream:

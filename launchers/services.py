@@ -63,7 +63,7 @@ class Service:
         limits: how many requests run at once, how many wait, and how long.
         on_disconnect: `"cancel"`: the run of a client that leaves is stopped.
         chat: serve the web chat at `/` as well, under the same limits.
-        debug: put tracebacks into answers. By default a client sees the type of an error only.
+        debug: put the tracebacks of errors into answers. By default a client sees an error's type only.
         default_timeout: deadline of a run in seconds, and the longest that a request may ask for.
         title: of the chat page, and the model's name where the flow has none.
         insecure: serve other hosts without keys, and accept any Host header.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import inspect
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from ..flow.functions import FunctionStep, Show
 from ..flow.steps import Step
 from ..flow.taps import close
+from ..streaming.errors import FlowBuildError
 from ..streaming.events import Path
 from ..streaming.forks import after_fork
 from ..streaming.loops import framework_loop
@@ -63,6 +65,11 @@ class Module(FunctionStep[In, Out]):
         super().__init_subclass__(**options)
         if cls.__dict__.get("name") is None:
             cls.name = cls.__name__
+        for name in ("setup", "aclose"):
+            if not inspect.iscoroutinefunction(getattr(cls, name)):
+                raise FlowBuildError(
+                    f"{cls.__name__}.{name} is not asynchronous; write: async def {name}(self)"
+                )
         call = getattr(cls, cls.body)
         if call is not Step.__call__:
             _inspect(cls, call)

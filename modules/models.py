@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextvars import copy_context
 from copy import copy
+from dataclasses import fields
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, Self
 
 from ..flow.taps import close, tap
 from ..streaming.currents import emit
-from ..streaming.errors import RunCancelled, RunTimeout
+from ..streaming.errors import ModelError, RunCancelled, RunTimeout
 from ..streaming.events import Path, Progress, Usage
 from ..streaming.limits import Limits
 from ..streaming.messages import Conversation, Message
@@ -44,7 +46,8 @@ class LocalModel(Module[Question, str]):
         chat_template: Jinja source; the tokenizer's own by default.
         sampling: how tokens are chosen, for every request unless the run says otherwise.
         device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`.
-        dtype: `"auto"` (the weights' own), `"float32"`, `"bfloat16"`, `"float16"`, `"float64"`.
+        dtype: `"auto"` (the weights' own; float32 for float16 weights on a CPU), `"float32"`, `"bfloat16"`,
+            `"float16"`, `"float64"`.
         quantization: passed to the quantisation library of transformers.
         kv: how much memory is reserved for keys and values.
         limits: how many requests run and wait.
@@ -64,7 +67,7 @@ class LocalModel(Module[Question, str]):
         *,
         system: str | None = None,
         chat_template: str | None = None,
-        sampling: Sampling | None = None,
+        sampling: Sampling | Mapping[str, Any] | None = None,
         device: str = "auto",
         dtype: str = "auto",
         quantization: Any = None,
@@ -73,8 +76,13 @@ class LocalModel(Module[Question, str]):
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
+        if not isinstance(source, (str, os.PathLike, Engine)) or not str(source):
+            raise ModelError(
+                f"LocalModel({source!r}): give the path of a directory with weights, or a name such as 'org/name'"
+            )
         self.system = system
-        self.sampling = sampling or Sampling()
+        self.sampling = sampling_with(Sampling(), sampling)
+        self.chat_template = chat_template
         self._engine = source if isinstance(source, Engine) else None
         self._made = self._engine is None
         if not isinstance(source, Engine):
@@ -86,7 +94,6 @@ class LocalModel(Module[Question, str]):
                 quantization=quantization,
                 kv=kv or KV(),
                 limits=limits or Limits(),
-                chat_template=chat_template,
             )
 
     @classmethod
@@ -102,12 +109,14 @@ class LocalModel(Module[Question, str]):
             self._engine = self._make()
         return self._engine
 
-    def replace(self, *, system: str | None = None, sampling: Sampling | None = None) -> Self:
+    def replace(
+        self, *, system: str | None = None, sampling: Sampling | Mapping[str, Any] | None = None
+    ) -> Self:
         """The same model on the same engine, with other settings."""
         twin = copy(self)
         vars(twin).update(_is_ready=False, _pending=None)
         twin.system = self.system if system is None else system
-        twin.sampling = sampling or self.sampling
+        twin.sampling = sampling_with(self.sampling, sampling)
         return twin
 
     # ------------------------------------------------------------ its life
@@ -187,9 +196,14 @@ class LocalModel(Module[Question, str]):
     def _request(self, question: Question, run: Run, output: bool) -> Request:
         sampling = self.sampling
         if output and run.sampling:
-            sampling = sampling.replace(**run.sampling)
+            sampling = sampling_with(sampling, run.sampling)
         if not isinstance(question, str):
-            return Request(messages=_messages(question), sampling=sampling, is_stopped=run.is_cut)
+            return Request(
+                messages=_messages(question),
+                sampling=sampling,
+                chat_template=self.chat_template,
+                is_stopped=run.is_cut,
+            )
         history, system = run.history, self.system
         if history and history[0].role == "system":  # the request's own, after the model's
             system = f"{system}\n\n{history[0].content}" if system else history[0].content
@@ -201,12 +215,33 @@ class LocalModel(Module[Question, str]):
         return Request(
             messages=messages,
             sampling=sampling,
+            chat_template=self.chat_template,
             drop_oldest=droppable if isinstance(run.history, Conversation) else 0,
             is_stopped=run.is_cut,
         )
 
 
+def sampling_with(base: Sampling, given: Sampling | Mapping[str, Any] | None) -> Sampling:
+    """`given` itself, or `base` with the settings that a mapping gives.
+
+    Raises:
+        TypeError: a setting that there is not; it names those that there are.
+    """
+    if isinstance(given, Sampling):
+        return given
+    if not given:
+        return base
+    if not isinstance(given, Mapping):
+        raise TypeError(f"sampling={given!r}: give a Sampling, or a dict of its settings")
+    known = [field.name for field in fields(Sampling)]
+    if wrong := [name for name in given if name not in known]:
+        raise TypeError(f"sampling has no setting {wrong[0]!r}; it has {', '.join(known)}")
+    return base.replace(**given)
+
+
 def _messages(given: Any) -> list[Message]:
+    if isinstance(given, (list, tuple)) and any(isinstance(item, Mapping) for item in given):
+        raise TypeError("a model takes a list of Message: write Message.user('Hi') instead of a dict")
     if not isinstance(given, (list, tuple)) or not all(isinstance(item, Message) for item in given):
         raise TypeError(
             f"a model takes text or a list of Message, not {type(given).__name__}; "

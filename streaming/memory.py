@@ -15,7 +15,7 @@ from functools import partial
 from time import time
 from typing import NoReturn
 
-from .blocking import blocking
+from .blocking import acquire
 from .errors import FlowCallError
 from .events import Event, Path, RunFinished
 
@@ -180,8 +180,7 @@ class MemoryLog:
             self.reader = None
             return
         try:
-            with blocking():
-                lock.acquire()
+            acquire(lock)
         finally:
             self.reader = None
 

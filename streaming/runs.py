@@ -13,14 +13,14 @@ import threading
 import time
 from asyncio import AbstractEventLoop, CancelledError
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from copy import copy
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
-from .blocking import blocking
+from .blocking import acquire
 from .errors import QueueError, RunCancelled, RunTimeout
 from .events import Event, Path, RunFinished, RunStarted, TextDelta, Usage
 from .forks import after_fork
@@ -64,7 +64,7 @@ class Run:
     parent: Run | None = None
     usage: TokenUsage = TokenUsage()
     history: tuple[Message, ...] = ()
-    sampling: Mapping[str, Any] = MappingProxyType({})
+    sampling: Any = MappingProxyType({})
     log: MemoryLog | KeptLog | None = None
     loop: AbstractEventLoop | None = None
     cut: str | None = None
@@ -363,9 +363,9 @@ class Run:
 
     def wait_sync(self, timeout: float | None = None) -> bool:
         """Waits in this thread for the run's end; false when `timeout` seconds were not enough."""
-        ended = threading.Event()
-        with blocking():
-            return not self._watch_from_outside(ended.set) or ended.wait(timeout)
+        ended = threading.Lock()
+        ended.acquire()
+        return not self._watch_from_outside(ended.release) or acquire(ended, timeout)
 
     def _watch_from_outside(self, watcher: Callable[[], object]) -> bool:
         """False when the run is over, and then nobody will call."""

@@ -252,17 +252,18 @@ class _Sync(Guard[Item]):
         return self
 
     def __next__(self) -> Item:
-        while True:
-            item = self.take()
-            if item is not None:
-                return item
-            if self.finished is not None:
-                raise self.end(StopIteration)
-            try:
+        try:
+            while True:
+                item = self.take()
+                if item is not None:
+                    return item
+                if self.finished is not None:
+                    break
                 self.log.wait_sync()
-            except BaseException:  # Ctrl-C
-                self.run.cancel("interrupted")
-                raise
+        except BaseException:  # Ctrl-C
+            self.run.cancel("interrupted")
+            raise
+        raise self.end(StopIteration)
 
 
 class _Async(Guard[Item]):

@@ -48,7 +48,7 @@ def make_app(
     app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_models(app, completions.model)
     _add_health(app, readiness)
-    app.add_route("/v1/{rest:path}", _not_found, include_in_schema=False)
+    app.add_route("/v1/{rest:path}", _not_found, methods=list(METHODS), include_in_schema=False)
     app.add_exception_handler(Refusal, _answer_refusal)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_failure)
@@ -91,14 +91,19 @@ def _add_models(app: FastAPI, model: str) -> None:
 
 
 def _add_health(app: FastAPI, readiness: Readiness) -> None:
+    @app.head("/health/live", include_in_schema=False)
     @app.get("/health/live", summary="Whether the process answers")
     async def live() -> dict[str, str]:
         return {"status": "live"}
 
+    @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", summary="Whether the flow can serve", responses={503: {}})
     async def ready() -> JSONResponse:
         can_serve, report = readiness.report()
         return JSONResponse(report, 200 if can_serve else 503)
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 async def _not_found(request: Request) -> Response:

@@ -16,7 +16,7 @@ from starlette.types import Send
 
 from ...streaming.errors import (
     ContextLengthExceeded,
-    MillraceError,
+    ModelError,
     Overloaded,
     RunCancelled,
     RunTimeout,
@@ -122,7 +122,7 @@ def _safe(error: BaseException, run_id: str | None, debug: bool) -> str:
 
 
 def _code(error: BaseException) -> str:
-    return "model_error" if isinstance(error, MillraceError) else "flow_error"
+    return "model_error" if isinstance(error, ModelError) else "flow_error"
 
 
 def refusal_of_end(status: str, reason: str | None, error: Any, run_id: str, debug: bool) -> Refusal:

@@ -111,7 +111,7 @@ class PromptBuilder:
 
     def _shortened(self, request: Request, messages: list[Message]) -> tuple[list[int], int]:
         """The tokens of as many messages as fit, and how many were dropped."""
-        token_ids = self._encode(messages)
+        token_ids = self._encode(request, messages)
         room = request.sampling.max_tokens or min(ROOM, self.limit // 4)
         if not request.drop_oldest or len(token_ids) + room <= self.limit:
             return token_ids, 0
@@ -119,17 +119,17 @@ class PromptBuilder:
         cuts = turn_starts(messages, first, request.drop_oldest)
 
         def excess(cut: int) -> bool:
-            return len(self._encode(messages[:first] + messages[cut:])) + room <= self.limit
+            return len(self._encode(request, messages[:first] + messages[cut:])) + room <= self.limit
 
         cut = cuts[min(bisect_left(cuts, True, key=excess), len(cuts) - 1)]
-        return self._encode(messages[:first] + messages[cut:]), cut - first
+        return self._encode(request, messages[:first] + messages[cut:]), cut - first
 
-    def _encode(self, messages: Sequence[Message]) -> list[int]:
-        template = self._chat_template or self._tokenizer.chat_template
+    def _encode(self, request: Request, messages: Sequence[Message]) -> list[int]:
+        template = request.chat_template or self._chat_template or self._tokenizer.chat_template
         if not template:
             raise ModelError(
-                f"{self._model} has no chat template, so it cannot take messages; give one with chat_template=..., "
-                "or send a raw prompt"
+                f"{self._model} has no chat template, so it cannot take messages; give one with chat_template=... "
+                "(Jinja source)"
             )
         turns = [message.as_dict() for message in messages]
         try:

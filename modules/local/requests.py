@@ -28,6 +28,7 @@ class Request:
         salt: requests with different salts never share cached prefixes.
         drop_oldest: how many messages after the system message may be dropped, oldest turns first and each in
             whole, so that the prompt fits the context; `Generation.dropped` says how many were.
+        chat_template: Jinja source for the messages; the engine's by default.
         is_stopped: asked by the engine before and after each forward; true ends the request as `cancelled`. For
             callers whose word to stop is there before they can call `Generation.cancel`.
 
@@ -42,6 +43,7 @@ class Request:
     deadline: float | None = None
     salt: str = ""
     drop_oldest: int = 0
+    chat_template: str | None = None
     is_stopped: Callable[[], bool] | None = None
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from millrace import Module, Pipeline
+from millrace.streaming import FlowBuildError
 
 
 class Counting(Module[int, int]):
@@ -118,6 +119,7 @@ def test_a_stopped_run_does_not_stop_the_setup_that_others_wait_for() -> None:
 def test_modules_are_closed_at_interpreter_exit() -> None:
     code = """
 from millrace import Module, Pipeline
+from millrace.streaming import FlowBuildError
 class Closing(Module):
     async def __call__(self, x): return x
     async def aclose(self): print("closed", flush=True)
@@ -126,3 +128,19 @@ print(Pipeline(Closing())(1))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert done.stdout == "1\nclosed\n"
     assert done.stderr == ""
+
+
+def test_mistakes_are_told_when_it_is_written() -> None:
+    with pytest.raises(FlowBuildError, match="async def setup"):
+
+        class Synchronous(Module[int, int]):
+            def setup(self) -> None:  # type: ignore[override]
+                pass
+
+    class Mute(Module[int, int]):
+        pass
+
+    with pytest.raises(FlowBuildError, match="async def __call__"):
+        Pipeline(Mute())
+    with pytest.raises(FlowBuildError, match=r"give an instance: Counting"):
+        Pipeline(Counting)

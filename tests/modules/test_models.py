@@ -341,3 +341,38 @@ def test_loading_is_told_to_the_run_that_waits_for_it() -> None:
     assert fractions[-1] == 1.0
     assert any(isinstance(event, TextDelta) for event in events)
     assert events[-1].usage != TokenUsage()  # type: ignore[attr-defined]
+
+
+def test_sampling_may_be_whole_or_some_settings(free: Engine) -> None:
+    whole = Sampling(temperature=0.0, max_tokens=3)
+    model = LocalModel(free, sampling={"temperature": 0.0, "max_tokens": 3})
+    text = model("the mill")
+    assert model.sampling == whole
+    assert LocalModel(free)("the mill", sampling=whole) == text
+    assert LocalModel(free).replace(sampling={"temperature": 0.0, "max_tokens": 3})("the mill") == text
+    with pytest.raises(TypeError, match="no setting 'max_new_tokens'; it has temperature"):
+        model("the mill", sampling={"max_new_tokens": 3})
+
+
+def test_models_on_one_engine_have_templates_of_their_own(free: Engine) -> None:
+    template = "{% for message in messages %}{{ message['content'] }}{% endfor %} grinds"
+    other = LocalModel(free, chat_template=template, sampling=GREEDY)
+    assert other("the mill") == LocalModel(free, chat_template=template, sampling=GREEDY)("the mill")
+    assert other("the mill") != LocalModel(free, sampling=GREEDY)("the mill")
+
+
+@pytest.mark.parametrize("source", [None, 5, ""])
+def test_what_is_no_source(source: Any) -> None:
+    with pytest.raises(ModelError, match="path of a directory"):
+        LocalModel(source)
+
+
+@pytest.mark.parametrize("history", ["abc", [{"role": "user", "content": "Hi"}], [("user", "Hi")]])
+def test_what_is_no_history(free: Engine, history: Any) -> None:
+    with pytest.raises(TypeError, match="list of Message"):
+        LocalModel(free)("Hi", history=history)
+
+
+def test_dicts_for_messages(free: Engine) -> None:
+    with pytest.raises(TypeError, match=r"Message\.user"):
+        LocalModel(free)([{"role": "user", "content": "Hi"}])  # type: ignore[list-item]
