@@ -43,6 +43,7 @@ def assemble(settings: EngineSettings, say: Callable[[float, str], None]) -> Ass
     """
     register()
     loaded = load(settings, say)
+    keep_to_one_thread(loaded)
     say(0.8, "checking")
     context_length = pin_frequencies(loaded.model, loaded.context_length)
     shapes = check(loaded, settings, context_length)
@@ -57,6 +58,16 @@ def assemble(settings: EngineSettings, say: Callable[[float, str], None]) -> Ass
     say(0.95, "warming up")
     warm_up(core, loaded)
     return Assembled(core, prompts, loaded.name)
+
+
+SMALL = 20_000_000
+"""Parameters up to which several threads cost more than they bring: on a busy machine ten times the time."""
+
+
+def keep_to_one_thread(loaded: LoadedModel) -> None:
+    """Small models on a CPU run on one thread: forwards of a millisecond cannot wait for a team to come together."""
+    if loaded.device.type == "cpu" and sum(p.numel() for p in loaded.model.parameters()) <= SMALL:
+        torch.set_num_threads(1)
 
 
 def check(loaded: LoadedModel, settings: EngineSettings, context_length: int) -> list[LayerShape]:
