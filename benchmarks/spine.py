@@ -10,7 +10,7 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
-from millrace import Pipeline, session
+from millrace import Parallel, Pipeline, session
 
 TOKENS = [f"token{i}" for i in range(20_000)]
 Case = Callable[[], Awaitable[float]]
@@ -107,6 +107,16 @@ async def ten_async() -> dict[str, Any]:
 
     value, floor = await rounds(30, timed_async(lambda: flow.acall(1), 500), timed_async(plain, 500))
     return row("10 async steps, in a task of their own", value, floor, 12)
+
+
+async def four_branches() -> dict[str, Any]:
+    flow = Parallel(*[asame] * 4)
+
+    async def gathered() -> None:
+        await asyncio.gather(*(asame(1) for _ in range(4)))
+
+    value, floor = await rounds(30, timed_async(lambda: flow.acall(1), 300), timed_async(gathered, 300))
+    return row("4 async branches, beside asyncio.gather", value, floor, 30)
 
 
 async def queue_of(make: Callable[[], AsyncIterator[str]]) -> float:
@@ -243,6 +253,7 @@ def run() -> list[dict[str, Any]]:
     thread.start()
     thread.join()
     rows.append(asyncio.run(ten_async()))
+    rows.append(asyncio.run(four_branches()))
     rows.extend(asyncio.run(chunks()))
     rows.append(asyncio.run(first()))
     rows.append(asyncio.run(many()))

@@ -53,12 +53,14 @@ def call_direct(step: Step[Any, Any], x: Any) -> Any:
     FRAME.set((run, ()))
     try:
         value = _drive(step.execute(x, None, (), False), run)
-        run.end_direct("done", value)
+        if run.loop is None:  # it was not handed over
+            run.status, run.value = "done", value
         return value
     except BaseException as error:
         run.name = step.name
         annotate(error, run)
-        run.end_direct("error", None, error)
+        if run.loop is None:
+            run.status, run.error = "error", error
         raise
 
 

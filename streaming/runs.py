@@ -187,11 +187,6 @@ class Run:
                 self.log.put(RunStarted(), ())
             self._finish(self._outcome, self.cut or "task cancelled")
 
-    def end_direct(self, status: RunStatus, value: Any, error: BaseException | None = None) -> None:
-        """Ends a run that had no loop and no task."""
-        if not self.over:
-            self.value, self.error, self.status = value, error, status
-
     def has_lost_its_loop(self) -> bool:
         return self.loop is not None and self.loop.is_closed()
 
