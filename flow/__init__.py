@@ -3,11 +3,13 @@
 from .args import Args
 from .bindings import arg, bind
 from .functions import step
+from .hooks import StepCall, hooks
 from .loop import If, Loop
-from .parallel import Diverter, Parallel, Warp
+from .parallel import Diverter, Parallel
 from .pipeline import Pipeline
 from .steps import Step
 from .switch import Switch
+from .warps import Warp
 
 __all__ = [
     "Args",
@@ -17,9 +19,11 @@ __all__ = [
     "Parallel",
     "Pipeline",
     "Step",
+    "StepCall",
     "Switch",
     "Warp",
     "arg",
     "bind",
+    "hooks",
     "step",
 ]

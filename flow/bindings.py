@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from ..streaming.errors import FlowBuildError, FlowCallError
@@ -11,7 +11,7 @@ from ..streaming.runs import Run
 from .args import Args, Call
 from .functions import FunctionStep, as_step
 from .references import Reference, value_of
-from .steps import Step
+from .steps import Keep, Step
 
 __all__ = ["arg", "bind"]
 
@@ -50,6 +50,8 @@ class Binding:
         self.kwargs = kwargs
         given = (*args, *kwargs.values())
         self.upstream_first = not any(isinstance(value, (Reference, Arg)) for value in given)
+        self.passes_upstream = not given or (len(given) == 1 and isinstance(given[0], Arg))
+        """Whether what comes in is all that goes on."""
 
     def __call__(self, x: Any) -> Call:
         args = tuple(self._known(value, x) for value in self.args)
@@ -76,6 +78,8 @@ class BoundFlow(Step[Any, Any]):
         self.binding = binding
         self.name = inner.name
         self.plain = inner.plain
+        self.streams = inner.streams
+        self.live = inner.live and binding.passes_upstream
         if binding.kwargs:
             raise FlowBuildError(
                 f"bind({binding.name}, {', '.join(binding.kwargs)}=...): a flow takes values by position only"
@@ -85,8 +89,16 @@ class BoundFlow(Step[Any, Any]):
         return (self.inner,)
 
     async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+        return await self.inner.execute(self._input(x), run, path, output)
+
+    def open(
+        self, x: Any, run: Run, path: Path, output: bool = False, keep: Keep | None = None
+    ) -> AsyncIterator[Any]:
+        return self.inner.open(self._input(x), run, path, output, keep)
+
+    def _input(self, x: Any) -> Any:
         args = self.binding(x).args
-        return await self.inner.execute(args[0] if len(args) == 1 else Args(*args), run, path, output)
+        return args[0] if len(args) == 1 else Args(*args)
 
 
 def bind(function: Callable[..., Any] | Step[Any, Any], /, *args: Any, **kwargs: Any) -> Step[Any, Any]:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from ..streaming.errors import FlowBuildError
 from .flows import Flow
 from .functions import as_step
+from .loop import If, Loop
 from .parallel import Diverter, Parallel
 from .pipeline import Pipeline
 from .references import Reference
 from .steps import In, Out, Step
+from .switch import Switch
+from .warps import Warp
 
-__all__ = ["OpenDiverter", "OpenForm", "OpenParallel", "OpenPipeline", "close_block"]
+__all__ = [
+    "OpenDiverter",
+    "OpenForm",
+    "OpenIf",
+    "OpenLoop",
+    "OpenParallel",
+    "OpenPipeline",
+    "OpenSwitch",
+    "OpenWarp",
+    "close_block",
+]
 
 _OPEN = "_open"
 
@@ -34,7 +48,7 @@ class OpenForm(Flow[In, Out]):
     def opened(cls, outer: Any) -> Self:
         if _OPEN in vars(outer):
             raise FlowBuildError(f"{outer!r}: its block has been entered already")
-        if outer.steps:
+        if outer.is_written():
             raise FlowBuildError(
                 f"{outer!r} has steps already; write a flow in the constructor or in a block"
             )
@@ -134,11 +148,113 @@ class OpenDiverter(OpenForm[In, Out], Diverter[In, Out]):
     ordered = False
 
 
+class OpenBody(OpenForm[In, Out]):
+    """A flow that repeats one step, while that is written: as a pipeline."""
+
+    def _build(
+        self, steps: Sequence[Step[Any, Any]], names: Sequence[str | None] | None, name: str | None
+    ) -> None:
+        body: Pipeline[Any, Any] = Pipeline.__new__(Pipeline)
+        state = vars(self)
+        vars(body).update(key=state["key"], kept=state.get("kept", False))
+        body._build(steps, names, None)
+        self._set_body(body)
+
+    def _set_body(self, body: Step[Any, Any]) -> None:
+        raise NotImplementedError
+
+
+class OpenWarp(OpenBody[In, Out], Warp[In, Out]):
+    """A Warp while it is written; `input` is the item."""
+
+    def _set_body(self, body: Step[Any, Any]) -> None:
+        vars(self)["inner"] = body
+
+
+class OpenLoop(OpenBody[In, Out], Loop[In, Out]):
+    """A Loop while it is written; `input` is what the turn begins with."""
+
+    def _set_body(self, body: Step[Any, Any]) -> None:
+        Loop._set_body(self, body)
+
+
+class OpenSwitch(OpenForm[In, Out], Switch[In, Out]):
+    """A Switch while it is written: `switch[case] = branch`, and `switch.default = branch`."""
+
+    ordered = False
+
+    def __setitem__(self, case: Any, branch: Any) -> None:
+        state = vars(self)
+        if not state["open"]:
+            raise FlowBuildError(f"{self!r} is built and cannot be changed (the case {case!r})")
+        cases = state.setdefault("cases", {})
+        if case in cases:
+            raise FlowBuildError(f"the case {case!r} is there already; every case is given once")
+        cases[case] = as_step(branch)
+
+    def __getitem__(self, case: Any) -> Step[Any, Any]:
+        try:
+            found: Step[Any, Any] = vars(self).get("cases", {})[case]
+        except KeyError:
+            raise FlowBuildError(f"{self!r} has no case {case!r}") from None
+        return found
+
+    def __setattr__(self, name: str, value: Any) -> None:  # type: ignore[override]
+        if name != "default" or not vars(self)["open"]:
+            if vars(self)["open"]:
+                raise FlowBuildError(
+                    f"a branch of a Switch has a case: switch[{name!r}] = ..., or switch.default"
+                )
+            super().__setattr__(name, value)
+        if "default" in vars(self)["building"]:
+            raise FlowBuildError("the default of this Switch is there already")
+        vars(self)["building"]["default"] = as_step(value)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "default" and "building" in (state := object.__getattribute__(self, "__dict__")):
+            return state["building"].get("default", state.get("default"))
+        return super().__getattribute__(name)
+
+    @property
+    def input(self) -> Reference:
+        raise FlowBuildError(
+            "each branch of a Switch is given its input; refer to `input` of a pipeline in it"
+        )
+
+    def _close(self) -> None:
+        state = vars(self)
+        state["open"] = False
+        self._build(state.get("cases", {}), state["building"].get("default"), self.key)
+
+
+class OpenIf(OpenForm[In, Out], If[In, Out]):
+    """An If while it is written: `branch.then = ...`, and `branch.otherwise = ...`."""
+
+    ordered = False
+
+    def __setattr__(self, name: str, value: Any) -> None:  # type: ignore[override]
+        if vars(self)["open"] and name not in ("then", "otherwise"):
+            raise FlowBuildError(f"an If has two branches, `then` and `otherwise`, and no {name!r}")
+        super().__setattr__(name, value)
+
+    @property
+    def input(self) -> Reference:
+        raise FlowBuildError("each branch of an If is given its input; refer to `input` of a pipeline in it")
+
+    def _close(self) -> None:
+        state = vars(self)
+        building = state["building"]
+        if "then" not in building:
+            raise FlowBuildError("this If has no `then`")
+        state["open"] = False
+        self._build({self.condition: building["then"]}, building.get("otherwise", Pipeline()), None)
+
+
 def close_block(outer: Any, whole: bool) -> None:
     """Ends the block; when it raised, nothing is checked and nothing is built."""
     made: OpenForm[Any, Any] = vars(outer)[_OPEN]
     if not whole:
         return
     made._close()
-    writing = ("building", "open", "referenced")
+    writing = ("building", "cases", "open", "referenced")
     vars(outer).update({name: value for name, value in vars(made).items() if name not in writing})

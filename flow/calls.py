@@ -22,11 +22,12 @@ from ..streaming.events import Path
 from ..streaming.kept import KeptLog
 from ..streaming.loops import framework_loop
 from ..streaming.memory import resolve
-from ..streaming.notes import annotate, trail
+from ..streaming.notes import annotate
 from ..streaming.options import NO_OPTIONS, Options
 from ..streaming.runs import FRAME, Body, Run
 from ..streaming.sessions import SESSION
 from .escapes import Escape, contained
+from .performing import perform
 from .threads import JOINED
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def call_direct(step: Step[Any, Any], x: Any) -> Any:
 
 def call_joined(step: Step[Any, Any], x: Any, run: Run, path: Path) -> Any:
     """Inside a synchronous step: goes on in the run that the step belongs to."""
-    if step.plain:
+    if step.plain and run.log is None and run.hooks is None:
         return _drive(step.execute(x, None, path, False), run)
     if run.loop is None or run.over:
         return call_blocking(step, x, NO_OPTIONS, run)
@@ -127,15 +128,8 @@ def start_body(step: Step[Any, Any], x: Any, run: Run) -> Coroutine[Any, Any, An
 
 async def execute_joined(step: Step[Any, Any], x: Any, run: Run, path: Path) -> Any:
     outer = FRAME.get()
-    if step.name is not None:
-        path = (*path, step.name)
-        FRAME.set((run, path))
     try:
-        return await step.execute(x, run, path, False)
-    except BaseException as error:
-        if step.name is not None:
-            trail(error, step.name)
-        raise
+        return await perform(step, x, run, path, step.name, False)
     finally:
         FRAME.set(outer)  # never a token: a step may be closed in another context
 

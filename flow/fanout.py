@@ -8,13 +8,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
-from ..streaming.events import Path, StepFinished, StepStarted
-from ..streaming.notes import also_failed, trail
-from ..streaming.runs import FRAME, Run
+from ..streaming.notes import also_failed
 from .escapes import Escape, contained
-from .steps import Step
 
-__all__ = ["OnError", "branch", "check_concurrency", "check_on_error", "fan_out"]
+__all__ = ["OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
 
 OnError = Literal["raise", "keep"]
 Work = Callable[[], Coroutine[Any, Any, Any]]
@@ -31,7 +28,7 @@ async def fan_out(
 
     At most `concurrency` at once. With `on_error="raise"` the earliest failure (ties: in the order given) cancels
     the others, waits for their cleanup and is raised as itself; with `"keep"` each failure takes its own place
-    among the values.
+    among the values. `labels` is what the note on an error calls those that failed as well.
     """
     check_concurrency(concurrency, "concurrent work")
     group = _Group(work, concurrency, on_error)
@@ -44,7 +41,6 @@ async def fan_out(
     first, *others = failed
     error: BaseException = group.values[first]
     if labels is not None:
-        trail(error, str(labels[first]))
         for other in others:
             if group.values[other] is not error:
                 also_failed(error, str(labels[other]), group.values[other])
@@ -114,18 +110,6 @@ class _Group:
                 await asyncio.wait(list(self._tasks))
             except CancelledError:
                 pass
-
-
-async def branch(step: Step[Any, Any], x: Any, run: Run, path: Path) -> Any:
-    """One branch in its own task, with its events."""
-    log = run.log
-    if log is None:
-        return await step.execute(x, run, path, False)
-    FRAME.set((run, path))
-    log.put(StepStarted(), path)
-    value = await step.execute(x, run, path, False)
-    log.put(StepFinished(), path)
-    return value
 
 
 def check_concurrency(concurrency: int | None, owner: str) -> None:

@@ -20,6 +20,14 @@ class Flow(Step[In, Out]):
             {name: value for name, value in state.items() if value is not None or name == "functions"}
         )
 
+    def is_written(self) -> bool:
+        """Whether it has steps, so that no `with` block can write it."""
+        for name in ("steps", "branches"):
+            if vars(self).get(name):
+                return True
+        body = vars(self).get("inner", vars(self).get("body"))
+        return body is not None and bool(body.children() or not isinstance(body, Flow))
+
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise FlowBuildError(
             f"{self!r} is built and cannot be changed (assigning {name!r}); make a new flow, "

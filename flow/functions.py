@@ -17,8 +17,8 @@ from .args import UNSETTLED, Args, Call, apply
 from .calls import HANDOVER, run_here
 from .kinds import Kind, body_of, hints_of, kind_of, name_of
 from .pumps import Pump, returning
-from .steps import In, Out, Step
-from .taps import close, one, tap
+from .steps import In, Keep, Out, Step
+from .taps import close, is_stream, joined, one, tap
 from .threads import hop
 
 __all__ = ["FunctionStep", "Show", "WholeStep", "as_step", "step"]
@@ -64,7 +64,7 @@ class FunctionStep(Step[In, Out]):
         return apply(self.function, x if self.resolve is None else self.resolve(x))
 
     async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
-        if self.live and not hasattr(x, "__anext__"):
+        if self.live and not is_stream(x):
             x = one(x)
         if self.kind == "async":
             if self.resolve is None and type(x) is not Args:
@@ -74,7 +74,7 @@ class FunctionStep(Step[In, Out]):
             return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
         if self.streams:
             assert run is not None
-            return await self.drain(self.open(x, run, path, tapped=False), run, path, output)
+            return await self.drain(self.pieces(x, run), run, path, output)
         if self.live:
             assert run is not None
             return await self.take_live(x, run, path, output)
@@ -101,23 +101,28 @@ class FunctionStep(Step[In, Out]):
 
     # ------------------------------------------------------------ streaming
 
-    def open(self, x: Any, run: Run, path: Path, tapped: bool = True) -> Any:
-        """The step at work, as an asynchronous stream; tapped, what passes is said as well."""
-        if self.live and not hasattr(x, "__anext__"):
+    def pieces(self, x: Any, run: Run) -> Any:
+        """What the step yields, as an asynchronous stream of which nobody has heard yet."""
+        if self.live and not is_stream(x):
             x = one(x)
-        if not self.streams:
-            return self._value_as_stream(x, run, path)
-        stream = Pump(self.call, x, run, self.live) if self.kind == "generator" else self.call(x)
-        return tap(stream, run, path, self.show) if tapped else stream
+        return Pump(self.call, x, run, self.live) if self.kind == "generator" else self.call(x)
 
-    async def _value_as_stream(self, x: Any, run: Run, path: Path) -> AsyncIterator[Any]:
-        yield await self.execute(x, run, path, False)
+    def open(self, x: Any, run: Run, path: Path, output: bool = False, keep: Keep | None = None) -> Any:
+        if not self.streams:
+            return super().open(x, run, path, output, keep)
+        stream = self.pieces(x, run)
+        ended = None if keep is None else (lambda items: keep(self.value_of(items, stream)))
+        return tap(stream, run, path, self.shows_output(output), self.show == "silent", ended)
+
+    def shows_output(self, output: bool) -> bool:
+        """Whether its pieces are the run's answer, where it stands at the flow's end or not."""
+        return output if self.show is None else self.show == "output"
 
     async def drain(self, stream: Any, run: Run, path: Path, output: bool) -> Any:
         """Reads a stream to its end, saying each item; its value is the joined text, or the list."""
         items: list[Any] = []
         keep, log = items.append, run.log
-        output = self.show == "output" or (output and self.show is None)
+        output = self.shows_output(output)
         try:
             if log is None or self.show == "silent":
                 async for item in stream:
@@ -149,12 +154,7 @@ class FunctionStep(Step[In, Out]):
     def value_of(self, items: list[Any], stream: Any) -> Any:
         if type(stream) is Pump and stream.returned is not None:
             return stream.returned
-        if not items:
-            return "" if self.says_text else items
-        try:
-            return "".join(items)
-        except TypeError:
-            return items
+        return joined(items, "" if self.says_text else None)
 
     async def take_live(self, x: Any, run: Run, path: Path, output: bool) -> Any:
         """A step with a live parameter that is no generator: it consumes the upstream and returns a value."""

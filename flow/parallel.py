@@ -1,29 +1,33 @@
-"""Parallel, Diverter and Warp: several steps at once, or one step over many items."""
+"""Parallel and Diverter: several steps at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..streaming.errors import FlowBuildError, FlowCallError
 from ..streaming.events import Path
-from ..streaming.runs import FRAME, Run
+from ..streaming.runs import Run
 from .args import Args
-from .fanout import OnError, branch, check_concurrency, check_on_error, fan_out
-from .flows import Flow, label_of
+from .fanout import OnError, Work, fan_out
+from .fans import Fan
 from .functions import as_step
+from .performing import perform
 from .references import SCOPE
 from .steps import In, Out, Step
+from .taps import gathered, is_stream, remembered
+from .tees import Tee
 
 if TYPE_CHECKING:
     from .builders import OpenDiverter, OpenParallel
 
-__all__ = ["Diverter", "Parallel", "Warp"]
+__all__ = ["Diverter", "Parallel"]
 
 
-class Parallel(Flow[In, Out]):
+class Parallel(Fan[In, Out]):
     """Gives the same value to all branches at once; the results come in the order written.
 
     Args:
@@ -31,27 +35,31 @@ class Parallel(Flow[In, Out]):
         named: steps by name; their results are a dict.
         collect: what to make of the results: a callable over the Args, such as `list`, `sum` or `"\\n".join`;
             for named branches over the dict.
+        post: a step for what `collect` has made, or for the results; its text is output where the flow's is.
         on_error: `"raise"`: the earliest failure cancels the other branches and is raised; `"keep"`: a failed
             branch gives its exception as its result.
         concurrency: how many branches run at once; all by default.
+        choose: is given the value and returns which branches it goes to, by name or index; all by default.
 
-    Each branch works in a copy of the context; what it sets in context variables stays in it.
+    Each branch works in a copy of the context; what it sets in context variables stays in it. Branches that take
+    their upstream live share it: each reads all of it as it comes, and the slowest sets the pace.
     """
 
     def __init__(
         self: Parallel[Any, Any],
         *branches: Step[Any, Any] | Callable[..., Any],
         collect: Callable[[Any], Any] | None = None,
+        post: Step[Any, Any] | Callable[[Any], Any] | None = None,
         on_error: OnError = "raise",
         concurrency: int | None = None,
+        choose: Step[Any, Any] | Callable[[Any], Iterable[str | int]] | None = None,
         name: str | None = None,
         **named: Step[Any, Any] | Callable[..., Any],
     ) -> None:
         if branches and named:
             raise FlowBuildError("Parallel: name all branches or none; the results are a dict or Args")
-        check_concurrency(concurrency, type(self).__name__)
-        check_on_error(on_error, type(self).__name__)
-        self.freeze(collect=collect, on_error=on_error, concurrency=concurrency)
+        self._set(collect, on_error, concurrency, post)
+        self.freeze(choose=as_step(choose) if choose is not None else None)
         steps = [as_step(thing) for thing in (*branches, *named.values())]
         self._build(steps, tuple(named) if named else None, name)
 
@@ -64,20 +72,23 @@ class Parallel(Flow[In, Out]):
             steps=tuple(steps),
             labels=tuple(i if label is None else label for i, label in enumerate(found)),
             keys=tuple(names) if names is not None else None,
+            chosen=tuple(range(len(steps))),
+            live=self.shared and any(s.live for s in steps),
         )
 
-    collect: Callable[[Any], Any] | None = None
-    on_error: OnError = "raise"
-    concurrency: int | None = None
+    shared = True
+    """Whether all branches are given the same value."""
+    choose: Step[Any, Any] | None = None
     keys: tuple[str, ...] | None = None
     kept = False
     if TYPE_CHECKING:
         steps: tuple[Step[Any, Any], ...]
         labels: tuple[str | int, ...]
+        chosen: tuple[int, ...]
         key: object
 
     def children(self) -> Sequence[Step[Any, Any]]:
-        return self.steps
+        return (*self.steps, *(s for s in (self.choose, self.post) if s is not None))
 
     def __enter__(self) -> OpenParallel[In, Out]:
         from .builders import OpenParallel
@@ -91,32 +102,117 @@ class Parallel(Flow[In, Out]):
 
         close_block(self, kind is None)
 
+    # ------------------------------------------------------------ some of the branches
+
+    def keep(self, *which: str | int) -> Self:
+        """The same flow with these branches only, by name or index; `flow.keep("bm25")(x)`.
+
+        Raises:
+            FlowBuildError: there is no such branch.
+        """
+        return self._with(sorted(self._indices(which)))
+
+    def skip(self, *which: str | int) -> Self:
+        """The same flow without these branches, by name or index; their results are missing from the value.
+
+        Raises:
+            FlowBuildError: there is no such branch.
+        """
+        left_out = self._indices(which)
+        return self._with([i for i in self.chosen if i not in left_out])
+
+    def _with(self, chosen: Sequence[int]) -> Self:
+        made = copy(self)
+        vars(made).update(chosen=tuple(i for i in chosen if i in self.chosen))
+        return made
+
+    def _indices(self, which: Iterable[str | int]) -> set[int]:
+        found = set()
+        for one in which:
+            if (
+                isinstance(one, int)
+                and not isinstance(one, bool)
+                and -len(self.steps) <= one < len(self.steps)
+            ):
+                found.add(one % len(self.steps))
+            elif isinstance(one, str) and one in self.labels:
+                found.add(self.labels.index(one))
+            else:
+                known = ", ".join(map(str, self.labels)) or "none"
+                raise FlowBuildError(
+                    f"{self!r} has no branch {one!r}; its branches: {known}, or by index from 0"
+                )
+        return found
+
+    async def _chosen(self, x: Any, run: Run, path: Path) -> Sequence[int]:
+        if self.choose is None:
+            return self.chosen
+        which = await perform(self.choose, x, run, path, "choose", False)
+        if isinstance(which, (str, int)):
+            which = (which,)
+        try:
+            wanted = self._indices(which)
+        except (FlowBuildError, TypeError) as error:
+            raise FlowCallError(f"choose= of {self!r} returned {which!r}: {error}") from None
+        return [i for i in self.chosen if i in wanted]
+
+    # ------------------------------------------------------------ running
+
     def inputs(self, x: Any) -> Sequence[Any]:
         """What each branch receives."""
         return [x] * len(self.steps)
 
-    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
-        assert run is not None
+    async def results(self, x: Any, run: Run, path: Path) -> Any:
         outer = SCOPE.get()
         if self.kept:
-            SCOPE.set({**outer, self.key: {"input": x}})
+            values: dict[str, Any] = {}
+            if is_stream(x):
+                x = remembered(x, partial(values.__setitem__, "input"))
+            else:
+                values["input"] = x
+            SCOPE.set({**outer, self.key: values})
         try:
-            values = await fan_out(
-                [
-                    partial(branch, step, item, run, (*path, label))
-                    for step, item, label in zip(self.steps, self.inputs(x), self.labels, strict=True)
-                ],
-                self.labels,
-                concurrency=self.concurrency,
-                on_error=self.on_error,
-            )
+            if is_stream(x):
+                chosen, found = await self._live(x, run, path)
+            else:
+                chosen, inputs = await self._chosen(x, run, path), self.inputs(x)
+                found = await self._fan_out(chosen, [self._branch(i, inputs[i], run, path) for i in chosen])
         finally:
             SCOPE.set(outer)
         if self.keys is not None:
-            named = dict(zip(self.keys, values, strict=True))
-            return named if self.collect is None else self.collect(named)
-        collected = Args(*values)
-        return collected if self.collect is None else self.collect(collected)
+            return dict(zip([self.keys[i] for i in chosen], found, strict=True))
+        return Args(*found)
+
+    def _branch(self, i: int, x: Any, run: Run, path: Path) -> Work:
+        return partial(perform, self.steps[i], x, run, path, self.labels[i], False)
+
+    async def _fan_out(self, chosen: Sequence[int], work: Sequence[Work]) -> list[Any]:
+        labels = [self.labels[i] for i in chosen]
+        return await fan_out(work, labels, concurrency=self.concurrency, on_error=self.on_error)
+
+    async def _live(self, stream: Any, run: Run, path: Path) -> tuple[Sequence[int], list[Any]]:
+        """All branches on one upstream: those that take it live as it comes, the others on the whole of it."""
+        if self.choose is not None:
+            value = await gathered(stream)
+            chosen = await self._chosen(value, run, path)
+            return chosen, await self._fan_out(chosen, [self._branch(i, value, run, path) for i in chosen])
+        chosen = self.chosen
+        live = [i for i in chosen if self.steps[i].live]
+        at_once = self.concurrency is None or self.concurrency >= len(chosen)
+        tee = Tee(stream, len(live), len(live) < len(chosen), at_once)
+        readers = dict(zip(live, tee.readers, strict=True))
+        async with tee:
+            return chosen, await self._fan_out(
+                chosen, [partial(self._live_branch, i, tee, readers.get(i), run, path) for i in chosen]
+            )
+
+    async def _live_branch(self, i: int, tee: Tee, reader: Any, run: Run, path: Path) -> Any:
+        if reader is None:
+            return await self._branch(i, await tee.value(), run, path)()
+        try:
+            return await self._branch(i, reader, run, path)()
+        finally:
+            await reader.aclose()
 
 
 class Diverter(Parallel[In, Out]):
@@ -125,6 +221,8 @@ class Diverter(Parallel[In, Out]):
     Takes the arguments of Parallel; the value is Args, a list or a tuple with one item for each branch, or for
     named branches a dict with the same names.
     """
+
+    shared = False
 
     def __enter__(self) -> OpenDiverter[In, Out]:  # type: ignore[override]
         from .builders import OpenDiverter
@@ -144,60 +242,3 @@ class Diverter(Parallel[In, Out]):
                 f"{self!r} takes one item for each of its {len(self.steps)} branches, not {count}"
             )
         return x
-
-
-class Warp(Flow[Iterable[In], Out]):
-    """Runs one step over every item of an iterable, all at once or `concurrency` at a time; gives a list.
-
-    Args:
-        inner: the step.
-        concurrency: how many items are worked on at once; all by default.
-        on_error: as for Parallel.
-        collect: what to make of the list of results.
-    """
-
-    concurrency: int | None = None
-    collect: Callable[[list[Any]], Any] | None = None
-
-    def __init__(
-        self: Warp[Any, Any],
-        inner: Step[In, Any] | Callable[[In], Any],
-        *,
-        concurrency: int | None = None,
-        on_error: OnError = "raise",
-        collect: Callable[[list[Any]], Any] | None = None,
-        name: str | None = None,
-    ) -> None:
-        check_concurrency(concurrency, "Warp")
-        check_on_error(on_error, "Warp")
-        self.freeze(
-            name=name, inner=as_step(inner), concurrency=concurrency, on_error=on_error, collect=collect
-        )
-
-    if TYPE_CHECKING:
-        inner: Step[Any, Any]
-        on_error: OnError
-
-    def children(self) -> Sequence[Step[Any, Any]]:
-        return (self.inner,)
-
-    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
-        assert run is not None
-        if not isinstance(x, Iterable) or isinstance(x, (str, bytes)):
-            raise FlowCallError(
-                f"{self!r} takes an iterable of items, not {type(x).__name__}; wrap it in a list"
-            )
-        items, where = list(x), (*path, label_of(self.inner))
-        values = await fan_out(
-            [partial(self._one, item, run, (*where, i)) for i, item in enumerate(items)],
-            [f"{label_of(self.inner)}[{i}]" for i in range(len(items))],
-            concurrency=self.concurrency,
-            on_error=self.on_error,
-        )
-        return values if self.collect is None else self.collect(values)
-
-    async def _one(self, item: Any, run: Run, path: Path) -> Any:
-        if run.log is None:
-            return await self.inner.execute(item, run, path, False)
-        FRAME.set((run, path))
-        return await branch(self.inner, item, run, path)

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..streaming.events import Path, StepFinished, StepStarted
+from ..streaming.events import Path, StepFinished
 from ..streaming.notes import trail
-from ..streaming.runs import FRAME, Run
+from ..streaming.runs import Run
 from .args import ODD, UNSETTLED, Args
 from .calls import run_here
+from .chains import Link, run_chain, stream_chain
 from .flows import Flow
 from .functions import FunctionStep, as_step
+from .performing import leaving, perform
 from .references import SCOPE
-from .steps import In, Out, Step
-from .taps import close_all
+from .steps import In, Keep, Out, Step
+from .taps import close, framed, gathered, is_stream, one, remembered
 from .threads import hop, stop_iteration
 
 if TYPE_CHECKING:
     from .builders import OpenPipeline
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "as_body"]
 
 
 class Segment(NamedTuple):
-    """Neighbours that are run together: plain functions in one hop, a stream through live steps, or one step."""
+    """Neighbours that are run together: plain functions in one hop, a stream through live steps, or one step.
 
-    kind: Literal["hop", "live", "step"]
+    `await` is a step that is a coroutine function and nothing more.
+    """
+
+    kind: Literal["hop", "live", "step", "await"]
     start: int
     end: int
 
@@ -71,6 +77,8 @@ class Pipeline(Flow[In, Out]):
             names=names,
             labels=tuple(n or type(s).__name__ for n, s in zip(names, steps, strict=True)),
             plain=all(s.plain for s in steps),
+            live=not steps or steps[0].live,
+            streams=not steps or steps[-1].streams,
             functions=functions,
             plan=_plan(steps),
         )
@@ -106,7 +114,7 @@ class Pipeline(Flow[In, Out]):
         if self.kept:
             return await self._keeping(x, run, path, output)
         if run is not None:
-            return await self._run(x, run, path, output, None)
+            return await (self._run(x, run, path, output, None) if self.steps else _settled(x))
         functions = self.functions
         if functions is None or type(x) is Args:
             return await self._direct(x, path, output, None)
@@ -127,7 +135,9 @@ class Pipeline(Flow[In, Out]):
 
     async def _keeping(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
         """With the values of the steps kept for references, in a scope of this call's own."""
-        outer, values = SCOPE.get(), {"input": x}
+        outer = SCOPE.get()
+        values: dict[str, Any] = {}
+        x = self._as_input(x, values)
         SCOPE.set({**outer, self.key: values})
         try:
             if run is not None:
@@ -135,6 +145,14 @@ class Pipeline(Flow[In, Out]):
             return await self._direct(x, path, output, values)
         finally:
             SCOPE.set(outer)
+
+    @staticmethod
+    def _as_input(x: Any, kept: dict[str, Any]) -> Any:
+        """Keeps what the flow is called with; what comes live is known when it has come to its end."""
+        if is_stream(x):
+            return remembered(x, partial(kept.__setitem__, "input"))
+        kept["input"] = x
+        return x
 
     async def _direct(
         self, x: Any, path: Path, output: bool, kept: dict[str, Any] | None, i: int = -1
@@ -157,56 +175,69 @@ class Pipeline(Flow[In, Out]):
                 kept[self.labels[i]] = x
         return x
 
-    async def _run(self, x: Any, run: Run, path: Path, output: bool, kept: dict[str, Any] | None) -> Any:
-        count, silent = len(self.steps), run.log is None
-        for kind, start, end in self.plan:
+    async def _run(
+        self,
+        x: Any,
+        run: Run,
+        path: Path,
+        output: bool,
+        kept: dict[str, Any] | None,
+        plan: Sequence[Segment] | None = None,
+    ) -> Any:
+        count, silent = len(self.steps), run.log is None and run.hooks is None
+        for kind, start, end in self.plan if plan is None else plan:
+            last = output and end == count
             if kind == "hop":
-                x = await self._hop(Segment(kind, start, end), x, run, path, output and end == count, kept)
-                continue
-            if kind == "live":
-                x = await self._stream_through(
-                    Segment(kind, start, end), x, run, path, output and end == count
-                )
-            elif silent:
-                try:  # nobody hears of paths here
-                    x = await self.steps[start].execute(x, run, path, output and end == count)
+                x = await self._hop(Segment(kind, start, end), x, run, path, last, kept)
+            elif kind == "live":
+                x = await run_chain(self._links(start, end), x, run, path, last, kept)
+            elif silent:  # nobody hears of paths here
+                try:
+                    if kind == "await" and type(x) is not Args:
+                        x = await self.steps[start].function(x)  # type: ignore[attr-defined]
+                        if type(x) in UNSETTLED:
+                            x = await self.steps[start].settle(x, run, path, last)  # type: ignore[attr-defined]
+                    else:
+                        x = await self.steps[start].execute(x, run, path, last)
                 except BaseException as error:
-                    raise self._trailed(error, self.names[start])  # noqa: B904
+                    raise leaving(error, self.names[start])  # noqa: B904
             else:
-                x = await self._one(start, x, run, path, output and end == count)
+                x = await perform(self.steps[start], x, run, path, self.names[start], last)
             if kept is not None:
                 kept[self.labels[end - 1]] = x
         return x
 
-    @staticmethod
-    def _trailed(error: BaseException, name: str | None) -> BaseException:
-        """The error as it leaves the step `name`."""
-        if isinstance(error, (StopIteration, StopAsyncIteration)):
-            error = stop_iteration(name or "step", error)
-        if name is not None:
-            trail(error, name)
-        return error
+    def _links(self, start: int, end: int) -> Sequence[Link]:
+        return [Link(self.steps[i], self.names[i], self.labels[i]) for i in range(start, end)]
 
-    async def _one(self, i: int, x: Any, run: Run, path: Path, output: bool) -> Any:
-        """One step, with its events."""
-        name, log = self.names[i], run.log
-        where = path if name is None else (*path, name)
-        said = log is not None and name is not None
+    # ------------------------------------------------------------ its last step's pieces, as they come
+
+    def open(
+        self, x: Any, run: Run, path: Path, output: bool = False, keep: Keep | None = None
+    ) -> AsyncIterator[Any]:
+        if not self.steps:
+            stream = x if is_stream(x) else one(x)
+            return stream if keep is None else remembered(stream, keep)
+        if not self.streams:
+            return super().open(x, run, path, output, keep)
+        return framed(self._stream(x, run, path, output, keep), run, path)
+
+    async def _stream(
+        self, x: Any, run: Run, path: Path, output: bool, keep: Keep | None
+    ) -> AsyncIterator[Any]:
+        kept: dict[str, Any] | None = None
+        if self.kept:
+            kept = {}
+            x = self._as_input(x, kept)
+            SCOPE.set({**SCOPE.get(), self.key: kept})  # `framed` keeps it to this flow
+        *before, (_, start, end) = self.plan
+        x = await self._run(x, run, path, False, kept, before)
+        stream = stream_chain(self._links(start, end), x, run, path, output, keep, kept)
         try:
-            if said:
-                FRAME.set((run, where))
-                log.put(StepStarted(), where)  # type: ignore[union-attr]
-            x = await self.steps[i].execute(x, run, where, output)
-            if said:
-                log.put(StepFinished(), where)  # type: ignore[union-attr]
-                FRAME.set((run, path))
-        except (StopIteration, StopAsyncIteration) as error:
-            raise stop_iteration(self.labels[i], error) from error
-        except BaseException as error:
-            if name is not None:
-                trail(error, name)
-            raise
-        return x
+            async for item in stream:
+                yield item
+        finally:
+            await close(stream)
 
     async def _hop(
         self, segment: Segment, x: Any, run: Run, path: Path, output: bool, kept: dict[str, Any] | None
@@ -228,50 +259,30 @@ class Pipeline(Flow[In, Out]):
                 x = await self._hop(Segment("hop", at + 1, end), x, run, path, output, kept)
         return x
 
-    async def _stream_through(self, segment: Segment, x: Any, run: Run, path: Path, output: bool) -> Any:
-        """A head and the live steps behind it, all at work at once, in one task."""
-        log, open_streams = run.log, []
-        steps, labels = self.steps[segment.start : segment.end], self.labels[segment.start : segment.end]
-        paths = [(*path, label) for label in labels]
-        last, i = len(steps) - 1, 0
-        try:
-            for i, step in enumerate(steps):
-                if log is not None:
-                    FRAME.set((run, paths[i]))
-                    log.put(StepStarted(), paths[i])
-                if i == last:
-                    x = await step.execute(x, run, paths[i], output)
-                else:
-                    assert isinstance(step, FunctionStep)
-                    x = step.open(x, run, paths[i])
-                    open_streams.append(x)
-        except BaseException as error:
-            trail(error, labels[i])
-            raise
-        finally:
-            await close_all(reversed(open_streams))  # returning early stops the upstream
-        if log is not None:
-            for where in paths:
-                log.put(StepFinished(), where)
-            FRAME.set((run, path))
-        return x
-
 
 def _plan(steps: Sequence[Step[Any, Any]]) -> tuple[Segment, ...]:
     plan: list[Segment] = []
     for i, step in enumerate(steps):
         last = plan[-1] if plan else None
-        if step.live and last is not None and _can_head(steps[last.start]) and last.kind != "hop":
+        if step.live and last is not None and (steps[i - 1].live or steps[i - 1].streams):
             plan[-1] = Segment("live", last.start, i + 1)
         elif type(step) is FunctionStep and step.plain and not step.inline:
             if last is not None and last.kind == "hop":
                 plan[-1] = Segment("hop", last.start, i + 1)
             else:
                 plan.append(Segment("hop", i, i + 1))
+        elif step.live:
+            plan.append(Segment("live", i, i + 1))
         else:
-            plan.append(Segment("live" if step.live else "step", i, i + 1))
+            bare = type(step) is FunctionStep and step.kind == "async" and step.resolve is None
+            plan.append(Segment("await" if bare else "step", i, i + 1))
     return tuple(plan)
 
 
-def _can_head(step: Step[Any, Any]) -> bool:
-    return step.live or step.streams
+async def _settled(x: Any) -> Any:
+    return await gathered(x) if is_stream(x) else x
+
+
+def as_body(thing: Step[Any, Any] | Callable[..., Any] | None) -> Step[Any, Any]:
+    """The step that a flow repeats; without any, the identity, until a `with` block has written it."""
+    return Pipeline() if thing is None else as_step(thing)

@@ -15,9 +15,10 @@ from ..streaming.events import Path
 from ..streaming.loops import framework_loop
 from ..streaming.messages import Message
 from ..streaming.options import NO_OPTIONS, Options
-from ..streaming.runs import FRAME, Run
+from ..streaming.runs import FRAME, HOOKS, Run
 from ..streaming.streams import Stream, refuse_blocking
 from .calls import call_async, call_blocking, call_direct, call_joined, start_body, start_detached
+from .taps import framed
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -27,6 +28,9 @@ __all__ = ["Step"]
 In = TypeVar("In")
 Out = TypeVar("Out")
 New = TypeVar("New")
+
+Keep = Callable[[Any], None]
+"""Is given the value of a step whose pieces went on live."""
 
 
 class Step(Generic[In, Out]):
@@ -39,9 +43,9 @@ class Step(Generic[In, Out]):
     plain = False
     """Whether it is made of plain functions alone, so that no loop is needed."""
     live = False
-    """Whether it takes the upstream live, as an iterator."""
+    """Whether it takes the upstream live: given an asynchronous stream, it reads it as its items come."""
     streams = False
-    """Whether it is a generator."""
+    """Whether its value can be had piece by piece, by `open`."""
 
     async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
         """Does the step's work as a part of `run`; without one, in the direct drive.
@@ -49,6 +53,24 @@ class Step(Generic[In, Out]):
         `path` is where it stands, `output` whether its text is the run's answer.
         """
         raise NotImplementedError
+
+    def open(
+        self, x: Any, run: Run, path: Path, output: bool = False, keep: Keep | None = None
+    ) -> AsyncIterator[Any]:
+        """The step at work as a part of `run`, as a stream; closing it (`taps.close`) stops the work.
+
+        What passes is said, as output or not. `keep` is given the step's value at the stream's natural end. A step
+        that does not stream gives its value as the one item.
+        """
+        return framed(self._value_as_stream(x, run, path, output, keep), run, path)
+
+    async def _value_as_stream(
+        self, x: Any, run: Run, path: Path, output: bool, keep: Keep | None
+    ) -> AsyncIterator[Any]:
+        value = await self.execute(x, run, path, output)
+        if keep is not None:
+            keep(value)
+        yield value
 
     def children(self) -> Sequence[Step[Any, Any]]:
         """The steps that this one is made of."""
@@ -82,7 +104,7 @@ class Step(Generic[In, Out]):
         frame = FRAME.get()
         if session is None and not history and timeout is None and not sampling:
             if frame is None:
-                if self.plain:
+                if self.plain and HOOKS.get() is None:
                     return copy_context().run(call_direct, self, x)  # type: ignore[no-any-return]
             elif _get_running_loop() is None:
                 return call_joined(self, x, *frame)  # type: ignore[no-any-return]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from ..streaming.errors import FlowBuildError, FlowCallError
-from ..streaming.events import Path, StepFinished, StepStarted
-from ..streaming.notes import trail
-from ..streaming.runs import FRAME, Run
+from ..streaming.events import Path
+from ..streaming.runs import Run
 from .args import UNSETTLED
+from .chains import Link, stream_chain
 from .flows import Flow
 from .functions import FunctionStep, WholeStep, as_step
-from .steps import In, Out, Step
+from .performing import leaving, perform
+from .steps import In, Keep, Out, Step
+from .taps import close, framed
 from .threads import hop
+
+if TYPE_CHECKING:
+    from .builders import OpenSwitch
 
 __all__ = ["Switch"]
 
@@ -27,6 +33,13 @@ class Switch(Flow[In, Out]):
         key: what of `x` to decide by; `x` itself by default.
         default: the branch when no case fits.
 
+    It can be written in a block::
+
+        with Switch(key=classify) as switch:
+            switch["faq"] = look_up
+            switch[is_short] = answer
+            switch.default = decline
+
     Raises:
         FlowCallError: no case fits and there is no default; the message names the value and the cases.
     """
@@ -36,37 +49,59 @@ class Switch(Flow[In, Out]):
 
     def __init__(
         self: Switch[Any, Any],
-        cases: Mapping[Any, Step[Any, Any] | Callable[..., Any]],
+        cases: Mapping[Any, Step[Any, Any] | Callable[..., Any]] | None = None,
         *,
         key: Step[Any, Any] | Callable[..., Any] | None = None,
         default: Step[Any, Any] | Callable[..., Any] | None = None,
         name: str | None = None,
     ) -> None:
-        if not isinstance(cases, Mapping):
+        if cases is not None and not isinstance(cases, Mapping):
             raise FlowBuildError("Switch takes a dict of cases: Switch({case: branch}, default=branch)")
-        if not cases and default is None:
+        if cases is not None and not cases and default is None:
             raise FlowBuildError("Switch({}) has no case and no default: no value could pass")
+        self.freeze(name=name)
+        self._build(cases or {}, default, key)
+
+    def _build(
+        self,
+        cases: Mapping[Any, Step[Any, Any] | Callable[..., Any]],
+        default: Step[Any, Any] | Callable[..., Any] | None,
+        key: Step[Any, Any] | Callable[..., Any] | None,
+    ) -> None:
         branches = [as_step(branch) for branch in cases.values()]
         tests: list[Step[Any, Any]] = [as_step(case) if callable(case) else _equals(case) for case in cases]
         labels = [_label(case) for case in cases]
         if default is not None:
             branches.append(as_step(default))
             labels.append("default")
-        deciding = [*tests, *([as_step(key)] if key is not None else [])]
+        decides = as_step(key) if key is not None else None
+        deciding = [*tests, *([decides] if decides is not None else [])]
         plain = [s for s in deciding if isinstance(s, FunctionStep) and s.plain]
         decider: FunctionStep[Any, Any] | None = None
         if len(plain) == len(deciding):
             decider = WholeStep(self._decide, name="switch", inline=all(s.inline for s in plain))
         self.freeze(
-            name=name,
-            key=as_step(key) if key is not None else None,
+            key=decides,
             tests=tuple(tests),
             branches=tuple(branches),
             names=self._unique(labels),
             default=branches[-1] if default is not None else None,
             decider=decider,
             plain=decider is not None and all(b.plain for b in branches),
+            streams=any(b.streams for b in branches),
         )
+
+    def __enter__(self) -> OpenSwitch[In, Out]:
+        from .builders import OpenSwitch
+
+        return OpenSwitch.opened(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from .builders import close_block
+
+        close_block(self, kind is None)
 
     tests: tuple[Step[Any, Any], ...]
     branches: tuple[Step[Any, Any], ...]
@@ -110,31 +145,49 @@ class Switch(Flow[In, Out]):
         if self.default is not None:
             return len(self.branches) - 1
         shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+        if not self.branches:
+            raise FlowCallError("this Switch has no case yet; its block has not been written")
         raise FlowCallError(
             f"no case of the Switch fits {shown}; its cases: {', '.join(self.names)}; give default="
         )
 
-    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+    async def choose(self, x: Any, run: Run | None, path: Path) -> int:
+        """The index of the branch for `x`."""
         if self.decider is None:
-            chosen = await self._decide_slowly(x, run, path)
-        elif run is None or self.decider.inline:
-            chosen = self._decide(x)
-        else:
-            _, chosen = await hop(run, (self.decider,), (None,), x, path, None)
+            return await self._decide_slowly(x, run, path)
+        if run is None or self.decider.inline:
+            return self._decide(x)
+        _, chosen = await hop(run, (self.decider,), (None,), x, path, None)
+        return int(chosen)
+
+    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+        chosen = self._decide(x) if run is None and self.decider else await self.choose(x, run, path)
         name, branch = self.names[chosen], self.branches[chosen]
-        where, log = (*path, name), run.log if run is not None else None
+        if run is not None:
+            return await perform(branch, x, run, path, name, output)
         try:
-            if log is not None:
-                FRAME.set((run, where))  # type: ignore[arg-type]
-                log.put(StepStarted(), where)
-            value = await branch.execute(x, run, where, output)
-            if log is not None:
-                log.put(StepFinished(), where)
-                FRAME.set((run, path))  # type: ignore[arg-type]
+            return await branch.execute(x, None, path, output)
         except BaseException as error:
-            trail(error, name)
-            raise
-        return value
+            raise leaving(error, name)  # noqa: B904
+
+    def open(
+        self, x: Any, run: Run, path: Path, output: bool = False, keep: Keep | None = None
+    ) -> AsyncIterator[Any]:
+        if not self.streams:
+            return super().open(x, run, path, output, keep)
+        return framed(self._stream(x, run, path, output, keep), run, path)
+
+    async def _stream(
+        self, x: Any, run: Run, path: Path, output: bool, keep: Keep | None
+    ) -> AsyncIterator[Any]:
+        chosen = await self.choose(x, run, path)
+        link = Link(self.branches[chosen], self.names[chosen], self.names[chosen])
+        stream = stream_chain([link], x, run, path, output, keep)
+        try:
+            async for item in stream:
+                yield item
+        finally:
+            await close(stream)
 
 
 def _equals(case: Any) -> FunctionStep[Any, bool]:

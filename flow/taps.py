@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from ..streaming.events import Data, Event, Path, TextDelta
 from ..streaming.runs import FRAME, Run
+from .references import SCOPE
 
-__all__ = ["close", "close_all", "one", "tap"]
+__all__ = ["close", "close_all", "framed", "gathered", "is_stream", "joined", "one", "remembered", "tap"]
+
+Ended = Callable[[list[Any]], None]
 
 
-async def tap(stream: Any, run: Run, path: Path, show: str | None) -> AsyncIterator[Any]:
-    """A stream on its way to the next step of the same task; closing it closes the stream."""
-    log, frame, output = run.log, (run, path), show == "output"
-    says = log is not None and show != "silent"
+async def tap(
+    stream: Any, run: Run, path: Path, output: bool, silent: bool = False, ended: Ended | None = None
+) -> AsyncIterator[Any]:
+    """A stream on its way to the next step of the same task; closing it closes the stream.
+
+    What passes is said, as output or not; with `silent` it is not. `ended` is called at the stream's end with all
+    that has passed.
+    """
+    log, frame = run.log, (run, path)
+    says = log is not None and not silent
     say = run.say if log is None or run.stop_when is not None else log.put
     take, get, put = stream.__anext__, FRAME.get, FRAME.set
+    items: list[Any] | None = [] if ended is not None else None
     try:
         while True:
             outer = get()
@@ -24,7 +34,10 @@ async def tap(stream: Any, run: Run, path: Path, show: str | None) -> AsyncItera
             try:
                 item = await take()
             except StopAsyncIteration:
-                return
+                break
+            except Exception as error:
+                came_from(error, path)
+                raise
             finally:
                 put(outer)  # never a token: it would cross a yield
             if type(item) is str:
@@ -37,6 +50,35 @@ async def tap(stream: Any, run: Run, path: Path, show: str | None) -> AsyncItera
                 full = says and say(Data(item, output), path)
             if full and log is not None:
                 await log.room()
+            if items is not None:
+                items.append(item)
+            yield item
+        if ended is not None and items is not None:
+            ended(items)
+    finally:
+        await close(stream)
+
+
+async def framed(stream: Any, run: Run, path: Path) -> AsyncIterator[Any]:
+    """What a flow gives piece by piece: its frame and its references are its own while it works."""
+    frame: Any = (run, path)
+    scope = SCOPE.get()
+    try:
+        while True:
+            outer, outer_scope = FRAME.get(), SCOPE.get()
+            FRAME.set(frame)
+            SCOPE.set(scope)
+            try:
+                item = await stream.__anext__()
+            except StopAsyncIteration:
+                return
+            except Exception as error:
+                came_from(error, path)
+                raise
+            finally:
+                frame, scope = FRAME.get(), SCOPE.get()
+                FRAME.set(outer)
+                SCOPE.set(outer_scope)
             yield item
     finally:
         await close(stream)
@@ -45,6 +87,59 @@ async def tap(stream: Any, run: Run, path: Path, show: str | None) -> AsyncItera
 async def one(value: Any) -> AsyncIterator[Any]:
     """A value as a stream of one item, for a live step behind one that does not stream."""
     yield value
+
+
+async def remembered(stream: Any, keep: Callable[[Any], None]) -> AsyncIterator[Any]:
+    """A stream whose value is kept when it has come to its end."""
+    items: list[Any] = []
+    try:
+        async for item in stream:
+            items.append(item)
+            yield item
+        keep(joined(items))
+    finally:
+        await close(stream)
+
+
+async def gathered(stream: Any) -> Any:
+    """The value of a stream: its joined text, or the list of its items."""
+    try:
+        return joined([item async for item in stream])
+    finally:
+        await close(stream)
+
+
+def joined(items: list[Any], empty: Any = None) -> Any:
+    """What the items of a stream are together: joined, where all are text, else the list."""
+    if not items:
+        return items if empty is None else empty
+    try:
+        return "".join(items)
+    except TypeError:
+        return items
+
+
+def is_stream(x: Any) -> bool:
+    """Whether a step was given its upstream live."""
+    return hasattr(x, "__anext__")
+
+
+def came_from(error: BaseException, path: Path) -> None:
+    """Notes the outermost place inside which the error arose, however many steps it passes on its way."""
+    origin: Path | None = getattr(error, "_millrace_origin", None)
+    if origin is None or origin[: len(path)] == path:
+        try:
+            error._millrace_origin = path  # type: ignore[attr-defined]
+        except Exception:  # an exception class with slots
+            pass
+
+
+def origin_of(error: BaseException) -> Path | None:
+    """The place noted by `came_from`; it is forgotten, so that the error can be raised again elsewhere."""
+    origin: Path | None = getattr(error, "_millrace_origin", None)
+    if origin is not None:
+        del error._millrace_origin  # type: ignore[attr-defined]
+    return origin
 
 
 async def close(stream: Any) -> None:

@@ -182,20 +182,30 @@ def _chain(
         if log is not None:
             FRAME.set((run, where))
             call_soon(run.loop, partial(log.put, StepStarted(), where))
+        call = None
+        if run.hooks is not None and name is not None:
+            FRAME.set((run, where))
+            call = run.hooks.begin(run, where, x)
         try:
             x = step.call(x)
-        except (StopIteration, StopAsyncIteration) as error:
-            raise stop_iteration(name or step.name or "step", error) from error
         except BaseException as error:
+            if isinstance(error, (StopIteration, StopAsyncIteration)):
+                error = stop_iteration(name or step.name or "step", error)
             if name is not None:
                 trail(error, name)
-            raise
+            if log is not None and isinstance(error, Exception):
+                call_soon(run.loop, partial(log.put, StepFinished(error), where))
+            if call is not None:
+                run.hooks.fail(call, error)
+            raise error
         if type(x) in UNSETTLED:
             break
         if kept is not None and name is not None:
             kept[name] = x
         if log is not None:
             call_soon(run.loop, partial(log.put, StepFinished(), where))
+        if call is not None:
+            run.hooks.end(call, x)
     return i, x
 
 

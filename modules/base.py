@@ -153,14 +153,12 @@ class Module(FunctionStep[In, Out]):
             await self.ready()
         return await super().execute(x, run, path, output)
 
-    def open(self, x: Any, run: Run, path: Path, tapped: bool = True) -> Any:
-        if self._is_ready:
-            return super().open(x, run, path, tapped)
-        return self._open_when_ready(x, run, path, tapped)
+    def pieces(self, x: Any, run: Run) -> Any:
+        return super().pieces(x, run) if self._is_ready else self._pieces_when_ready(x, run)
 
-    async def _open_when_ready(self, x: Any, run: Run, path: Path, tapped: bool) -> AsyncIterator[Any]:
+    async def _pieces_when_ready(self, x: Any, run: Run) -> AsyncIterator[Any]:
         await self.ready()
-        stream = super().open(x, run, path, tapped)
+        stream = super().pieces(x, run)
         try:
             async for item in stream:
                 yield item

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, Self
 
+from ..flow.steps import Keep
 from ..flow.taps import close, tap
 from ..streaming.currents import emit
 from ..streaming.errors import ModelError, RunCancelled, RunTimeout
@@ -156,13 +157,14 @@ class LocalModel(Module[Question, str]):
         assert run is not None
         return await self.drain(self.answer(x, run, output), run, path, output)
 
-    def open(self, x: Any, run: Run, path: Path, tapped: bool = True) -> Any:
-        stream = self._answer_when_ready(x, run)
-        return tap(stream, run, path, self.show) if tapped else stream
+    def open(self, x: Any, run: Run, path: Path, output: bool = False, keep: Keep | None = None) -> Any:
+        stream = self._answer_when_ready(x, run, output)
+        ended = None if keep is None else (lambda items: keep("".join(items)))
+        return tap(stream, run, path, self.shows_output(output), self.show == "silent", ended)
 
-    async def _answer_when_ready(self, x: Any, run: Run) -> AsyncIterator[str]:
+    async def _answer_when_ready(self, x: Any, run: Run, output: bool) -> AsyncIterator[str]:
         await self.ready()
-        stream = self.answer(x, run, False)
+        stream = self.answer(x, run, output)
         try:
             async for text in stream:
                 yield text

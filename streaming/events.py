@@ -160,8 +160,9 @@ class Usage(Event):
 
 @dataclass(slots=True, repr=False)
 class StepFinished(Event):
-    """The step at `path` is over."""
+    """The step at `path` is over; with the error that it failed with, if it did."""
 
+    error: BaseException | None = None
     kind: ClassVar[str] = "step_finished"
 
 

@@ -45,6 +45,9 @@ FRAME: ContextVar[tuple[Run, Path] | None] = ContextVar("millrace_frame", defaul
 VOICE: ContextVar[tuple[int, Callable[[Event], None]] | None] = ContextVar("millrace_voice", default=None)
 """In the thread (its ident) of a generator: where its events go, so that they keep their place among its items."""
 
+HOOKS: ContextVar[Any] = ContextVar("millrace_hooks", default=None)
+"""Who wants to hear of the steps of the runs started in this context; flow/hooks.py says what it is."""
+
 LIVE: set[Run] = set()
 """Runs that are going on. Loops hold tasks weakly, and run, task and log are one cycle: something must hold it."""
 
@@ -66,6 +69,7 @@ class Run:
     history: tuple[Message, ...] = ()
     sampling: Any = MappingProxyType({})
     log: MemoryLog | KeptLog | None = None
+    hooks: Any = None
     loop: AbstractEventLoop | None = None
     cut: str | None = None
     stop_when: Callable[[str], bool] | None = None
@@ -116,6 +120,9 @@ class Run:
 
     def adopt(self, options: Options, parent: Run | None = None) -> None:
         """Takes what the caller gave; what is missing comes from the context or the parent."""
+        hooks = HOOKS.get()
+        if hooks is not None:
+            self.hooks = hooks
         if parent is None:
             self._session = options.session or SESSION.get()
             if options is NO_OPTIONS:

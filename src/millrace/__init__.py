@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from .flow.bindings import arg, bind
     from .flow.functions import step
     from .flow.loop import If, Loop
-    from .flow.parallel import Diverter, Parallel, Warp
+    from .flow.parallel import Diverter, Parallel
     from .flow.pipeline import Pipeline
     from .flow.steps import Step
     from .flow.switch import Switch
+    from .flow.warps import Warp
     from .launchers.chats import chat
     from .launchers.services import Service, serve
     from .modules.base import Module
@@ -72,7 +73,7 @@ _HOMES = {
     "Service": "launchers.services",
     "Step": "flow.steps",
     "Switch": "flow.switch",
-    "Warp": "flow.parallel",
+    "Warp": "flow.warps",
     "arg": "flow.bindings",
     "bind": "flow.bindings",
     "chat": "launchers.chats",

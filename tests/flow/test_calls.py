@@ -96,6 +96,7 @@ def test_inside_a_coroutine_acall_joins_with_a_longer_path() -> None:
     ] == [
         "outer",
         "outer",
+        "outer/inner",
         "outer/inner/add_async",
         "outer",
     ]

@@ -1,0 +1,146 @@
+"""A step and the live steps behind it, all at work at once, in one task: each takes the pieces of the one before."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..streaming.events import Path, StepFinished, StepStarted
+from ..streaming.runs import FRAME, Run
+from .hooks import StepCall
+from .performing import leaving
+from .taps import close_all, origin_of
+
+if TYPE_CHECKING:
+    from .steps import Keep, Step
+
+__all__ = ["Link", "run_chain", "stream_chain"]
+
+
+class Link(NamedTuple):
+    """One step of a chain: what its path and the note on an error call it; without a name it says nothing."""
+
+    step: Step[Any, Any]
+    name: str | int | None
+    label: str
+
+
+async def run_chain(
+    links: Sequence[Link], x: Any, run: Run, path: Path, output: bool, kept: dict[str, Any] | None = None
+) -> Any:
+    """Runs a chain and returns the value of its last step; those of the others go into `kept`, if given."""
+    chain = Chain(run, path, kept)
+    try:
+        for link in links[:-1]:
+            x = chain.open(link, x, False)
+        last = links[-1]
+        where = chain.begin(last, x)
+        try:
+            x = await last.step.execute(x, run, where, output)
+        finally:
+            await close_all(reversed(chain.opened))  # returning early stops the upstream
+    except BaseException as error:
+        raise chain.failed(error)  # noqa: B904
+    chain.finish(x)
+    return x
+
+
+async def stream_chain(
+    links: Sequence[Link],
+    x: Any,
+    run: Run,
+    path: Path,
+    output: bool,
+    keep: Keep | None = None,
+    kept: dict[str, Any] | None = None,
+) -> AsyncIterator[Any]:
+    """The pieces of a chain's last step; `keep` is given its value."""
+    chain, values = Chain(run, path, kept), [None]
+    wanted = None if keep is None and run.hooks is None else partial(values.__setitem__, 0)
+    try:
+        for link in links[:-1]:
+            x = chain.open(link, x, False)
+        stream = chain.open(links[-1], x, output, wanted)
+        try:
+            async for item in stream:
+                yield item
+        finally:
+            await close_all(reversed(chain.opened))
+    except BaseException as error:
+        raise chain.failed(error)  # noqa: B904
+    chain.finish(values[0])
+    if keep is not None:
+        keep(values[0])
+
+
+class Chain:
+    """The steps of a chain that are at work."""
+
+    def __init__(self, run: Run, path: Path, kept: dict[str, Any] | None) -> None:
+        self.run = run
+        self.path = path
+        self.kept = kept
+        self.opened: list[Any] = []
+        self.links: list[tuple[Link, Path, StepCall | None]] = []
+        self.values: dict[int, Any] = {}
+
+    def begin(self, link: Link, x: Any) -> Path:
+        """Says that a step starts; returns its path."""
+        run, call = self.run, None
+        where = self.path if link.name is None else (*self.path, link.name)
+        FRAME.set((run, where))
+        if link.name is not None:
+            if run.log is not None:
+                run.log.put(StepStarted(), where)
+            if run.hooks is not None:
+                call = run.hooks.begin(run, where, x)
+        self.links.append((link, where, call))
+        return where
+
+    def open(self, link: Link, x: Any, output: bool, keep: Keep | None = None) -> AsyncIterator[Any]:
+        """Sets a step to work on `x`; its pieces are for the next one."""
+        where = self.begin(link, x)
+        if keep is None and (self.kept is not None or self.run.hooks is not None):
+            keep = self._keeper(link, len(self.links) - 1)
+        stream = link.step.open(x, self.run, where, output, keep)
+        self.opened.append(stream)
+        return stream
+
+    def _keeper(self, link: Link, i: int) -> Callable[[Any], None]:
+        def keep(value: Any) -> None:
+            self.values[i] = value
+            if self.kept is not None:
+                self.kept[link.label] = value
+
+        return keep
+
+    def finish(self, value: Any) -> None:
+        """All are over; `value` is that of the last."""
+        self.values[len(self.links) - 1] = value
+        for i, (link, where, call) in enumerate(self.links):
+            if link.name is not None and self.run.log is not None:
+                self.run.log.put(StepFinished(), where)
+            if call is not None:
+                self.run.hooks.end(call, self.values.get(i))
+        FRAME.set((self.run, self.path))
+
+    def failed(self, error: BaseException) -> BaseException:
+        """The error as it leaves the chain: with the name of the step that it arose in."""
+        origin, hooks = origin_of(error), self.run.hooks
+        wheres = [where for _, where, _ in self.links]
+        at = wheres.index(origin) if origin in wheres else len(wheres) - 1
+        stopped = isinstance(error, (CancelledError, GeneratorExit))
+        link, where, _ = self.links[at]
+        if not stopped:
+            error = leaving(error, None if link.name is None else link.label)
+            if link.name is not None and self.run.log is not None and isinstance(error, Exception):
+                self.run.log.put(StepFinished(error), where)
+        for i, (_, _, call) in enumerate(self.links):
+            if call is not None and (stopped or i == at):
+                hooks.fail(call, error)
+            elif call is not None:
+                hooks.end(call, self.values.get(i))
+        FRAME.set((self.run, self.path))
+        return error

@@ -1,0 +1,70 @@
+"""How a flow runs one of its steps: at its place, with its events, and its name in the note on an error."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from ..streaming.events import Path, StepFinished, StepStarted
+from ..streaming.notes import trail
+from ..streaming.runs import FRAME, Run
+from .threads import stop_iteration
+
+if TYPE_CHECKING:
+    from .steps import Step
+
+__all__ = ["leaving", "perform"]
+
+
+async def perform(
+    step: Step[Any, Any],
+    x: Any,
+    run: Run,
+    path: Path,
+    name: str | int | None,
+    output: bool,
+    label: str | None = None,
+) -> Any:
+    """Runs `step` as the part `name` of the flow at `path`, and says so; without a name it says nothing.
+
+    `output`: whether its text is the run's answer. `label` is what the note on an error calls it, by default
+    `name`.
+    """
+    if label is None and name is not None:
+        label = str(name)
+    log, hooks = run.log, run.hooks
+    where = path if name is None else (*path, name)
+    if name is None or (log is None and hooks is None):
+        try:
+            return await step.execute(x, run, where, output)
+        except BaseException as error:
+            raise leaving(error, label)  # noqa: B904
+    FRAME.set((run, where))
+    if log is not None:
+        log.put(StepStarted(), where)
+    call = hooks.begin(run, where, x) if hooks is not None else None
+    try:
+        x = await step.execute(x, run, where, output)
+    except BaseException as error:
+        error = leaving(error, label)
+        if log is not None and isinstance(error, Exception):
+            log.put(StepFinished(error), where)
+        if call is not None:
+            hooks.fail(call, error)
+        FRAME.set((run, path))
+        raise error
+    if log is not None:
+        log.put(StepFinished(), where)
+    if call is not None:
+        hooks.end(call, x)
+    FRAME.set((run, path))
+    return x
+
+
+def leaving(error: BaseException, label: str | None) -> BaseException:
+    """The error as it leaves the step that the note calls `label`."""
+    if isinstance(error, (StopIteration, StopAsyncIteration)):
+        error = stop_iteration(label or "step", error)
+    if label is not None and not isinstance(error, CancelledError):
+        trail(error, label)
+    return error

@@ -1,0 +1,144 @@
+"""One live upstream for several consumers: each reads all of it, at its own pace within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError
+from collections import deque
+from collections.abc import AsyncIterator
+from contextvars import copy_context
+from typing import Any, Self
+
+from .escapes import Escape, contained
+from .taps import close, joined
+from .threads import carry
+
+__all__ = ["Tee"]
+
+
+class Tee:
+    """Reads an asynchronous stream once and gives every item to each of its readers, in order.
+
+    Inside of `async with tee:` a task of its own does the reading. It waits while the slowest reader is more
+    than `AHEAD` items behind; a reader that is closed is not waited for, and when all are closed the stream is
+    closed as well. What the stream raises is raised by each reader in its place. With `whole`, everything is kept for
+    `value()`. Without `bounded` nobody is waited for: where some readers may begin only after others have ended.
+    """
+
+    AHEAD = 64
+
+    def __init__(
+        self, stream: AsyncIterator[Any], readers: int, whole: bool = False, bounded: bool = True
+    ) -> None:
+        self.readers = [Branch(self) for _ in range(readers)]
+        self._stream = stream
+        self._bounded = bounded
+        self._wants_value = whole
+        self._items: list[Any] = []
+        self._ended = False
+        self._error: BaseException | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self._feeder: asyncio.Task[None] | None = None
+        self._context = copy_context()
+        self._before = self._context.copy()
+
+    async def __aenter__(self) -> Self:
+        self._feeder = asyncio.get_running_loop().create_task(contained(self.feed), context=self._context)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Ends the reading, and waits for the stream's cleanup."""
+        feeder, cancelled = self._feeder, False
+        assert feeder is not None
+        feeder.cancel()
+        while not feeder.done():
+            try:
+                await asyncio.wait([feeder])
+            except CancelledError:
+                cancelled = True
+        carry(self._context, self._before)
+        if cancelled:
+            raise CancelledError
+        if not feeder.cancelled() and (error := feeder.exception()) is not None:
+            raise error.error if isinstance(error, Escape) else error
+
+    async def feed(self) -> None:
+        """Reads the stream to its end, or for as long as somebody wants it."""
+        try:
+            async for item in self._stream:
+                if self._wants_value:
+                    self._items.append(item)
+                for reader in self.readers:
+                    if not reader.closed:
+                        reader.items.append(item)
+                self._wake()
+                while self._is_full():
+                    await self._changed()
+                if not self._is_wanted():
+                    break
+        except Exception as error:
+            self._error = error
+        finally:
+            try:
+                await close(self._stream)
+            finally:
+                self._ended = True
+                self._wake()
+
+    async def value(self) -> Any:
+        """The whole of the stream, when it has come to its end; for a Tee made with `whole`."""
+        while not self._ended:
+            await self._changed()
+        if self._error is not None:
+            raise self._error
+        return joined(list(self._items))
+
+    def _is_full(self) -> bool:
+        return self._bounded and any(len(r.items) >= self.AHEAD for r in self.readers if not r.closed)
+
+    def _is_wanted(self) -> bool:
+        return self._wants_value or any(not reader.closed for reader in self.readers)
+
+    async def _changed(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Branch:
+    """One reader of a Tee: an asynchronous iterator over all of the stream."""
+
+    def __init__(self, tee: Tee) -> None:
+        self._tee = tee
+        self.items: deque[Any] = deque()
+        self.closed = False
+
+    def __aiter__(self) -> Branch:
+        return self
+
+    async def __anext__(self) -> Any:
+        tee = self._tee
+        while not self.items:
+            if self.closed:
+                raise StopAsyncIteration
+            if tee._ended:
+                if tee._error is not None:
+                    raise tee._error
+                raise StopAsyncIteration
+            await tee._changed()
+        item = self.items.popleft()
+        if len(self.items) == tee.AHEAD >> 1:
+            tee._wake()
+        return item
+
+    async def aclose(self) -> None:
+        """The reader is gone: it is not waited for any more."""
+        self.closed = True
+        self.items.clear()
+        self._tee._wake()
