@@ -2,9 +2,9 @@
 
 from .args import Args
 from .bindings import arg, bind
-from .functions import step
 from .hooks import StepCall, hooks
 from .loop import If, Loop
+from .making import step
 from .parallel import Diverter, Parallel
 from .pipeline import Pipeline
 from .steps import Step

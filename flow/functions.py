@@ -6,9 +6,9 @@ import asyncio
 import inspect
 import types
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.events import Data, Event, Path, TextDelta
@@ -21,7 +21,7 @@ from .steps import In, Keep, Out, Step
 from .taps import close, is_stream, joined, one, tap
 from .threads import hop
 
-__all__ = ["FunctionStep", "Show", "WholeStep", "as_step", "step"]
+__all__ = ["FunctionStep", "Show", "WholeStep", "as_callable", "as_step"]
 
 Show = Literal["output", "trace", "silent"]
 
@@ -181,76 +181,6 @@ class WholeStep(FunctionStep[In, Out]):
 # ---------------------------------------------------------------- making steps
 
 
-@overload
-def step(
-    function: Callable[[In], Coroutine[Any, Any, Out]],
-    /,
-    *,
-    name: str | None = None,
-    inline: bool = False,
-    show: Show | None = None,
-) -> Step[In, Out]: ...
-
-
-@overload
-def step(
-    function: Callable[[In], AsyncIterator[str] | Generator[str, Any, None]],
-    /,
-    *,
-    name: str | None = None,
-    inline: bool = False,
-    show: Show | None = None,
-) -> Step[In, str]: ...
-
-
-@overload
-def step(
-    function: Callable[[In], Out],
-    /,
-    *,
-    name: str | None = None,
-    inline: bool = False,
-    show: Show | None = None,
-) -> Step[In, Out]: ...
-
-
-@overload
-def step(
-    *, name: str | None = None, inline: bool = False, show: Show | None = None
-) -> Callable[[Callable[[In], Any]], Step[In, Any]]: ...
-
-
-def step(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    inline: bool = False,
-    show: Show | None = None,
-) -> Any:
-    """A callable as a Step, with a name and options; also a decorator, with or without arguments.
-
-    Args:
-        name: what paths, events and notes call it; `function.__name__` by default.
-        inline: a plain function stays on the loop instead of taking a hop to a thread; for cheap ones.
-        show: what becomes of the pieces it streams: `"output"` (they are the run's answer), `"trace"` (events
-            only) or `"silent"` (nothing). By default the last step of a flow is output and the others trace.
-
-    Raises:
-        FlowBuildError: it is not callable.
-    """
-    if function is None:
-        return partial(step, name=name, inline=inline, show=show)
-    if show is not None and show not in typing.get_args(Show):
-        raise FlowBuildError(f"show={show!r}: use 'output', 'trace' or 'silent'")
-    if isinstance(function, Step) and not isinstance(function, FunctionStep):
-        raise FlowBuildError(f"{function!r} is a step already; give its options where it is made")
-    if isinstance(function, FunctionStep):
-        name = name or function.name
-        function = function.function
-    return FunctionStep(_callable(function), name=name, inline=inline, show=show)
-
-
 def as_step(thing: Any) -> Step[Any, Any]:
     """A step stays what it is, a callable becomes one.
 
@@ -260,10 +190,15 @@ def as_step(thing: Any) -> Step[Any, Any]:
     if isinstance(thing, FunctionStep) and not hasattr(thing, "kind"):
         name = type(thing).__name__
         raise FlowBuildError(f"{name} does not say what it does; write in it: async def __call__(self, x)")
-    return thing if isinstance(thing, Step) else FunctionStep(_callable(thing))
+    return thing if isinstance(thing, Step) else FunctionStep(as_callable(thing))
 
 
-def _callable(thing: Any) -> Callable[..., Any]:
+def as_callable(thing: Any) -> Callable[..., Any]:
+    """`thing`, if a step can be made of it.
+
+    Raises:
+        FlowBuildError: it cannot; the message names the remedy.
+    """
     if isinstance(thing, Mapping):
         raise FlowBuildError("a dict is no step; for named branches use Parallel(**branches)")
     if inspect.isclass(thing) and issubclass(thing, Step):

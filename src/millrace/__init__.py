@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .flow.args import Args
     from .flow.bindings import arg, bind
-    from .flow.functions import step
     from .flow.loop import If, Loop
+    from .flow.making import step
     from .flow.parallel import Diverter, Parallel
     from .flow.pipeline import Pipeline
     from .flow.steps import Step
@@ -79,7 +79,7 @@ _HOMES = {
     "chat": "launchers.chats",
     "serve": "launchers.services",
     "session": "streaming.sessions",
-    "step": "flow.functions",
+    "step": "flow.making",
 }
 
 
