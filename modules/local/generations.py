@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Literal, cast
 
+from ...streaming.events import ToolCall
 from ...streaming.usage import TokenUsage
 from .requests import Completion, Delta, FinishReason, Request
 from .sequences import Sequence
@@ -123,6 +124,10 @@ class Generation:
             usage=self.usage,
             token_ids=tuple(token for delta in self._taken for token in delta.token_ids),
             logprobs=tuple(found for delta in self._taken for found in delta.logprobs),
+            reasoning="".join(delta.reasoning for delta in self._taken),
+            tool_calls=tuple(
+                call for delta in self._taken for call in delta.tool_calls if isinstance(call, ToolCall)
+            ),
         )
 
     # ------------------------------------------------------------ for the engine
@@ -185,7 +190,7 @@ class Generation:
 
     def _discard(self, finish: FinishReason) -> None:
         """A cancel after the end: what nobody has taken is discarded, and the end says that it was."""
-        if self._buffer and any(delta.text for delta in self._buffer):
+        if self._buffer and any(delta.text or delta.reasoning or delta.tool_calls for delta in self._buffer):
             self._last = Delta(finish_reason=finish, usage=self.usage)
             self._buffer.clear()
             self._buffer.append(self._last)

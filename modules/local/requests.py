@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ...streaming.events import ToolCall, ToolCallDelta
 from ...streaming.messages import Message
 from ...streaming.usage import TokenUsage
 from .sampling import Sampling
@@ -79,6 +80,7 @@ class Delta:
 
     The last one of a request has `finish_reason` and `usage`, and `error` where it failed. `text` may be empty:
     characters wait until they are whole, and text that may begin a stop string until it is known not to.
+    `tool_calls` has pieces of calls as they come, and each call in whole once it is complete.
     """
 
     text: str = ""
@@ -87,6 +89,8 @@ class Delta:
     usage: TokenUsage | None = None
     error: BaseException | None = None
     logprobs: tuple[TokenLogprobs, ...] = ()
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta | ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +102,5 @@ class Completion:
     usage: TokenUsage
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] = ()
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
