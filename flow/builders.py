@@ -53,7 +53,7 @@ class OpenForm(Flow[In, Out]):
                 f"{outer!r} has steps already; write a flow in the constructor or in a block"
             )
         made = cls.__new__(cls)
-        vars(made).update({**vars(outer), "key": object(), "building": {}, "referenced": False, "open": True})
+        vars(made).update({**vars(outer), "scope": object(), "building": {}, "referenced": False, "open": True})
         vars(outer)[_OPEN] = made
         return made
 
@@ -66,7 +66,7 @@ class OpenForm(Flow[In, Out]):
         if not vars(self)["open"]:
             raise FlowBuildError(f"{self!r} is built; references are made inside of its block")
         vars(self)["referenced"] = True
-        return Reference(self.name or "p", vars(self)["key"], name)
+        return Reference(self.name or "p", vars(self)["scope"], name)
 
     def __setattr__(self, name: str, value: Any) -> None:  # type: ignore[override]
         state = vars(self)
@@ -156,7 +156,7 @@ class OpenBody(OpenForm[In, Out]):
     ) -> None:
         body: Pipeline[Any, Any] = Pipeline.__new__(Pipeline)
         state = vars(self)
-        vars(body).update(key=state["key"], kept=state.get("kept", False))
+        vars(body).update(scope=state["scope"], kept=state.get("kept", False))
         body._build(steps, names, None)
         self._set_body(body)
 

@@ -52,7 +52,10 @@ class If(Switch[In, Out]):
                 "If(condition, otherwise=...): give then= as well; the identity is Pipeline()"
             )
         self.freeze(name=name)
-        self._build({condition: then} if then is not None else {}, otherwise or WholeStep(_pass), None)
+        if then is None:  # to be written in a block
+            self._build({}, None, None)
+        else:
+            self._build({condition: then}, otherwise if otherwise is not None else WholeStep(_pass), None)
         self.freeze(condition=condition)
 
     if TYPE_CHECKING:

@@ -85,7 +85,7 @@ class Parallel(Fan[In, Out]):
         steps: tuple[Step[Any, Any], ...]
         labels: tuple[str | int, ...]
         chosen: tuple[int, ...]
-        key: object
+        scope: object
 
     def children(self) -> Sequence[Step[Any, Any]]:
         return (*self.steps, *(s for s in (self.choose, self.post) if s is not None))
@@ -170,7 +170,7 @@ class Parallel(Fan[In, Out]):
                 x = remembered(x, partial(values.__setitem__, "input"))
             else:
                 values["input"] = x
-            SCOPE.set({**outer, self.key: values})
+            SCOPE.set({**outer, self.scope: values})
         try:
             if is_stream(x):
                 chosen, found = await self._live(x, run, path)

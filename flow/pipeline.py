@@ -89,7 +89,7 @@ class Pipeline(Flow[In, Out]):
         labels: tuple[str, ...]
         functions: tuple[Callable[..., Any], ...] | None
         plan: tuple[Segment, ...]
-        key: object
+        scope: object
 
     def children(self) -> Sequence[Step[Any, Any]]:
         return self.steps
@@ -138,7 +138,7 @@ class Pipeline(Flow[In, Out]):
         outer = SCOPE.get()
         values: dict[str, Any] = {}
         x = self._as_input(x, values)
-        SCOPE.set({**outer, self.key: values})
+        SCOPE.set({**outer, self.scope: values})
         try:
             if run is not None:
                 return await self._run(x, run, path, output, values)
@@ -229,7 +229,7 @@ class Pipeline(Flow[In, Out]):
         if self.kept:
             kept = {}
             x = self._as_input(x, kept)
-            SCOPE.set({**SCOPE.get(), self.key: kept})  # `framed` keeps it to this flow
+            SCOPE.set({**SCOPE.get(), self.scope: kept})  # `framed` keeps it to this flow
         *before, (_, start, end) = self.plan
         x = await self._run(x, run, path, False, kept, before)
         stream = stream_chain(self._links(start, end), x, run, path, output, keep, kept)

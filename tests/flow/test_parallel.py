@@ -297,3 +297,47 @@ def test_a_batch_that_fails_stops_its_other_runs() -> None:
     with pytest.raises(LookupError):
         Pipeline(either).batch([1, 1, 0])
     eventually(lambda: slow.cleaned == 2 and status().runs == 0)
+
+
+def test_branches_are_chosen_by_name_or_index_for_each_call() -> None:
+    named = Parallel(a=lambda x: x, b=lambda x: 2 * x, c=lambda x: 3 * x)
+    assert named.keep("a", 2)(1) == {"a": 1, "c": 3}
+    assert named.skip("a")(1) == {"b": 2, "c": 3}
+    assert named.skip("a").skip(-1)(1) == {"b": 2}
+    assert named(1) == {"a": 1, "b": 2, "c": 3}
+    unnamed = Parallel(len, str, collect=list)
+    assert unnamed.keep("len")([1]) == [1]
+    assert unnamed.skip(0)([1]) == ["[1]"]
+    assert unnamed.keep()([1]) == []
+    diverter = Diverter(lambda x: x + 1, lambda x: x + 2)
+    assert diverter.keep(1)([10, 20]) == (22,)
+    for wrong in ("d", 3, -4, None, True):
+        with pytest.raises(FlowBuildError, match="its branches: a, b, c"):
+            named.keep(wrong)
+
+
+def test_the_value_chooses_the_branches() -> None:
+    async def choose(x: Any) -> Any:
+        return x["which"]
+
+    flow = Parallel(a=lambda x: 1, b=lambda x: 2, choose=choose)
+    assert flow({"which": ["a"]}) == {"a": 1}
+    assert flow({"which": "b"}) == {"b": 2}
+    assert flow({"which": []}) == {}
+    assert flow.skip("a")({"which": ["a", "b"]}) == {"b": 2}
+    for wrong in (["c"], None, [7]):
+        with pytest.raises(FlowCallError, match="choose= of"):
+            flow({"which": wrong})
+
+
+def test_a_post_step_is_given_the_results() -> None:
+    async def words(total: int) -> AsyncIterator[str]:
+        for i in range(total):
+            yield f"{i} "
+
+    flow = Parallel(len, len, collect=sum, post=words)
+    assert flow("ab") == "0 1 2 3 "
+    assert list(flow.stream("a").text()) == ["0 ", "1 "]
+    assert Warp(len, post=sum)(["a", "bc"]) == 3
+    with pytest.raises(FlowBuildError, match="collect=3"):
+        Parallel(len, collect=3)  # type: ignore[arg-type]
