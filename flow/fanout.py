@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.notes import also_failed
-from .escapes import Escape, contained
 
 __all__ = ["OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
 
@@ -48,68 +47,77 @@ async def fan_out(
 
 
 class _Group:
+    """Tasks that keep their own accounts: each writes down its value and starts the next."""
+
     def __init__(self, work: Sequence[Work], concurrency: int | None, on_error: OnError) -> None:
         self.work = work
         self.on_error = on_error
         self.values: list[Any] = [None] * len(work)
         self.failed: list[int] = []
         self.loop = asyncio.get_running_loop()
-        self._tasks: dict[asyncio.Task[Any], int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._limit = len(work) if concurrency is None else concurrency
         self._next = 0
+        self._left = len(work)
         self._stopping = False
         self._ended = self.loop.create_future()
 
     async def run(self) -> None:
         if not self.work:
             return
-        self._start()
+        for _ in range(min(self._limit, len(self.work))):
+            self._start()
         try:
             await self._ended
         except CancelledError:
-            self._stop()
+            self._stop(None)
             await self._settle()
             raise
+        if self._stopping:
+            await self._settle()
 
     def _start(self) -> None:
-        while self._next < len(self.work) and len(self._tasks) < self._limit and not self._stopping:
-            task = self.loop.create_task(contained(self.work[self._next]))
-            self._tasks[task] = self._next
-            task.add_done_callback(self._done)
-            self._next += 1
+        task = self.loop.create_task(self._do(self._next))
+        self._next += 1
+        self._tasks.add(task)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        i = self._tasks.pop(task)
-        if task.cancelled():
-            error: BaseException | None = None if self._stopping else CancelledError()
-        else:
-            error = task.exception()
-            if type(error) is Escape:
-                error = error.error
-        if error is not None:
-            self.values[i] = error
-            self.failed.append(i)
-            if self.on_error == "raise" or not isinstance(error, (Exception, CancelledError)):
-                self._stop()
-        elif not task.cancelled():
-            self.values[i] = task.result()
-        self._start()
-        if not self._tasks and not self._ended.done():
+    async def _do(self, i: int) -> None:
+        here = asyncio.current_task()
+        try:
+            self.values[i] = await self.work[i]()
+        except BaseException as error:  # SystemExit too: in a task it would end the loop that all runs share
+            if not (self._stopping and isinstance(error, CancelledError)):
+                self.values[i] = error
+                self.failed.append(i)
+                if self.on_error == "raise" or not isinstance(error, (Exception, CancelledError)):
+                    self._stop(here)
+        self._left -= 1
+        self._tasks.discard(here)  # type: ignore[arg-type]
+        if not self._stopping and self._next < len(self.work):
+            self._start()
+        elif not self._left and not self._ended.done():
             self._ended.set_result(None)
 
-    def _stop(self) -> None:
+    def _stop(self, here: asyncio.Task[Any] | None) -> None:
+        """Cancels all that are at work, but for the task that calls."""
         if not self._stopping:
             self._stopping = True
             for task in self._tasks:
-                task.cancel()
+                if task is not here:
+                    task.cancel()  # one that has not begun never comes to its account
+            if not self._ended.done():
+                self._ended.set_result(None)
 
     async def _settle(self) -> None:
-        """Waits for the cleanup of what was cancelled; further cancels of the waiting task do not disturb it."""
-        while self._tasks:
+        """Waits for the cleanup of what was cancelled; a further cancel of the waiting task comes after it."""
+        cancelled = False
+        while pending := [task for task in self._tasks if not task.done()]:
             try:
-                await asyncio.wait(list(self._tasks))
+                await asyncio.wait(pending)
             except CancelledError:
-                pass
+                cancelled = True
+        if cancelled:
+            raise CancelledError
 
 
 def check_concurrency(concurrency: int | None, owner: str) -> None:

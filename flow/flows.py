@@ -17,7 +17,11 @@ class Flow(Step[In, Out]):
     def freeze(self, **state: Any) -> None:
         """Sets the flow's state, once; what is None keeps the class's default."""
         vars(self).update(
-            {name: value for name, value in state.items() if value is not None or name == "functions"}
+            {
+                name: value
+                for name, value in state.items()
+                if value is not None or name in ("functions", "coroutines")
+            }
         )
 
     def is_written(self) -> bool:

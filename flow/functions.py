@@ -57,6 +57,10 @@ class FunctionStep(Step[In, Out]):
         item = typing.get_args(hints.get("return"))
         self.says_text = bool(item) and item[0] is str
 
+    def is_bare_coroutine(self) -> bool:
+        """Whether awaiting the function is all there is to do."""
+        return self.kind == "async" and self.resolve is None and not self.live
+
     def call(self, x: Any) -> Any:
         """The bare function, with bound arguments and Args unpacked."""
         if self.resolve is None and type(x) is not Args:

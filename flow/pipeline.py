@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from operator import length_hint
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -70,6 +71,9 @@ class Pipeline(Flow[In, Out]):
         functions = None
         if all(type(s) is FunctionStep and s.plain and s.resolve is None for s in steps):
             functions = tuple(s.function for s in steps)  # type: ignore[attr-defined]
+        coroutines = None
+        if steps and all(type(s) is FunctionStep and s.is_bare_coroutine() for s in steps):
+            coroutines = tuple(s.function for s in steps)  # type: ignore[attr-defined]
         names = tuple(names) if names is not None else self.unique_names(steps)
         self.freeze(
             name=name,
@@ -80,6 +84,7 @@ class Pipeline(Flow[In, Out]):
             live=not steps or steps[0].live,
             streams=not steps or steps[-1].streams,
             functions=functions,
+            coroutines=coroutines,
             plan=_plan(steps),
         )
 
@@ -88,6 +93,7 @@ class Pipeline(Flow[In, Out]):
         names: tuple[str | None, ...]
         labels: tuple[str, ...]
         functions: tuple[Callable[..., Any], ...] | None
+        coroutines: tuple[Callable[..., Any], ...] | None
         plan: tuple[Segment, ...]
         scope: object
 
@@ -118,20 +124,17 @@ class Pipeline(Flow[In, Out]):
         functions = self.functions
         if functions is None or type(x) is Args:
             return await self._direct(x, path, output, None)
-        i = -1
+        left = iter(functions)
         try:
-            for i, function in enumerate(functions):  # noqa: B007
+            for function in left:
                 x = function(x)
                 if type(x) in ODD:
                     break
             else:
                 return x
-        except (StopIteration, StopAsyncIteration) as error:
-            raise stop_iteration(self.labels[i], error) from error
         except BaseException as error:
-            trail(error, self.labels[i])
-            raise
-        return await self._direct(x, path, output, None, i)
+            raise leaving(error, self.labels[-1 - length_hint(left)])  # noqa: B904
+        return await self._direct(x, path, output, None, len(functions) - 1 - length_hint(left))
 
     async def _keeping(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
         """With the values of the steps kept for references, in a scope of this call's own."""
@@ -185,6 +188,8 @@ class Pipeline(Flow[In, Out]):
         plan: Sequence[Segment] | None = None,
     ) -> Any:
         count, silent = len(self.steps), run.log is None and run.hooks is None
+        if silent and kept is None and self.coroutines is not None:
+            return await self._await_all(x, run, path, output)
         for kind, start, end in self.plan if plan is None else plan:
             last = output and end == count
             if kind == "hop":
@@ -205,6 +210,20 @@ class Pipeline(Flow[In, Out]):
                 x = await perform(self.steps[start], x, run, path, self.names[start], last)
             if kept is not None:
                 kept[self.labels[end - 1]] = x
+        return x
+
+    async def _await_all(self, x: Any, run: Run, path: Path, output: bool) -> Any:
+        """The shortest way through steps that all are coroutine functions, where nobody hears of them."""
+        assert self.coroutines is not None
+        left = iter(self.coroutines)
+        try:
+            for function in left:
+                x = await (function(x) if type(x) is not Args else function(*x))
+                if type(x) in UNSETTLED:
+                    at = len(self.steps) - 1 - length_hint(left)
+                    x = await self.steps[at].settle(x, run, path, False)  # type: ignore[attr-defined]
+        except BaseException as error:
+            raise leaving(error, self.labels[-1 - length_hint(left)])  # noqa: B904
         return x
 
     def _links(self, start: int, end: int) -> Sequence[Link]:
@@ -274,7 +293,7 @@ def _plan(steps: Sequence[Step[Any, Any]]) -> tuple[Segment, ...]:
         elif step.live:
             plan.append(Segment("live", i, i + 1))
         else:
-            bare = type(step) is FunctionStep and step.kind == "async" and step.resolve is None
+            bare = type(step) is FunctionStep and step.is_bare_coroutine()
             plan.append(Segment("await" if bare else "step", i, i + 1))
     return tuple(plan)
 
