@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
 from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.notes import also_failed
 
-__all__ = ["OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
+__all__ = ["Group", "OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
 
 OnError = Literal["raise", "keep"]
 Work = Callable[[], Coroutine[Any, Any, Any]]
@@ -30,24 +31,16 @@ async def fan_out(
     among the values. `labels` is what the note on an error calls those that failed as well.
     """
     check_concurrency(concurrency, "concurrent work")
-    group = _Group(work, concurrency, on_error)
+    group = Group(work, concurrency, on_error)
     await group.run()
-    failed = group.failed
-    if on_error == "keep":
-        failed = [i for i in failed if not isinstance(group.values[i], (Exception, CancelledError))]
-    if not failed:
-        return group.values
-    first, *others = failed
-    error: BaseException = group.values[first]
-    if labels is not None:
-        for other in others:
-            if group.values[other] is not error:
-                also_failed(error, str(labels[other]), group.values[other])
-    raise error
+    return group.outcome(labels)
 
 
-class _Group:
-    """Tasks that keep their own accounts: each writes down its value and starts the next."""
+class Group:
+    """Tasks that keep their own accounts: each writes down its value and starts what comes next.
+
+    Here that is the next in the order given; another order is for `_begin` and `_go_on` of a subclass.
+    """
 
     def __init__(self, work: Sequence[Work], concurrency: int | None, on_error: OnError) -> None:
         self.work = work
@@ -65,8 +58,7 @@ class _Group:
     async def run(self) -> None:
         if not self.work:
             return
-        for _ in range(min(self._limit, len(self.work))):
-            self._start()
+        self._begin()
         try:
             await self._ended
         except CancelledError:
@@ -76,10 +68,38 @@ class _Group:
         if self._stopping:
             await self._settle()
 
-    def _start(self) -> None:
-        task = self.loop.create_task(self._do(self._next))
+    def outcome(self, labels: Sequence[str | int] | None) -> list[Any]:
+        """The values, once `run` is over; or raises the earliest failure."""
+        values, failed = self.values, self.failed
+        if self.on_error == "keep":
+            failed = [i for i in failed if not isinstance(values[i], (Exception, CancelledError))]
+        if not failed:
+            return values
+        first, *others = failed
+        error: BaseException = values[first]
+        if labels is not None:
+            for other in others:
+                if values[other] is not error:
+                    also_failed(error, str(labels[other]), values[other])
+        raise error
+
+    def _begin(self) -> None:
+        """Starts what can start at once."""
+        self._context = copy_context()
+        for _ in range(min(self._limit, len(self.work))):
+            self._start_next()
+
+    def _go_on(self, i: int) -> None:
+        """The work `i` is over: starts what comes next."""
+        if self._next < len(self.work):
+            self._start_next()
+
+    def _start_next(self) -> None:
+        self._start(self._next, self._context.copy())  # the current context may be that of another work
         self._next += 1
-        self._tasks.add(task)
+
+    def _start(self, i: int, context: Context) -> None:
+        self._tasks.add(self.loop.create_task(self._do(i), context=context))
 
     async def _do(self, i: int) -> None:
         here = asyncio.current_task()
@@ -93,9 +113,9 @@ class _Group:
                     self._stop(here)
         self._left -= 1
         self._tasks.discard(here)  # type: ignore[arg-type]
-        if not self._stopping and self._next < len(self.work):
-            self._start()
-        elif not self._left and not self._ended.done():
+        if not self._stopping:
+            self._go_on(i)
+        if not self._left and not self._ended.done():
             self._ended.set_result(None)
 
     def _stop(self, here: asyncio.Task[Any] | None) -> None:

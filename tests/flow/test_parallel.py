@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -167,6 +168,18 @@ class Slow:
 
     def after(self, x: Any) -> None:
         self.later += 1
+
+
+def test_what_a_branch_sets_stays_in_it_also_where_it_made_room_for_another() -> None:
+    seen: ContextVar[str] = ContextVar("seen", default="nothing")
+
+    async def mark(x: str) -> str:
+        before = seen.get()
+        seen.set(x)
+        await asyncio.sleep(0)
+        return before
+
+    assert Warp(mark, concurrency=1)("a b c".split()) == ["nothing"] * 3
 
 
 async def fails(x: Any) -> None:
