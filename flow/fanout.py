@@ -112,7 +112,7 @@ class Group:
                 if self.on_error == "raise" or not isinstance(error, (Exception, CancelledError)):
                     self._stop(here)
         self._left -= 1
-        self._tasks.discard(here)  # type: ignore[arg-type]
+        self._tasks.discard(here)
         if not self._stopping:
             self._go_on(i)
         if not self._left and not self._ended.done():

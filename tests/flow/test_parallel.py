@@ -179,7 +179,7 @@ def test_what_a_branch_sets_stays_in_it_also_where_it_made_room_for_another() ->
         await asyncio.sleep(0)
         return before
 
-    assert Warp(mark, concurrency=1)("a b c".split()) == ["nothing"] * 3
+    assert Warp(mark, concurrency=1)(["a", "b", "c"]) == ["nothing"] * 3
 
 
 async def fails(x: Any) -> None:
