@@ -33,7 +33,10 @@ __all__ = ["Pool", "carry", "hop"]
 JOINED: ContextVar[set[asyncio.Task[Any]] | None] = ContextVar("millrace_joined", default=None)
 """Tasks that a function in a thread has started on the run's loop, and waits for."""
 
-OURS = frozenset((FRAME, SESSION, VOICE, JOINED))
+HOLDS: ContextVar[tuple[Any, ...]] = ContextVar("millrace_holds", default=())
+"""What is held while this code works, such as a slot; `keep_until(job)` is told of a function that is abandoned."""
+
+OURS = frozenset((FRAME, SESSION, VOICE, JOINED, HOLDS))
 """Context variables that belong to a place, not to the values of a run."""
 
 
@@ -155,6 +158,8 @@ async def hop(
 def abandon(job: Future[Any]) -> None:
     ABANDONED.add(job)
     job.add_done_callback(ABANDONED.discard)
+    for hold in HOLDS.get():
+        hold.keep_until(job)
 
 
 def carry(context: Context, before: Context) -> None:
