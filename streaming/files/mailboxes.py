@@ -1,0 +1,45 @@
+"""How other processes reach a writer: each line that they add to its lock's file is one request to stop a run."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from .descriptors import with_room
+from .folders import Folder
+
+__all__ = ["read_mail", "send_mail"]
+
+
+def send_mail(folder: Folder, lock: str, run_id: str, reason: str) -> None:
+    """Asks the holder of a lock to stop a run; in one write, so that lines of several senders do not mix.
+
+    Raises:
+        FileNotFoundError: the lock is gone, and its holder with it.
+    """
+    line = b"\n" + json.dumps({"cancel": run_id, "reason": reason}).encode() + b"\n"
+    descriptor = with_room(lambda: folder.open_to_append(lock))
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+def read_mail(folder: Folder, lock: str, at: int) -> tuple[list[tuple[str, str]], int]:
+    """What has come since byte `at`, as run and reason, and the byte to read from next; what is no request is skipped."""
+    descriptor = with_room(lambda: folder.open_to_read(lock))
+    try:
+        data = os.pread(descriptor, os.fstat(descriptor).st_size - at, at)
+    finally:
+        os.close(descriptor)
+    whole = data.rfind(b"\n") + 1
+    requests = []
+    for line in data[:whole].splitlines():
+        try:
+            request = json.loads(line)
+            run_id, reason = request["cancel"], request["reason"]
+        except (ValueError, TypeError, KeyError):
+            continue  # an empty line, or one that a dying sender left unfinished
+        if isinstance(run_id, str) and isinstance(reason, str):
+            requests.append((run_id, reason))
+    return requests, at + whole

@@ -1,0 +1,110 @@
+"""In what state a run is, as its file and its writer's lock tell."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from .descriptors import with_room
+from .folders import Folder
+from .frames import END, FOOTER, HEAD_SIZE, HEADER, footer
+from .peers import Peers
+from .segments import CHUNK, Segment, State, read_footer, read_frames
+
+__all__ = ["Condition", "condition", "repair"]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`frames` is None where that would need reading the whole file; `last` is the end's payload."""
+
+    state: State
+    size: int
+    modified: float
+    frames: int | None = None
+    last: bytes | None = None
+
+
+@dataclass(slots=True)
+class Scan:
+    """What reading a whole segment shows: `whole` is the byte behind the last whole frame, `end` where the end begins."""
+
+    whole: int
+    frames: int = 0
+    end: int = 0
+    needs: int = 0
+
+
+def condition(segment: Segment, peers: Peers) -> Condition:
+    """The state of a run, with the least reading."""
+    with segment.file.using() as descriptor:
+        found = os.fstat(descriptor)
+        closing = read_footer(descriptor, found.st_size)
+        if closing is None and not peers.lives(segment.lock):
+            found = os.fstat(descriptor)  # nobody writes any more
+            closing = read_footer(descriptor, found.st_size)
+            if closing is None:
+                seen = scan(descriptor, segment.start)
+                closing = seen.frames, seen.end
+        if closing is None:
+            return Condition("live", found.st_size, found.st_mtime)
+        frames, end = closing
+        last = _read_last(descriptor, end) if end else None
+    return Condition("ended" if end else "lost", found.st_size, found.st_mtime, frames, last)
+
+
+def _read_last(descriptor: int, at: int) -> bytes | None:
+    payloads = read_frames(descriptor, at, 1).payloads
+    return payloads[0] if payloads else None
+
+
+def scan(descriptor: int, start: int) -> Scan:
+    """Reads a segment that nobody writes any more, as far as it is whole."""
+    seen = Scan(start)
+    while not seen.end:
+        parsed = read_frames(descriptor, seen.whole)
+        if parsed.special in (FOOTER, HEADER) or not parsed.payloads:
+            seen.needs = parsed.needs
+            break
+        seen.frames += len(parsed.payloads)
+        seen.whole += parsed.size
+        if parsed.special == END:
+            seen.end = seen.whole - HEAD_SIZE - len(parsed.payloads[-1])
+    return seen
+
+
+def repair(folder: Folder, segment: Segment) -> int:
+    """Cuts the torn tail of a run whose writer is dead and closes its file; returns how many bytes were cut.
+
+    The caller has made sure of the death. A file that is damaged before its tail, or closed, stays as it is. The
+    time of the last change stays too, since a run expires some time after it.
+    """
+    descriptor = with_room(lambda: folder.open_to_append(segment.name))
+    try:
+        with segment.file.using() as reading:
+            found = os.fstat(reading)
+            if read_footer(reading, found.st_size) is not None or not os.path.samestat(
+                found, os.fstat(descriptor)
+            ):
+                return 0
+            seen = scan(reading, segment.start)
+            if not _is_torn(reading, seen, found.st_size):
+                return 0
+        os.ftruncate(descriptor, seen.whole)
+        os.write(descriptor, footer(seen.frames, seen.end))
+        os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
+        return found.st_size - seen.whole
+    finally:
+        os.close(descriptor)
+
+
+def _is_torn(descriptor: int, seen: Scan, size: int) -> bool:
+    """Whether what follows the last whole frame is the beginning of one, or zeros; anything else is damage."""
+    if seen.end or seen.whole + seen.needs >= size:
+        return True
+    at = seen.whole
+    while chunk := os.pread(descriptor, CHUNK, at):
+        if chunk.strip(b"\0"):
+            return False
+        at += len(chunk)
+    return True

@@ -1,0 +1,309 @@
+"""A store: one directory with a file for each run, written by the process of the run, read by any process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import EventsExpired, QueueError, QueueFull, RunUnknown
+from .descriptors import OpenFile, with_room
+from .mailboxes import send_mail
+from .names import GONE, RUN, split
+from .names import stem as stem_of
+from .readers import SegmentReader
+from .segments import RESERVED, Segment, State, encode_header, shown
+from .sharing import SharedFolder
+from .states import condition, repair
+from .sweeping import alone, remove, sweep
+from .watchers import Notify
+from .writers import SegmentWriter
+
+__all__ = ["FileStore", "RunEntry"]
+
+logger = logging.getLogger("millrace.streaming")
+
+Payload = bytes
+
+TTL = 3600.0
+MAX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class RunEntry:
+    """One run in a list. `frames` and `last`, the payload of its end, are None while it is live.
+
+    `bytes` is the size of its file; `created` and `modified` are seconds since the epoch.
+    """
+
+    run_id: str
+    header: dict[str, Any]
+    state: State
+    bytes: int
+    created: float
+    modified: float
+    frames: int | None = None
+    last: Payload | None = None
+
+
+class FileStore:
+    """A directory of runs, with what this user of it wants.
+
+    `ttl`: seconds that a run made here is kept after its last frame; it is written into the run. `max_bytes`: what
+    all runs together may take; the oldest finished ones go first. `sync`: "always" waits after each frame until the
+    disk has it, so that a loss of power loses nothing that was said. `notify`: "poll" looks at files every few
+    milliseconds, as is done anyway where the system has no inotify.
+
+    All stores of a process on one directory share its lock and its watcher, whatever their settings.
+    """
+
+    def __init__(self, shared: SharedFolder, ttl: float, max_bytes: int, sync: bool) -> None:
+        self.ttl = ttl
+        self.max_bytes = max_bytes
+        self.sync = sync
+        self._shared = shared
+        self._folder = shared.folder
+
+    @classmethod
+    def at(
+        cls,
+        root: str | os.PathLike[str],
+        ttl: float | None = None,
+        max_bytes: int | None = None,
+        sync: Literal["none", "always"] = "none",
+        notify: Notify = "auto",
+    ) -> FileStore:
+        """The store in a directory, which is made if need be; an hour and 1 GiB where nothing else is said.
+
+        Raises:
+            QueueError: the directory cannot be used, is not this user's, or may be written by others.
+            ValueError: a setting that makes no sense.
+        """
+        ttl = TTL if ttl is None else ttl
+        max_bytes = MAX_BYTES if max_bytes is None else max_bytes
+        if not 0 < ttl < float("inf"):
+            raise ValueError(f"ttl={ttl!r}: give a number of seconds above 0")
+        if max_bytes < 1:
+            raise ValueError(f"max_bytes={max_bytes!r}: give a number of bytes above 0")
+        if sync not in ("none", "always"):
+            raise ValueError(f"sync={sync!r}: there are 'none' and 'always'")
+        if notify not in ("auto", "poll"):
+            raise ValueError(f"notify={notify!r}: there are 'auto' and 'poll'")
+        return cls(SharedFolder.at(os.fspath(root), notify), ttl, max_bytes, sync == "always")
+
+    @property
+    def root(self) -> str:
+        """The directory's real path."""
+        return self._folder.root
+
+    # ------------------------------------------------------------ one run
+
+    def create(self, run_id: str, header: dict[str, Any]) -> SegmentWriter:
+        """Begins the file of a run; `header` is JSON, and gets `run_id`, `lock`, `pid`, `created` and `ttl`.
+
+        Raises:
+            QueueError: the run is there already, the header is no JSON or uses one of these names, or the directory
+                cannot be written.
+            QueueFull: runs that are still live take up more than `max_bytes`.
+        """
+        name = stem_of(run_id) + RUN
+        taken = sorted(set(header) & set(RESERVED))
+        if taken:
+            raise QueueError(
+                f"the header of run {shown(run_id)} may not have {taken[0]!r}: the store sets it"
+            )
+        if self._shared.live_bytes > self.max_bytes:
+            self._shared.sweep_soon(self.sweep)
+            raise QueueFull(
+                f"runs that are still live take {self._shared.live_bytes} bytes of {self.root}, and max_bytes is "
+                f"{self.max_bytes}; wait until some have ended, or raise it"
+            )
+        lock = self._shared.enter()
+        self._shared.keep_swept(self.sweep, min(30.0, self.ttl / 2))
+        try:
+            own = {
+                "run_id": run_id,
+                "lock": lock,
+                "pid": os.getpid(),
+                "created": time.time(),
+                "ttl": self.ttl,
+            }
+            data = encode_header({**own, **header})
+            descriptor = self._begin(name, data, run_id)
+        except BaseException:
+            self._shared.leave(run_id)
+            raise
+        file = OpenFile(lambda: self._folder.open_to_append(name), descriptor)
+        writer = SegmentWriter(self._shared, run_id, file, len(data), self.max_bytes, self.sync)
+        self._shared.enlist(writer)
+        return writer
+
+    def _begin(self, name: str, data: bytes, run_id: str) -> int:
+        try:
+            descriptor = with_room(lambda: self._folder.create(name))
+        except FileExistsError:
+            raise QueueError(
+                f"run {shown(run_id)} is in {self.root} already; a run is written once"
+            ) from None
+        except OSError as error:
+            raise QueueError(
+                f"run {shown(run_id)} cannot be made in {self.root}: {error.strerror}"
+            ) from error
+        try:
+            if os.write(descriptor, data) != len(data):
+                raise OSError(28, "No space left on device")
+            if self.sync:
+                os.fsync(descriptor)
+                self._folder.sync()
+        except OSError as error:
+            os.close(descriptor)
+            self._folder.remove(name)
+            raise QueueError(
+                f"run {shown(run_id)} cannot be made in {self.root}: {error.strerror}"
+            ) from error
+        return descriptor
+
+    def read(self, run_id: str, after: int = 0) -> SegmentReader:
+        """The frames of a run behind number `after`, while it is written and after.
+
+        Raises:
+            RunUnknown: no such run has been in this store, or it was deleted.
+            EventsExpired: the run has expired, or has no frame `after` yet.
+            QueueError: its file is damaged.
+        """
+        reader = SegmentReader(self._shared, run_id, self._segment(run_id))
+        reader.skip(after)
+        return reader
+
+    def header(self, run_id: str) -> dict[str, Any]:
+        """What `create` was given, and what it added. Raises as `read` does."""
+        segment = self._segment(run_id)
+        segment.file.close()
+        return segment.header
+
+    def cancel(self, run_id: str, reason: str) -> bool:
+        """Asks the process that writes a run to stop it; false when the run is over, and nobody is there to ask.
+
+        Raises as `read` does.
+        """
+        segment = self._segment(run_id)
+        state = condition(segment, self._shared.peers).state
+        segment.file.close()
+        if state != "live":
+            return False
+        try:
+            send_mail(self._folder, segment.lock, run_id, reason)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def delete(self, run_id: str) -> None:
+        """Removes a run that is over; afterwards it is unknown.
+
+        Raises as `read` does, and:
+            QueueError: the run is live.
+        """
+        with alone(self._folder, wait=True):
+            segment = self._segment(run_id)
+            live = condition(segment, self._shared.peers).state == "live"
+            segment.file.close()
+            if live:
+                raise QueueError(self._live(segment))
+            remove(self._folder, stem_of(run_id), trace=False)
+
+    def repair(self, run_id: str) -> int:
+        """Cuts what a dead writer left unfinished at the end of a run, as `sweep` does too; returns how many bytes.
+
+        Raises as `read` does, and:
+            QueueError: the run is live.
+        """
+        with alone(self._folder, wait=True):
+            segment = self._segment(run_id)
+            try:
+                if condition(segment, self._shared.peers).state == "live":
+                    raise QueueError(self._live(segment))
+                return repair(self._folder, segment)
+            finally:
+                segment.file.close()
+
+    # ------------------------------------------------------------ all runs
+
+    def runs(self) -> Iterator[RunEntry]:
+        """The runs that are kept, oldest change first; damaged and foreign files are passed over, with a warning."""
+        found = []
+        for name in self._folder.names():
+            parts = split(name)
+            if parts is not None and parts[1] == RUN:
+                try:
+                    found.append((self._folder.stat(name).st_mtime_ns, parts[0]))
+                except FileNotFoundError:
+                    pass  # removed meanwhile
+        for _, stem in sorted(found):
+            entry = self._entry(stem)
+            if entry is not None:
+                yield entry
+
+    def _entry(self, stem: str) -> RunEntry | None:
+        try:
+            segment = Segment.open(self._folder, stem)
+        except FileNotFoundError:
+            return None
+        except QueueError as error:
+            logger.warning("a file among the runs is passed over: %s", error)
+            return None
+        found = condition(segment, self._shared.peers)
+        segment.file.close()
+        if found.state != "live" and found.modified + segment.ttl < time.time():
+            return None
+        return RunEntry(
+            segment.run_id,
+            segment.header,
+            found.state,
+            found.size,
+            segment.header["created"],
+            found.modified,
+            found.frames,
+            found.last,
+        )
+
+    def sweep(self) -> int:
+        """Removes what has expired or is too much; returns how many runs. Live runs stay, whatever they take.
+
+        While runs are written it is called every 30 seconds, and more often where runs are kept for less than a minute.
+        """
+        swept = sweep(self._folder, self._shared.peers, self.max_bytes)
+        if swept is None:
+            return 0
+        self._shared.live_bytes = swept.live_bytes
+        return swept.removed
+
+    def _segment(self, run_id: str) -> Segment:
+        stem = stem_of(run_id)
+        try:
+            segment = Segment.open(self._folder, stem)
+        except FileNotFoundError:
+            pass
+        else:
+            if not self._expired(segment):
+                return segment
+            segment.file.close()
+            raise EventsExpired(self._gone(run_id))
+        try:
+            self._folder.stat(stem + GONE)
+        except FileNotFoundError:
+            raise RunUnknown(f"there is no run {shown(run_id)} in {self.root}") from None
+        raise EventsExpired(self._gone(run_id))
+
+    def _expired(self, segment: Segment) -> bool:
+        with segment.file.using() as descriptor:
+            old = os.fstat(descriptor).st_mtime + segment.ttl < time.time()
+        return old and condition(segment, self._shared.peers).state != "live"
+
+    def _gone(self, run_id: str) -> str:
+        return f"run {shown(run_id)} has expired; its events are no longer kept in {self.root}"
+
+    def _live(self, segment: Segment) -> str:
+        return f"run {shown(segment.run_id)} is being written by process {segment.header['pid']}; cancel it first"
