@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from ..streaming.errors import FlowBuildError
+from .checks import refuse_misfits
 from .flows import Flow
 from .functions import as_step
 from .loop import If, Loop
@@ -53,7 +54,9 @@ class OpenForm(Flow[In, Out]):
                 f"{outer!r} has steps already; write a flow in the constructor or in a block"
             )
         made = cls.__new__(cls)
-        vars(made).update({**vars(outer), "scope": object(), "building": {}, "referenced": False, "open": True})
+        vars(made).update(
+            {**vars(outer), "scope": object(), "building": {}, "referenced": False, "open": True}
+        )
         vars(outer)[_OPEN] = made
         return made
 
@@ -169,6 +172,7 @@ class OpenWarp(OpenBody[In, Out], Warp[In, Out]):
 
     def _set_body(self, body: Step[Any, Any]) -> None:
         vars(self)["inner"] = body
+        refuse_misfits(self)
 
 
 class OpenLoop(OpenBody[In, Out], Loop[In, Out]):

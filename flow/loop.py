@@ -11,6 +11,7 @@ from ..streaming.events import Path
 from ..streaming.runs import Run
 from .calls import run_here
 from .chains import Link, run_chain, stream_chain
+from .checks import refuse_misfits
 from .flows import Flow, label_of
 from .functions import WholeStep, as_step
 from .performing import leaving, perform
@@ -119,6 +120,7 @@ class Loop(Flow[In, Out]):
             chained=body.live and free,
             streams=body.streams and free,
         )
+        refuse_misfits(self)
 
     body: Step[Any, Any]
 

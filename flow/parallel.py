@@ -12,6 +12,7 @@ from ..streaming.errors import FlowBuildError, FlowCallError
 from ..streaming.events import Path
 from ..streaming.runs import Run
 from .args import Args
+from .checks import refuse_misfits
 from .fanout import OnError, Work, fan_out
 from .fans import Fan
 from .functions import as_step
@@ -75,6 +76,7 @@ class Parallel(Fan[In, Out]):
             chosen=tuple(range(len(steps))),
             live=self.shared and any(s.live for s in steps),
         )
+        refuse_misfits(self)
 
     shared = True
     """Whether all branches are given the same value."""

@@ -14,6 +14,7 @@ from ..streaming.runs import Run
 from .args import ODD, UNSETTLED, Args
 from .calls import run_here
 from .chains import Link, run_chain, stream_chain
+from .checks import refuse_misfits
 from .flows import Flow
 from .functions import FunctionStep, as_step
 from .performing import leaving, perform
@@ -87,6 +88,7 @@ class Pipeline(Flow[In, Out]):
             coroutines=coroutines,
             plan=_plan(steps),
         )
+        refuse_misfits(self)
 
     if TYPE_CHECKING:
         steps: tuple[Step[Any, Any], ...]

@@ -8,7 +8,7 @@ from asyncio.events import _get_running_loop
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
 from ..streaming.blocking import acquire
 from ..streaming.events import Path
@@ -243,6 +243,22 @@ class Step(Generic[In, Out]):
         from .pipeline import Pipeline
 
         return Pipeline(other, self)
+
+    # ------------------------------------------------------------ looking at it
+
+    def check(self, given: Any = Any) -> Self:
+        """Checks the step as a whole and returns it; every flow has checked itself already when it was built.
+
+        What the build could not see is looked at again: annotations that named what was not defined yet, and
+        references to flows that are not around it. `given` is the type that it is called with, such as `str`.
+
+        Raises:
+            FlowBuildError: all problems, numbered, each with the steps, their types and the cure.
+        """
+        from .checks import check_flow
+
+        check_flow(self, given)
+        return self
 
     # ------------------------------------------------------------ resources
 

@@ -11,6 +11,7 @@ from ..streaming.events import Path
 from ..streaming.runs import Run
 from .args import UNSETTLED
 from .chains import Link, stream_chain
+from .checks import refuse_misfits
 from .flows import Flow
 from .functions import FunctionStep, WholeStep, as_step
 from .performing import leaving, perform
@@ -90,6 +91,7 @@ class Switch(Flow[In, Out]):
             plain=decider is not None and all(b.plain for b in branches),
             streams=any(b.streams for b in branches),
         )
+        refuse_misfits(self)
 
     def __enter__(self) -> OpenSwitch[In, Out]:
         from .builders import OpenSwitch

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..streaming.errors import FlowCallError
 from ..streaming.events import Path
 from ..streaming.runs import Run
+from .checks import refuse_misfits
 from .fanout import OnError, fan_out
 from .fans import Fan
 from .flows import label_of
@@ -52,6 +53,7 @@ class Warp(Fan[Iterable[In], Out]):
     ) -> None:
         self._set(collect, on_error, concurrency, post)
         self.freeze(name=name, inner=as_body(inner))
+        refuse_misfits(self)
 
     if TYPE_CHECKING:
         inner: Step[Any, Any]

@@ -166,7 +166,7 @@ class Slow:
             await asyncio.sleep(0)
             self.cleaned += 1
 
-    def after(self, x: Any) -> None:
+    def after(self, *x: Any) -> None:
         self.later += 1
 
 

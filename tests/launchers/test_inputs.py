@@ -65,7 +65,7 @@ def test_these_do(flow: Any) -> None:
         step(words),
         step(len),
         step(lambda x: x),
-        Pipeline(echo, of_list),
+        Pipeline(lambda text: [Message.user(text)], of_list),
         Pipeline(),
         LocalModel("nowhere"),
     ],
