@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .modules.base import Module
     from .modules.local import KV, Sampling
     from .modules.models import LocalModel
+    from .modules.remote_models import RemoteModel
     from .streaming.errors import MillraceError
     from .streaming.limits import Limits
     from .streaming.messages import Message
@@ -43,6 +44,7 @@ __all__ = [
     "Module",
     "Parallel",
     "Pipeline",
+    "RemoteModel",
     "Sampling",
     "Service",
     "Step",
@@ -69,6 +71,7 @@ _HOMES = {
     "Module": "modules.base",
     "Parallel": "flow.parallel",
     "Pipeline": "flow.pipeline",
+    "RemoteModel": "modules.remote_models",
     "Sampling": "modules.local",
     "Service": "launchers.services",
     "Step": "flow.steps",

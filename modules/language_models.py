@@ -1,0 +1,203 @@
+"""Language models as steps: text or messages in, streamed text out; the same stop for whatever engine is behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from copy import copy
+from dataclasses import fields
+from typing import Any, Self
+
+from ..flow.steps import Keep
+from ..flow.taps import close, tap
+from ..streaming.currents import emit
+from ..streaming.errors import RunCancelled, RunTimeout
+from ..streaming.events import Path, Progress, ReasoningDelta, ToolCall, ToolCallDelta, Usage
+from ..streaming.messages import Conversation, Message
+from ..streaming.runs import Run
+from .base import Module
+from .local import EngineStatus, Request, Sampling
+from .protocols import ModelEngine, ModelGeneration
+
+__all__ = ["LanguageModel", "Question", "sampling_with"]
+
+_lock = threading.Lock()
+_users: dict[ModelEngine, int] = {}
+"""How many models that are set up stand on each shared engine."""
+
+Question = str | Sequence[Message]
+Piece = str | ReasoningDelta | ToolCallDelta | ToolCall
+
+
+class LanguageModel(Module[Question, str]):
+    """What models have in common, wherever their tokens are made.
+
+    Given text, the model sees its system prompt, the run's history and the text; given a list of messages, exactly
+    those. Text is streamed; reasoning and tool calls are events.
+
+    Args:
+        system: the system prompt.
+        sampling: how tokens are chosen, for every request unless the run says otherwise.
+        owns_engine: the engine was made for models such as this one, and is closed with the last of them.
+    """
+
+    body = "answer"
+
+    def __init__(
+        self,
+        *,
+        system: str | None,
+        sampling: Sampling | Mapping[str, Any] | None,
+        owns_engine: bool,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self.system = system
+        self.sampling = sampling_with(Sampling(), sampling)
+        self._owns_engine = owns_engine
+
+    @property
+    def engine(self) -> ModelEngine:
+        """The engine behind the model; looking at it loads nothing and connects to nothing."""
+        raise NotImplementedError
+
+    def replace(
+        self, *, system: str | None = None, sampling: Sampling | Mapping[str, Any] | None = None
+    ) -> Self:
+        """The same model on the same engine, with other settings."""
+        twin = copy(self)
+        vars(twin).update(_is_ready=False, _pending=None)
+        twin.system = self.system if system is None else system
+        twin.sampling = sampling_with(self.sampling, sampling)
+        return twin
+
+    # ------------------------------------------------------------ its life
+
+    async def setup(self) -> None:
+        await self.start_engine()
+        if self._owns_engine:
+            with _lock:
+                _users[self.engine] = _users.get(self.engine, 0) + 1
+
+    async def start_engine(self) -> None:
+        """Makes the engine ready."""
+        await self.engine.ready()
+
+    async def aclose(self) -> None:
+        """Closes the engine when this is the last model on it; an engine that was given stays open."""
+        if not self._owns_engine:
+            return
+        engine = self.engine
+        with _lock:
+            _users[engine] = left = _users.get(engine, 1) - 1
+            if not left:
+                del _users[engine]
+        if not left:
+            await engine.aclose()
+
+    def status(self) -> EngineStatus:
+        return self.engine.status()
+
+    # ------------------------------------------------------------ as a step
+
+    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+        if not self._is_ready:
+            await self.ready()
+        assert run is not None
+        return await self.drain(self.answer(x, run, output), run, path, output)
+
+    def open(self, x: Any, run: Run, path: Path, output: bool = False, keep: Keep | None = None) -> Any:
+        stream = self._answer_when_ready(x, run, output)
+        ended = None if keep is None else (lambda items: keep("".join(items)))
+        return tap(stream, run, path, self.shows_output(output), self.show == "silent", ended)
+
+    async def _answer_when_ready(self, x: Any, run: Run, output: bool) -> AsyncIterator[Piece]:
+        await self.ready()
+        stream = self.answer(x, run, output)
+        try:
+            async for piece in stream:
+                yield piece
+        finally:
+            await close(stream)
+
+    async def answer(self, question: Question, run: Run, output: bool) -> AsyncIterator[Piece]:
+        """The answer to a question, piece by piece; leaving it stops the engine and gives the memory back."""
+        generation = self.engine.submit(self._request(question, run, output))
+        try:
+            async for delta in generation:
+                if delta.reasoning:
+                    yield ReasoningDelta(delta.reasoning)
+                if delta.text:
+                    yield delta.text
+                for call in delta.tool_calls:
+                    yield call
+                if delta.error is not None:
+                    raise delta.error
+        finally:
+            await generation.aclose()
+            emit(Usage(generation.usage.prompt_tokens, generation.usage.completion_tokens))
+        self._say_end(generation, run, output)
+
+    def _say_end(self, generation: ModelGeneration, run: Run, output: bool) -> None:
+        if generation.dropped:
+            emit(Progress(1.0, f"the oldest {generation.dropped} messages did not fit the context any more"))
+        if generation.finish_reason == "cancelled":
+            raise RunCancelled("the model's request was cancelled")
+        if generation.finish_reason == "timeout":
+            raise RunTimeout("the model's request passed its deadline")
+        if output:
+            run.finish_reason = generation.finish_reason
+
+    # ------------------------------------------------------------ what the engine is asked
+
+    def request_options(self) -> dict[str, Any]:
+        """Further settings of each Request."""
+        return {}
+
+    def _request(self, question: Question, run: Run, output: bool) -> Request:
+        sampling = self.sampling
+        if output and run.sampling:
+            sampling = sampling_with(sampling, run.sampling)
+        options = {"sampling": sampling, "is_stopped": run.is_cut, **self.request_options()}
+        if not isinstance(question, str):
+            return Request(messages=_messages(question), **options)
+        history, system = run.history, self.system
+        if history and history[0].role == "system":  # the request's own, after the model's
+            system = f"{system}\n\n{history[0].content}" if system else history[0].content
+            history = history[1:]
+        return Request(
+            messages=[*([Message.system(system)] if system else []), *history, Message.user(question)],
+            drop_oldest=len(history) if isinstance(run.history, Conversation) else 0,
+            **options,
+        )
+
+
+def sampling_with(base: Sampling, given: Sampling | Mapping[str, Any] | None) -> Sampling:
+    """`given` itself, or `base` with the settings that a mapping gives.
+
+    Raises:
+        TypeError: a setting that there is not; it names those that there are.
+    """
+    if isinstance(given, Sampling):
+        return given
+    if not given:
+        return base
+    if not isinstance(given, Mapping):
+        raise TypeError(f"sampling={given!r}: give a Sampling, or a dict of its settings")
+    known = [field.name for field in fields(Sampling)]
+    if wrong := [name for name in given if name not in known]:
+        raise TypeError(f"sampling has no setting {wrong[0]!r}; it has {', '.join(known)}")
+    return base.replace(**given)
+
+
+def _messages(given: Any) -> list[Message]:
+    if isinstance(given, (list, tuple)) and any(isinstance(item, Mapping) for item in given):
+        raise TypeError("a model takes a list of Message: write Message.user('Hi') instead of a dict")
+    if not isinstance(given, (list, tuple)) or not all(isinstance(item, Message) for item in given):
+        raise TypeError(
+            f"a model takes text or a list of Message, not {type(given).__name__}; "
+            "put a step before it that makes text"
+        )
+    if not given:
+        raise ValueError("an empty list of messages: a model needs at least one, such as Message.user('Hi')")
+    return list(given)
