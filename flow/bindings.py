@@ -29,6 +29,15 @@ class Arg:
 
 
 class _ArgMaker:
+    """Marks, inside of `bind`, the place of what comes in: `arg[0]` is the first value, `arg[1]` the second.
+
+    `bind(f, 10, arg[0])` called with `y` is `f(10, y)`. Several values come in where the step before returned
+    `Args`; otherwise there is one, `arg[0]`.
+
+    Raises:
+        FlowBuildError: the index is no whole number of 0 or above.
+    """
+
     def __getitem__(self, index: int) -> Arg:
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise FlowBuildError(f"arg[{index!r}]: the index is 0 or above")
@@ -49,6 +58,8 @@ class Binding:
         self.args = args
         self.kwargs = kwargs
         given = (*args, *kwargs.values())
+        if any(value is arg for value in given):
+            raise FlowBuildError(f"bind({name}, ... arg): say which of the values that come in: arg[0]")
         self.upstream_first = not any(isinstance(value, (Reference, Arg)) for value in given)
         self.passes_upstream = not given or (len(given) == 1 and isinstance(given[0], Arg))
         """Whether what comes in is all that goes on."""

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from .errors import FlowCallError
 from .events import Event, RunFinished, TextDelta
@@ -27,6 +27,15 @@ from .usage import TokenUsage
 __all__ = ["Stream", "TextStream"]
 
 Item = TypeVar("Item")
+
+NO_ITERATOR = (
+    "a stream is no iterator itself; loop over it, or take its items one by one: "
+    "with flow.stream(x) as stream: items = iter(stream.text()); next(items)"
+)
+NOT_AWAITED = (
+    "a stream is read and not awaited: `async for piece in flow.stream(x).text()`, or for the value: "
+    "`await flow.acall(x)`"
+)
 
 
 class Stream:
@@ -130,6 +139,14 @@ class Stream:
     def __aiter__(self) -> AsyncIterator[Event]:
         return AsyncEventReader(self._begin(asyncio.get_running_loop()), self._entered)
 
+    if not TYPE_CHECKING:  # type checkers refuse both by themselves
+
+        def __next__(self) -> NoReturn:
+            raise FlowCallError(NO_ITERATOR)
+
+        def __await__(self) -> NoReturn:
+            raise FlowCallError(NOT_AWAITED)
+
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> Run:
         """The run, started if need be: on `loop`, or on the framework's for a synchronous listener."""
         if loop is None:
@@ -162,6 +179,9 @@ class TextStream:
 
     def __aiter__(self) -> AsyncIterator[str]:
         return AsyncTextReader(self._stream._begin(asyncio.get_running_loop()), self._stream._entered)
+
+    if not TYPE_CHECKING:
+        __next__, __await__ = Stream.__next__, Stream.__await__
 
 
 class Guard(Generic[Item]):

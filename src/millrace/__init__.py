@@ -89,10 +89,25 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise _missing(name)
     value = getattr(import_module(f".{home}", __name__), name)
     globals()[name] = value
     return value
+
+
+def _missing(name: str) -> Exception:
+    """The error for a name that is not here; where it is a public name of another place, it says which.
+
+    That is an ImportError, since `from millrace import name` drops the message of an AttributeError.
+    """
+    if not name.startswith("_"):
+        for place in ("streaming", "flow", "modules.local"):
+            if name in import_module(f".{place}", __name__).__all__:
+                return ImportError(f"{name} is in millrace.{place}: from millrace.{place} import {name}")
+        for public in __all__:
+            if public.lower() == name.lower():
+                return ImportError(f"millrace has no {name!r}; it is written {public}")
+    return AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import pydoc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -56,3 +57,13 @@ def test_indices() -> None:
     for index in (-1, "a", True):
         with pytest.raises(FlowBuildError, match="0 or above"):
             arg[index]  # type: ignore[index]
+
+
+def test_arg_itself_is_refused() -> None:
+    for write in (lambda: bind(pair, arg, 1), lambda: bind(pair, x=arg)):
+        with pytest.raises(FlowBuildError, match=r"say which .* arg\[0\]"):
+            write()
+
+
+def test_arg_explains_itself() -> None:
+    assert "`bind(f, 10, arg[0])` called with `y` is `f(10, y)`" in pydoc.render_doc(arg)

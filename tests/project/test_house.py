@@ -57,6 +57,23 @@ class TestRoot:
         with pytest.raises(AttributeError, match="no_such_name"):
             millrace.no_such_name  # noqa: B018
 
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("Overloaded", "from millrace.streaming import Overloaded"),
+            ("TextDelta", "from millrace.streaming import TextDelta"),
+            ("hooks", "from millrace.flow import hooks"),
+            ("Engine", "from millrace.modules.local import Engine"),
+            ("pipeline", "it is written Pipeline"),
+            ("ARG", "it is written arg"),
+        ],
+    )
+    def test_a_name_that_lives_elsewhere_is_said_where(self, name: str, message: str) -> None:
+        with pytest.raises(ImportError, match=message):
+            exec(f"from millrace import {name}")
+        with pytest.raises(ImportError, match=message):
+            getattr(millrace, name)
+
     def test_type_checkers_are_told_the_same_names(self) -> None:
         module = tree(ROOT / "src" / "millrace" / "__init__.py")
         told = {

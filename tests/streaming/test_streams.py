@@ -463,6 +463,20 @@ def test_no_function_starts_after_the_stop() -> None:
 # ---------------------------------------------------------------- reading
 
 
+@pytest.mark.parametrize("made", [lambda stream: stream, lambda stream: stream.text()])
+def test_a_stream_is_read_by_a_loop_and_says_so(made: Callable[[Stream], Any]) -> None:
+    stream = made(Pipeline(Producer().pausing).stream(0))
+    with pytest.raises(FlowCallError, match="loop over it, or take its items one by one"):
+        next(stream)
+
+    async def wait() -> None:
+        await stream
+
+    with pytest.raises(FlowCallError, match=r"await flow\.acall"):
+        asyncio.run(wait())
+    assert status().runs == 0
+
+
 @pytest.mark.anyio
 async def test_results_before_and_after_the_end() -> None:
     stream = Pipeline(str).stream(5)
