@@ -65,21 +65,17 @@ def read_function(function: Callable[..., Any], kind: Kind | None = None) -> Rea
     function = _uncached(function)
     bare = _without_arguments(function)
     if hasattr(bare, "__wrapped__"):  # what the decorator takes and gives need not be what it wraps
-        return Reading(_signature(function), Any, Any, False)
+        return Reading(_signature(function, {}), Any, Any, False)
     source = _source_of(bare)
-    hints = hints_of(source) if source is not None else {}
+    found = hints_of(source) if source is not None else {}
     said = getattr(source, "__annotations__", {})
-    vague = any(hints.get(name) is None and hint is not None for name, hint in said.items())
-    signature = _signature(function)
-    if signature is not None:
-        signature = _resolved(
-            signature, {name: Any if hint is None else hint for name, hint in hints.items()}
-        )
+    vague = any(found.get(name) is None and hint is not None for name, hint in said.items())
+    hints = {name: Any if hint is None else hint for name, hint in found.items()}
     if inspect.isclass(bare):
         value = pieces = _made_by(bare)
     else:
         value, pieces = _given_by(kind or kind_of(body_of(function)), hints.get("return", Any))
-    return Reading(signature, value, pieces, vague)
+    return Reading(_signature(function, hints), value, pieces, vague)
 
 
 CACHED = type(lru_cache(int))
@@ -107,19 +103,15 @@ def _source_of(function: Any) -> Any:
     return None
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+def _signature(function: Callable[..., Any], hints: dict[str, Any]) -> inspect.Signature | None:
+    """The signature with resolved annotations, Any where there are none."""
     try:
-        return inspect.signature(function, follow_wrapped=False)
+        signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # a C function that does not tell
         return None
-
-
-def _resolved(signature: inspect.Signature, hints: dict[str, Any]) -> inspect.Signature:
+    slots = signature.parameters.values()
     return signature.replace(
-        parameters=[
-            parameter.replace(annotation=hints.get(name, Any))
-            for name, parameter in signature.parameters.items()
-        ]
+        parameters=[slot.replace(annotation=hints.get(slot.name, Any)) for slot in slots]
     )
 
 

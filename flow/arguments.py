@@ -11,7 +11,7 @@ from .args import Args
 from .fitting import fits
 from .hints import Named, Several, class_of, describe, elements_of, members_of
 
-__all__ = ["UNKNOWN", "Given", "bound_problems", "is_one_value", "plain_problems"]
+__all__ = ["UNKNOWN", "Given", "bound_problems", "incoming", "plain_problems"]
 
 EMPTY = Parameter.empty
 BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
@@ -31,16 +31,22 @@ class Given(NamedTuple):
 UNKNOWN = Given(Any, Any, None)
 
 
-def is_one_value(given: Any) -> bool:
-    """Whether this type cannot be Args, which would be unpacked."""
-    kinds = [class_of(member) for member in members_of(given)]
-    return not any(kind is None or issubclass(Args, kind) for kind in kinds)
+def incoming(given: Given) -> list[Given] | None:
+    """The arguments that a value becomes; None where it may be Args of any length."""
+    if isinstance(given.value, Several):
+        return [Given(item, item, given.by) for item in given.value.items]
+    kinds = [class_of(member) for member in members_of(given.value)]
+    if any(kind is None or issubclass(Args, kind) for kind in kinds):
+        return None
+    return [given]
 
 
-def plain_problems(name: str, signature: Signature, given: Given, live: bool = False) -> Iterator[str]:
-    """What is wrong when a step is called with what comes in, and Args are unpacked.
+def plain_problems(
+    name: str, signature: Signature, given: Given, live: bool = False, unpacked: bool = True
+) -> Iterator[str]:
+    """What is wrong when a step is called with what comes in.
 
-    `live`: its first parameter takes the pieces as they come.
+    `live`: its first parameter takes the pieces as they come; `unpacked`: Args become several arguments.
     """
     yield from _names_missing(name, signature, ())
     slots = [p for p in signature.parameters.values() if p.kind in BY_POSITION]
@@ -50,13 +56,8 @@ def plain_problems(name: str, signature: Signature, given: Given, live: bool = F
             f"{name} takes no value, and a step is called with one: give it a parameter, `_` if it needs none"
         )
         return
-    if live:
-        values = [given]
-    elif isinstance(given.value, Several):
-        values = [Given(item, item, given.by) for item in given.value.items]
-    elif is_one_value(given.value):
-        values = [given]
-    else:
+    values = [given] if live or not unpacked else incoming(given)
+    if values is None:
         return
     wrong = _wrong_number(name, slots, rest is not None, len(values), given)
     if wrong is not None:

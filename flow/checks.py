@@ -12,11 +12,11 @@ from weakref import WeakKeyDictionary
 
 from ..streaming.errors import FlowBuildError
 from .annotations import read_step
-from .arguments import UNKNOWN, Given, bound_problems, is_one_value, plain_problems
+from .arguments import UNKNOWN, Given, bound_problems, incoming, plain_problems
 from .bindings import Arg, Binding
 from .flows import label_of
 from .functions import FunctionStep, WholeStep
-from .hints import MISSING, Several, attribute_of, describe, item_of
+from .hints import MISSING, attribute_of, describe, item_of
 from .references import Reference
 from .steps import Step
 
@@ -153,20 +153,20 @@ class Walk:
         kwargs = {key: self._argument(value, given, name) for key, value in binding.kwargs.items()}
         if not binding.upstream_first:
             return args, kwargs
-        incoming = _incoming(given)
-        return None if incoming is None else [*incoming, *args], kwargs
+        first = incoming(given)
+        return None if first is None else [*first, *args], kwargs
 
     def _argument(self, value: Any, given: Given, name: str) -> Given:
         if isinstance(value, Reference):
             return self._referred(value, name)
         if not isinstance(value, Arg):
             return Given(type(value), type(value), f"bind({name}, {value!r:.30})")
-        incoming = _incoming(given)
-        if incoming is None:
+        values = incoming(given)
+        if values is None:
             return UNKNOWN
-        if value.index < len(incoming):
-            return incoming[value.index]
-        self.report([f"bind({name}, {value!r}): only {len(incoming)} come in, from {given.by}"])
+        if value.index < len(values):
+            return values[value.index]
+        self.report([f"bind({name}, {value!r}): only {len(values)} come in, from {given.by}"])
         return UNKNOWN
 
     def _referred(self, reference: Reference, name: str) -> Given:
@@ -194,13 +194,6 @@ class Walk:
                 return UNKNOWN
             hint = found
         return given if hint is given.value else Given(hint, hint, repr(reference))
-
-
-def _incoming(given: Given) -> list[Given] | None:
-    """The arguments that a value becomes; None where it may be Args of any length."""
-    if isinstance(given.value, Several):
-        return [Given(item, item, given.by) for item in given.value.items]
-    return [given] if is_one_value(given.value) else None
 
 
 def _known(flow: Step[Any, Any], key: Key) -> Given | None:

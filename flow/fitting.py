@@ -95,15 +95,15 @@ def _literal_values(hint: Any) -> tuple[Any, ...] | None:
 
 
 def _insides_fit(given: Any, wanted: Any, g: type, w: type) -> bool:
-    if isinstance(given, Named) and isinstance(wanted, Named):
-        return True
     if issubclass(g, Mapping) and issubclass(w, Mapping):
-        return all(map(fits, pair_of(given), pair_of(wanted)))
+        pairs = [(str, value) for _, value in given.items] if isinstance(given, Named) else [pair_of(given)]
+        return all(all(map(fits, pair, pair_of(wanted))) for pair in pairs)
     row, wanted_row = row_of(given), row_of(wanted)
     if row is not None and wanted_row is not None:
         return len(row) == len(wanted_row) and all(map(fits, row, wanted_row))
     if w in CONTAINERS:
-        return fits(elements_of(given), elements_of(wanted))
+        items = row if row is not None else (elements_of(given),)
+        return all(fits(item, elements_of(wanted)) for item in items)
     if g is w and len(typing.get_args(given)) == len(typing.get_args(wanted)) and g is not CALLABLE:
         return all(map(fits, typing.get_args(given), typing.get_args(wanted)))
     return True

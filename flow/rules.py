@@ -151,13 +151,14 @@ def _collect(walk: Walk, collect: Callable[[Any], Any], given: Given, name: str)
         return results if not isinstance(results, Several) else tuple[results.items]  # type: ignore[name-defined]
     if inspect.isbuiltin(collect) and isinstance(collect.__self__, str) and collect.__name__ == "join":
         texts = inspect.Signature([inspect.Parameter("texts", POSITIONAL, annotation=Iterable[str])])
-        walk.report(plain_problems("join", texts, Given(items, items, name)))
+        several = types.GenericAlias(tuple, results.items) if isinstance(results, Several) else items
+        walk.report(plain_problems("join", texts, Given(several, several, name), unpacked=False))
         return str
     reading = read_function(collect)
     if reading.signature is not None:
         called = getattr(collect, "__name__", type(collect).__name__)
         value = items if not isinstance(results, Named) else results
-        walk.report(plain_problems(called, reading.signature, Given(value, value, name)))
+        walk.report(plain_problems(called, reading.signature, Given(value, value, name), unpacked=False))
     return reading.value
 
 

@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
+from time import perf_counter
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millrace import (
+    Args,
+    Diverter,
+    If,
+    LocalModel,
+    Loop,
+    Message,
+    Parallel,
+    Pipeline,
+    Step,
+    Switch,
+    Warp,
+    arg,
+    bind,
+    step,
+)
+from millrace.flow.checks import KNOWN
+from millrace.streaming import FlowBuildError, FlowCallError
+
+T = TypeVar("T")
+
+
+def count(text: str) -> int:
+    return len(text)
+
+
+def show(number: int) -> str:
+    return str(number)
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+async def shout(text: str) -> AsyncIterator[str]:
+    yield text.upper()
+
+
+async def lengths(text: str) -> AsyncIterator[int]:
+    for word in text.split():
+        yield len(word)
+
+
+async def live(pieces: AsyncIterator[str]) -> str:
+    return "".join([piece async for piece in pieces])
+
+
+def live_numbers(pieces: Iterator[int]) -> int:
+    return sum(pieces)
+
+
+def both(left: str, right: str) -> str:
+    return left + right
+
+
+def named(notes: dict[str, Any]) -> str:
+    return " ".join(notes)
+
+
+def said(text: str) -> None: ...
+def nothing() -> str: ...
+def by_keyword(text: str, *, k: int) -> str: ...
+def many(*texts: str) -> str: ...
+def optional(text: str, more: str = "") -> str: ...
+def same(x: T) -> T: ...
+def any_args(text: str) -> Args: ...
+def is_long(text: str) -> bool: ...
+
+
+# ---------------------------------------------------------------- refused, by a message that names all
+
+
+REFUSED: list[tuple[Callable[[], Any], str]] = [
+    (lambda: Pipeline(count, count), r"count gives int, and count-2 takes str: mend one"),
+    (lambda: step(count) | words, r"count gives int, and words takes str"),
+    (lambda: Pipeline(words, count), r"words gives list\[str\], and count takes str: .*Warp\(count\)"),
+    (lambda: Pipeline(lengths, count), r"lengths gives list\[int\], and count takes str"),
+    (lambda: Pipeline(lengths, live), r"lengths gives list\[int\], and live takes AsyncIterator\[str\]"),
+    (lambda: Pipeline(shout, live_numbers), r"shout gives str, and live_numbers takes Iterator\[int\]"),
+    (lambda: Pipeline(said, count), r"said gives None, and count takes str: said returns nothing"),
+    (lambda: Pipeline(nothing), r"nothing takes no value, and a step is called with one: give it a parameter"),
+    (lambda: Pipeline(by_keyword), r"by_keyword needs k by keyword.*bind\(by_keyword, k=\.\.\.\)"),
+    (lambda: Pipeline(show, both), r"show gives 1 value, and both takes 2 \(left, right\): .*bind\(both, right="),
+    (
+        lambda: Pipeline(Parallel(shout, shout, shout), both),
+        r"Parallel\(shout, shout, shout\) gives 3 values, and both takes 2 \(left, right\): .*collect=",
+    ),
+    (lambda: Pipeline(Parallel(shout, count), both), r"gives int, and both takes str as right"),
+    (lambda: Pipeline(Parallel(a=shout, b=count), count), r"a dict with a, b, and count takes str: .*bind\(count"),
+    (lambda: Pipeline(Parallel(a=shout), LocalModel("x")), r"a, and LocalModel takes str \| Sequence\[Message\]"),
+    (lambda: Pipeline(count, LocalModel("x")), r"count gives int, and LocalModel takes str"),
+    (lambda: Pipeline(LocalModel("x"), show), r"LocalModel gives str, and show takes int"),
+    (lambda: Pipeline(count, Parallel(shout, words)), r"2 problems:\n  1\. .*shout takes str.*\n  2\. .*words takes"),
+    (lambda: Pipeline(count, Pipeline(words, name="in")), r"in in: count gives int, and words takes str"),
+    (lambda: Parallel(shout, count, collect="\n".join), r"gives tuple\[str, int\], and join takes Iterable\[str\]"),
+    (lambda: Pipeline(show, Warp(count)), r"show gives str, and Warp\(count\) takes an iterable of items: .*list"),
+    (lambda: Pipeline(count, Warp(show)), r"count gives int, and Warp\(show\) takes an iterable"),
+    (lambda: Pipeline(words, Warp(show)), r"an item of words gives str, and show takes int"),
+    (lambda: Pipeline(Warp(count), Warp(count)), r"an item of Warp\(count\) gives int, and count takes str"),
+    (lambda: Pipeline(words, Diverter(count, show)), r"an item of words gives str, and show takes int"),
+    (
+        lambda: Pipeline(Parallel(show, show, show), Diverter(count, count)),
+        r"gives Args\(str, str, str\), and Diverter\(count, count\) takes one item for each of its 2 branches",
+    ),
+    (
+        lambda: Pipeline(Parallel(a=show), Diverter(a=count, b=count)),
+        r"gives a dict with a, and Diverter\(count, count\) takes a dict with a, b",
+    ),
+    (lambda: Pipeline(count, Switch({is_long: show})), r"count gives int, and is_long takes str"),
+    (lambda: Pipeline(count, Switch({1: words}, default=show)), r"words \(case 1\) takes str"),
+    (lambda: Switch({is_long: shout}, key=count), r"count gives int, and is_long takes str"),
+    (lambda: Pipeline(count, If(lambda n: n > 1, words)), r"words \(case <lambda>\) takes str"),
+    (lambda: Loop(count, count=2), r"count, in the turn before, gives int, and count takes str"),
+    (lambda: Loop(show, until=is_long), r"show, in the turn before, gives str, and show takes int"),
+    (lambda: Loop(shout, count=1, until=show), r"shout gives str, and show takes int"),
+    (lambda: Pipeline(show, bind(both, 3)), r"bind\(both, 3\) gives int, and both takes str as right"),
+    (lambda: Pipeline(show, bind(both, middle=1)), r"middle=\.\.\.\): .*no such parameter; it has: left, right"),
+    (lambda: Pipeline(show, bind(both, arg[0], arg[1])), r"arg\[1\]\): only 1 come in, from show"),
+    (lambda: Pipeline(show, bind(both, "a", "b")), r"calls it wrongly: too many positional arguments.*left, right"),
+    (lambda: Pipeline(count, bind(Pipeline(count), arg[0])), r"count gives int, and count takes str"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("build", "message"), REFUSED)
+def test_refused_when_it_is_built(build: Callable[[], Any], message: str) -> None:
+    with pytest.raises(FlowBuildError, match=message):
+        build()
+
+
+# ---------------------------------------------------------------- let through
+
+
+def int_or_text(x: int | str) -> int | str: ...
+def to_float(x: float) -> float: ...
+def wants_messages(x: list[Message]) -> str: ...
+def gives_any(x: Any) -> Any: ...
+def gives_object(x: object) -> object: ...
+def later(x: str) -> Undefined: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(x: Any) -> Any:
+        return [function(x)]
+
+    return wrapper
+
+
+class Callee:
+    def method(self, text: str) -> str: ...
+    def __call__(self, text: str) -> str: ...
+
+
+ALLOWED: list[Callable[[], Any]] = [
+    lambda: Pipeline(),
+    lambda: Pipeline(count, show, words, Warp(count), sum, str),
+    lambda: Pipeline(shout, live, count),
+    lambda: Pipeline(show, live),
+    lambda: Pipeline(lengths, live_numbers),
+    lambda: Pipeline(lengths, Warp(show), "\n".join, count),
+    lambda: Pipeline(gives_any, count),
+    lambda: Pipeline(gives_object, count),
+    lambda: Pipeline(count, int_or_text, count),
+    lambda: Pipeline(count, to_float, show),
+    lambda: Pipeline(same, count, same, count),
+    lambda: Pipeline(count, lambda n: n, count),
+    lambda: Pipeline(later, count),
+    lambda: Pipeline(show, decorated(count), words),
+    lambda: Pipeline(show, functools.partial(both, right="x"), words),
+    lambda: Pipeline(show, Callee(), Callee().method, count),
+    lambda: Pipeline(str.strip, int, float, str, len),
+    lambda: Pipeline(show, optional, many),
+    lambda: Pipeline(both),  # it may be given Args
+    lambda: Pipeline(any_args, both),
+    lambda: Pipeline(lambda x: Args(x, x), both),
+    lambda: Pipeline(Parallel(shout, live), both),
+    lambda: Pipeline(Parallel(shout, shout, shout), many),
+    lambda: Pipeline(Parallel(shout, shout), Parallel(both, many), both),
+    lambda: Pipeline(Parallel(shout, shout, on_error="keep"), both),
+    lambda: Pipeline(Parallel(shout, shout, choose=lambda x: [0]), count),
+    lambda: Pipeline(Parallel(shout, shout, shout).skip(1), both),
+    lambda: Pipeline(Parallel(count, count, collect=sum), show),
+    lambda: Pipeline(Parallel(shout, shout, collect="\n".join), LocalModel("x"), count),
+    lambda: Pipeline(Parallel(count, count, collect=list), Warp(show)),
+    lambda: Pipeline(Parallel(a=shout, b=count), named),
+    lambda: Pipeline(Parallel(shout, count), Diverter(words, show)),
+    lambda: Pipeline(Parallel(a=shout, b=count), Diverter(a=words, b=show)),
+    lambda: Pipeline(Parallel(shout, shout), Warp(count)),
+    lambda: Pipeline(wants_messages, count),
+    lambda: Pipeline(lambda t: [Message.user(t)], LocalModel("x"), count),
+    lambda: Switch({is_long: shout, "faq": words, 3: show}, default=gives_any),
+    lambda: Pipeline(show, If(is_long, count), to_float),
+    lambda: Pipeline(show, If(is_long, count), count),
+    lambda: Pipeline(show, Loop(shout, count=3), count),
+    lambda: Loop(count, count=1),
+    lambda: Pipeline(show, bind(both, right="x"), bind(count), show),
+    lambda: Pipeline(Parallel(show, show), bind(both, arg[1], arg[0])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("build", ALLOWED)
+def test_let_through(build: Callable[[], Any]) -> None:
+    flow = build()
+    assert flow.check() is flow
+
+
+# ---------------------------------------------------------------- references
+
+
+def test_a_reference_to_what_is_not_there() -> None:
+    with pytest.raises(FlowBuildError) as raised, Pipeline(name="rag") as p:
+        p.notes = Parallel(bm25=words, dense=shout)
+        p.answer = bind(both, p.input, p.notes["bm52"])
+    assert (
+        str(raised.value)
+        == "rag: answer refers to rag.notes['bm52'], and notes gives a dict with bm25, dense"
+    )
+    with (
+        pytest.raises(FlowBuildError, match=r"p.pair\[2\], and pair gives Args\(str, int\)"),
+        Pipeline() as q,
+    ):
+        q.pair = Parallel(shout, count)
+        q.answer = bind(both, q.pair[2], "x")
+    with pytest.raises(FlowBuildError, match=r"p.text.titel, and text gives str"), Pipeline() as r:
+        r.text = show
+        r.answer = bind(both, r.text.titel, "x")
+
+
+def test_references_have_types() -> None:
+    with pytest.raises(FlowBuildError) as raised, Pipeline(name="rag") as p:
+        p.size = count
+        p.notes = bind(Parallel(bm25=words, dense=shout), p.input)
+        p.answer = bind(both, p.notes["bm25"], right=p.size)
+    assert "rag.notes['bm25'] gives list[str], and answer takes str as left" in str(raised.value)
+    assert "size gives int, and answer takes str as right" in str(raised.value)
+
+
+def test_references_from_inner_flows_to_outer_ones() -> None:
+    with (
+        pytest.raises(FlowBuildError, match=r"in inner: size gives int, and b takes str as left"),
+        Pipeline() as p,
+    ):
+        p.size = count
+        with Pipeline() as p.inner:
+            p.inner.a = show
+            p.inner.b = bind(both, p.size, "x")
+
+
+def test_a_reference_out_of_its_flow_is_found_by_check() -> None:
+    with Pipeline() as one:
+        one.a = count
+        reference = one.a
+        one.b = bind(show, reference)
+    stray = Pipeline(bind(show, reference))
+    assert one.check() is one
+    with pytest.raises(
+        FlowBuildError, match=r"show refers to p.a, which is not known there.*a step before it"
+    ):
+        stray.check()
+
+
+# ---------------------------------------------------------------- the whole
+
+
+def test_check_lists_everything_at_once() -> None:
+    with pytest.raises(FlowBuildError) as raised:
+        Pipeline(count, words, count, nothing, by_keyword, name="rag")
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "rag has 4 problems:"
+    assert [line[:5] for line in lines[1:]] == ["  1. ", "  2. ", "  3. ", "  4. "]
+
+
+def test_check_with_the_type_of_the_input() -> None:
+    flow = Pipeline(count, show)
+    assert flow.check(str) is flow
+    with pytest.raises(FlowBuildError, match="the flow is given int, and count takes str"):
+        flow.check(int)
+    with pytest.raises(FlowBuildError, match=r"its caller gives int, and Warp\(count\) takes an iterable"):
+        Warp(count).check(int)
+
+
+def of_later(x: Later) -> int:  # type: ignore[name-defined]  # noqa: F821
+    return 1
+
+
+def test_check_reads_again_what_was_defined_later() -> None:
+    flow = Pipeline(show, of_later)
+    flow.check()
+    globals()["Later"] = list
+    try:
+        with pytest.raises(FlowBuildError, match="show gives str, and of_later takes list"):
+            flow.check()
+    finally:
+        del globals()["Later"]
+
+
+def test_three_hundred_nested_build_fast_and_are_checked() -> None:
+    def nested(n: int) -> Pipeline[Any, Any]:
+        flow: Pipeline[Any, Any] = Pipeline(count, name="p")
+        for _ in range(n):
+            flow = Pipeline(flow, show, count, name="p")
+        return flow
+
+    started = perf_counter()
+    nested(300)
+    once = perf_counter() - started
+    started = perf_counter()
+    flow = nested(600)
+    twice = perf_counter() - started
+    assert twice < 5 * once  # not with the square of the depth
+    assert flow.check(str) is flow
+    with pytest.raises(FlowBuildError, match="gives int, and words takes str"):
+        Pipeline(flow, words)
+    nested_deeply = Pipeline(flow)
+    del flow, nested_deeply
+
+
+def test_nothing_is_kept_of_flows_that_are_gone() -> None:
+    flow = Pipeline(count, show, name="gone")
+    before = len(KNOWN)
+    assert flow in KNOWN
+    del flow
+    assert len(KNOWN) == before - 1
+
+
+# ---------------------------------------------------------------- what is refused cannot run
+
+
+SAMPLES: dict[Any, Any] = {int: 3, str: "three", bytes: b"3", dict: {"a": 1}}
+
+
+def typed(takes: Any, gives: Any) -> Callable[[Any], Any]:
+    """A function that keeps to its annotations."""
+
+    def function(x: Any) -> Any:
+        if not isinstance(x, takes):
+            raise TypeError(f"{x!r} is no {takes}")
+        return SAMPLES[gives]
+
+    function.__annotations__ = {"x": takes, "return": gives}
+    return function
+
+
+KINDS = st.sampled_from(list(SAMPLES))
+LEAVES = st.builds(typed, KINDS, KINDS) | st.sampled_from([lambda x: x, str, repr])
+
+
+def composed(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    some = st.lists(inner, min_size=1, max_size=3)
+    return st.one_of(
+        some.map(lambda steps: ("Pipeline", steps)),
+        some.map(lambda steps: ("Parallel", steps)),
+        st.tuples(st.just("Loop"), inner),
+        st.tuples(st.just("Warp"), inner),
+    )
+
+
+def built(plan: Any) -> Step[Any, Any] | Callable[..., Any]:
+    match plan:
+        case ("Pipeline", steps):
+            return Pipeline(*map(built, steps), name="p")
+        case ("Parallel", steps):
+            return Parallel(**{f"b{i}": built(one) for i, one in enumerate(steps)})
+        case ("Loop", body):
+            return Loop(built(body), count=2)
+        case ("Warp", body):
+            return Pipeline(lambda x: [x], Warp(built(body)))
+        case function:
+            return function  # type: ignore[no-any-return]
+
+
+@given(st.recursive(LEAVES, composed, max_leaves=6), KINDS)
+def test_what_is_refused_fails_without_the_check_too(plan: Any, kind: Any) -> None:
+    try:
+        Pipeline(built(plan)).check(kind)
+    except FlowBuildError:
+        bare = Pipeline(built(without_annotations(plan)))
+        with pytest.raises((TypeError, FlowCallError), match=r"is no|takes an iterable"):
+            bare(SAMPLES[kind])
+
+
+def without_annotations(plan: Any) -> Any:
+    match plan:
+        case ("Pipeline" | "Parallel" as kind, steps):
+            return kind, [without_annotations(one) for one in steps]
+        case (str() as kind, *parts):
+            return (kind, *map(without_annotations, parts))
+        case function:
+            return lambda x: function(x)
