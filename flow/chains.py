@@ -11,7 +11,7 @@ from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.runs import FRAME, Run
 from .hooks import StepCall
 from .performing import leaving
-from .taps import close_all, origin_of
+from .taps import Remembered, close_all, origin_of
 
 if TYPE_CHECKING:
     from .steps import Keep, Step
@@ -105,6 +105,8 @@ class Chain:
         if keep is None and (self.kept is not None or self.run.hooks is not None):
             keep = self._keeper(link, len(self.links) - 1)
         stream = link.step.open(x, self.run, where, output, keep)
+        if self.kept is not None:  # where the next step leaves it early: what has come of it
+            stream = Remembered(stream, partial(self.kept.setdefault, link.label))
         self.opened.append(stream)
         return stream
 

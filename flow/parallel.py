@@ -19,7 +19,7 @@ from .functions import as_step
 from .performing import perform
 from .references import SCOPE
 from .steps import In, Out, Step
-from .taps import gathered, is_stream, remembered
+from .taps import gathered, is_stream
 from .tees import Tee
 
 if TYPE_CHECKING:
@@ -167,12 +167,9 @@ class Parallel(Fan[In, Out]):
     async def results(self, x: Any, run: Run, path: Path) -> Any:
         outer = SCOPE.get()
         if self.kept:
-            values: dict[str, Any] = {}
             if is_stream(x):
-                x = remembered(x, partial(values.__setitem__, "input"))
-            else:
-                values["input"] = x
-            SCOPE.set({**outer, self.scope: values})
+                x = await gathered(x)  # whoever refers to it wants all of it
+            SCOPE.set({**outer, self.scope: {"input": x}})
         try:
             if is_stream(x):
                 chosen, found = await self._live(x, run, path)

@@ -20,7 +20,7 @@ from .functions import FunctionStep, as_step
 from .performing import leaving, perform
 from .references import SCOPE
 from .steps import In, Keep, Out, Step
-from .taps import close, framed, gathered, is_stream, one, remembered
+from .taps import Remembered, close, framed, gathered, is_stream, one
 from .threads import hop, stop_iteration
 
 if TYPE_CHECKING:
@@ -153,9 +153,9 @@ class Pipeline(Flow[In, Out]):
 
     @staticmethod
     def _as_input(x: Any, kept: dict[str, Any]) -> Any:
-        """Keeps what the flow is called with; what comes live is known when it has come to its end."""
+        """Keeps what the flow is called with; what comes live is known when it has been read."""
         if is_stream(x):
-            return remembered(x, partial(kept.__setitem__, "input"))
+            return Remembered(x, partial(kept.__setitem__, "input"))
         kept["input"] = x
         return x
 
@@ -189,7 +189,7 @@ class Pipeline(Flow[In, Out]):
         kept: dict[str, Any] | None,
         plan: Sequence[Segment] | None = None,
     ) -> Any:
-        count, silent = len(self.steps), run.log is None and run.hooks is None
+        given, count, silent = x, len(self.steps), run.log is None and run.hooks is None
         if silent and kept is None and self.coroutines is not None:
             return await self._await_all(x, run, path, output)
         for kind, start, end in self.plan if plan is None else plan:
@@ -212,6 +212,8 @@ class Pipeline(Flow[In, Out]):
                 x = await perform(self.steps[start], x, run, path, self.names[start], last)
             if kept is not None:
                 kept[self.labels[end - 1]] = x
+                if "input" not in kept:
+                    await close(given)  # it was left early
         return x
 
     async def _await_all(self, x: Any, run: Run, path: Path, output: bool) -> Any:
@@ -238,7 +240,7 @@ class Pipeline(Flow[In, Out]):
     ) -> AsyncIterator[Any]:
         if not self.steps:
             stream = x if is_stream(x) else one(x)
-            return stream if keep is None else remembered(stream, keep)
+            return stream if keep is None else Remembered(stream, keep)
         if not self.streams:
             return super().open(x, run, path, output, keep)
         return framed(self._stream(x, run, path, output, keep), run, path)

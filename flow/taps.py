@@ -9,7 +9,7 @@ from ..streaming.events import Data, Event, Path, TextDelta
 from ..streaming.runs import FRAME, Run
 from .references import SCOPE
 
-__all__ = ["close", "close_all", "framed", "gathered", "is_stream", "joined", "one", "remembered", "tap"]
+__all__ = ["Remembered", "close", "close_all", "framed", "gathered", "is_stream", "joined", "one", "tap"]
 
 Ended = Callable[[list[Any]], None]
 
@@ -89,16 +89,34 @@ async def one(value: Any) -> AsyncIterator[Any]:
     yield value
 
 
-async def remembered(stream: Any, keep: Callable[[Any], None]) -> AsyncIterator[Any]:
-    """A stream whose value is kept when it has come to its end."""
-    items: list[Any] = []
-    try:
-        async for item in stream:
-            items.append(item)
-            yield item
-        keep(joined(items))
-    finally:
-        await close(stream)
+class Remembered:
+    """A stream whose value is kept at its end; or what has come of it, when it is closed before."""
+
+    def __init__(self, stream: Any, keep: Callable[[Any], None]) -> None:
+        self._stream = stream
+        self._keep: Callable[[Any], None] | None = keep
+        self._items: list[Any] = []
+
+    def __aiter__(self) -> Remembered:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            item = await self._stream.__anext__()
+        except StopAsyncIteration:
+            self._end()
+            raise
+        self._items.append(item)
+        return item
+
+    async def aclose(self) -> None:
+        self._end()
+        await close(self._stream)
+
+    def _end(self) -> None:
+        keep, self._keep = self._keep, None
+        if keep is not None:
+            keep(joined(self._items))
 
 
 async def gathered(stream: Any) -> Any:
