@@ -1,5 +1,10 @@
 """A store of append-only segments: one directory, one file for each run, written by one process, read by any."""
 
+import os
+
+if os.name != "posix":
+    raise ImportError("runs in files need a POSIX system, such as Linux or macOS; use memory:// here")
+
 from .readers import SegmentReader
 from .stores import FileStore, RunEntry
 from .writers import SegmentWriter

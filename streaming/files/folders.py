@@ -9,15 +9,18 @@ from weakref import finalize
 
 from ..errors import QueueError
 
-__all__ = ["Folder"]
+__all__ = ["Folder", "identity_of"]
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_WRITE = (
-    os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-)
+_WRITE = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _CREATE = _WRITE | os.O_CREAT | os.O_EXCL
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
+
+
+def identity_of(found: os.stat_result) -> tuple[int, int]:
+    """Which file it is, whatever its name."""
+    return found.st_dev, found.st_ino
 
 
 class Folder:
@@ -43,9 +46,9 @@ class Folder:
             raise QueueError(
                 f"{root} cannot hold runs: {error.strerror}; name a directory of your own"
             ) from None
-        self._close = finalize(self, os.close, self.descriptor)
+        finalize(self, os.close, self.descriptor).atexit = False
         found = os.fstat(self.descriptor)
-        self.identity = found.st_dev, found.st_ino
+        self.identity = identity_of(found)
         if found.st_uid != os.geteuid():
             raise QueueError(f"{root} belongs to another user; name a directory of your own for runs")
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -60,7 +63,7 @@ class Folder:
             found = os.stat(self.root)
         except OSError:
             return False
-        return (found.st_dev, found.st_ino) == self.identity
+        return identity_of(found) == self.identity
 
     def path(self, name: str) -> str:
         """The path of a file, for those who watch it; it is not to be opened."""
@@ -103,8 +106,27 @@ class Folder:
             return False
         return True
 
+    def open_same(self, name: str, identity: tuple[int, int], append: bool = False) -> int:
+        """As `open_to_read` or `open_to_append`, but only the file that is meant.
+
+        Raises:
+            FileNotFoundError: it was removed; what has its name now is another one.
+        """
+        descriptor = self._open(name, _WRITE if append else _READ)
+        if identity_of(os.fstat(descriptor)) != identity:
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, "it was removed", name)
+        return descriptor
+
     def names(self) -> list[str]:
-        return os.listdir(self.descriptor)
+        """What is in the directory."""
+        descriptor = os.open(
+            ".", _READ | os.O_DIRECTORY, dir_fd=self.descriptor
+        )  # with a position of its own
+        try:
+            return os.listdir(descriptor)
+        finally:
+            os.close(descriptor)
 
     def sync(self) -> None:
         """Makes new names survive a loss of power."""

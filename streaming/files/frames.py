@@ -38,9 +38,9 @@ LONGEST = 2**30 - 1
 
 _HEAD = struct.Struct("<II")
 _WORD = struct.Struct("<I")
-_COUNTS = struct.Struct("<QQ")
+_FOOTER = struct.Struct("<QQ16s")
 HEAD_SIZE = _HEAD.size
-FOOTER_SIZE = HEAD_SIZE + _COUNTS.size
+FOOTER_SIZE = HEAD_SIZE + _FOOTER.size
 
 
 def frame(kind: int, payload: bytes) -> bytes:
@@ -56,56 +56,62 @@ def frame(kind: int, payload: bytes) -> bytes:
     return word + _WORD.pack(crc32(payload, crc32(word))) + payload
 
 
-def footer(frames: int, last: int) -> bytes:
-    """The bytes that close a segment: how many frames it has, and where the last one begins (0: it has no end)."""
-    return frame(FOOTER, _COUNTS.pack(frames, last))
+def footer(frames: int, end: int, mark: bytes) -> bytes:
+    """The bytes that close a segment: how many frames it has, and where the last one begins (0: it has no end).
+
+    `mark` is 16 bytes that no payload has, so that none can be taken for a footer.
+    """
+    return frame(FOOTER, _FOOTER.pack(frames, end, mark))
 
 
-def parse_footer(data: bytes) -> tuple[int, int] | None:
-    """What `footer` was given, read from a file's last bytes; None when they are no footer."""
-    parsed = parse(data[-FOOTER_SIZE:])
-    if parsed.special == FOOTER and parsed.size == FOOTER_SIZE:
-        frames, last = _COUNTS.unpack(parsed.payloads[0])
-        return frames, last
+def parse_footer(data: bytes, mark: bytes) -> tuple[int, int] | None:
+    """What `footer` was given, read from the last bytes of a file; None when they are no footer of this mark."""
+    parsed = parse(data)
+    if parsed.special == FOOTER and not parsed.payloads and parsed.stop == FOOTER_SIZE:
+        frames, end, found = _FOOTER.unpack(parsed.closing)
+        if found == mark:
+            return frames, end
     return None
 
 
 @dataclass(slots=True)
 class Parsed:
-    """What is there: `payloads` of the whole frames, which take `size` bytes.
+    """What is there: `payloads` of whole DATA frames, which take `size` bytes.
 
-    `special` is the kind of the last of them where that is not DATA: nothing is read beyond it. `needs` bytes from
-    `size` on would be one frame more, as far as can be seen; `fault` says why they are none although they are there.
+    `special` is the kind of the whole frame behind them, where there is one and it is not DATA, `closing` its payload
+    and `stop` the byte behind it. `needs` bytes from `size` on would be the next frame, as far as can be seen; `fault`:
+    they are there and are none.
     """
 
     payloads: list[bytes] = field(default_factory=list)
     size: int = 0
     special: int = DATA
+    closing: bytes = b""
+    stop: int = 0
     needs: int = HEAD_SIZE
-    fault: str | None = None
+    fault: bool = False
 
 
 def parse(data: bytes, most: int = LONGEST) -> Parsed:
-    """Reads frames from the beginning of `data`: those that are whole, `most` of them, up to one that is not DATA."""
+    """Reads `most` frames from the beginning of `data`, as far as they are whole, and up to one that is not DATA."""
     found = Parsed()
     at, size, unpack = 0, len(data), _HEAD.unpack_from
     take = found.payloads.append
     while size - at >= HEAD_SIZE:
         word, crc = unpack(data, at)
-        start = at + HEAD_SIZE
-        stop = start + (word & LONGEST)
+        stop = at + HEAD_SIZE + (word & LONGEST)
         if stop > size:
             found.needs = stop - at
             break
-        payload = data[start:stop]
+        payload = data[at + HEAD_SIZE : stop]
         if crc32(payload, crc32(data[at : at + 4])) != crc:
-            found.needs, found.fault = stop - at, "its checksum is wrong"
+            found.needs, found.fault = stop - at, True
+            break
+        if word > LONGEST:
+            found.special, found.closing, found.stop, found.needs = word >> 30, payload, stop, stop - at
             break
         take(payload)
         at = stop
-        if kind := word >> 30:
-            found.special = kind
-            break
         most -= 1
         if not most:
             break

@@ -11,8 +11,9 @@ import os
 from dataclasses import dataclass
 
 from ..errors import QueueError
+from .descriptors import with_room
 from .folders import Folder
-from .names import lock_name
+from .names import lock_name, mail_name
 
 __all__ = ["WriterLock", "is_held"]
 
@@ -35,7 +36,7 @@ class WriterLock:
         from filelock import lock_descriptor
 
         name = lock_name()
-        descriptor = folder.create(name)
+        descriptor = with_room(lambda: folder.create(name))
         lock = cls(folder, name, descriptor)
         try:
             fault = None if lock_descriptor(descriptor, blocking=False) else "a new lock was held already"
@@ -49,10 +50,12 @@ class WriterLock:
                 f"{folder.root} is on a file system without working locks ({fault}), so that nobody could tell "
                 "a dead writer from a slow one; use a directory on a local disk"
             )
+        os.close(with_room(lambda: folder.create(mail_name(name))))
         return lock
 
     def drop(self) -> None:
-        """Removes the lock and lets go of it."""
+        """Lets go of the lock and removes it, with its mailbox."""
+        self.folder.remove(mail_name(self.name))
         self.folder.remove(self.name)
         os.close(self.descriptor)
 
@@ -64,7 +67,7 @@ class WriterLock:
 def is_held(folder: Folder, name: str) -> bool:
     """Whether the writer of this lock lives. A lock that is gone is held by nobody."""
     try:
-        descriptor = folder.open_to_read(name)
+        descriptor = with_room(lambda: folder.open_to_read(name))
     except (FileNotFoundError, QueueError):
         return False
     try:

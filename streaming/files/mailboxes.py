@@ -1,4 +1,4 @@
-"""How other processes reach a writer: each line that they add to its lock's file is one request to stop a run."""
+"""How other processes reach a writer: each line that they add to its mailbox is one request to stop a run."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import os
 
 from .descriptors import with_room
 from .folders import Folder
+from .names import mail_name
 
 __all__ = ["read_mail", "send_mail"]
 
 
 def send_mail(folder: Folder, lock: str, run_id: str, reason: str) -> None:
-    """Asks the holder of a lock to stop a run; in one write, so that lines of several senders do not mix.
+    """Asks the writer with this lock to stop a run; in one write, so that lines of several senders do not mix.
 
     Raises:
-        FileNotFoundError: the lock is gone, and its holder with it.
+        FileNotFoundError: the mailbox is gone, and its owner with it.
     """
     line = b"\n" + json.dumps({"cancel": run_id, "reason": reason}).encode() + b"\n"
-    descriptor = with_room(lambda: folder.open_to_append(lock))
+    descriptor = with_room(lambda: folder.open_to_append(mail_name(lock)))
     try:
         os.write(descriptor, line)
     finally:
@@ -26,8 +27,11 @@ def send_mail(folder: Folder, lock: str, run_id: str, reason: str) -> None:
 
 
 def read_mail(folder: Folder, lock: str, at: int) -> tuple[list[tuple[str, str]], int]:
-    """What has come since byte `at`, as run and reason, and the byte to read from next; what is no request is skipped."""
-    descriptor = with_room(lambda: folder.open_to_read(lock))
+    """What has come since byte `at`, as run and reason, and the byte to read from next.
+
+    What is no request is passed over.
+    """
+    descriptor = with_room(lambda: folder.open_to_read(mail_name(lock)))
     try:
         data = os.pread(descriptor, os.fstat(descriptor).st_size - at, at)
     finally:
@@ -39,7 +43,7 @@ def read_mail(folder: Folder, lock: str, at: int) -> tuple[list[tuple[str, str]]
             request = json.loads(line)
             run_id, reason = request["cancel"], request["reason"]
         except (ValueError, TypeError, KeyError):
-            continue  # an empty line, or one that a dying sender left unfinished
+            continue  # an empty line, or one that a sender died in
         if isinstance(run_id, str) and isinstance(reason, str):
             requests.append((run_id, reason))
     return requests, at + whole

@@ -8,13 +8,24 @@ from hashlib import sha256
 
 from ..errors import QueueError
 
-__all__ = ["GONE", "LOCK", "RUN", "is_lock_name", "lock_name", "split", "stem"]
+__all__ = [
+    "GONE",
+    "LOCK",
+    "MAIL",
+    "RUN",
+    "is_lock_name",
+    "lock_name",
+    "mail_name",
+    "mark_of",
+    "split",
+    "stem",
+]
 
-RUN, GONE, LOCK = ".run", ".gone", ".lock"
-"""Endings: of a run's segment, of the trace that an expired one leaves, of a writer's lock."""
+RUN, GONE, LOCK, MAIL = ".run", ".gone", ".lock", ".mail"
+"""Endings: of a run's segment, of the trace that an expired one leaves, of a writer's lock and of its mailbox."""
 
 _LOCK = re.compile(r"[0-9a-f]{32}\.lock", re.ASCII)
-_OURS = re.compile(r"([0-9a-f]{64})(\.run|\.gone)|([0-9a-f]{32})(\.lock)", re.ASCII)
+_OURS = re.compile(r"([0-9a-f]{64})(\.run|\.gone)|([0-9a-f]{32})(\.lock|\.mail)", re.ASCII)
 
 
 def stem(run_id: str) -> str:
@@ -36,9 +47,19 @@ def lock_name() -> str:
     return os.urandom(16).hex() + LOCK
 
 
+def mail_name(lock: str) -> str:
+    """The mailbox of the writer with this lock."""
+    return lock.removesuffix(LOCK) + MAIL
+
+
 def is_lock_name(name: object) -> bool:
     """Whether a name read from a file is that of a lock, and so leads nowhere else."""
     return isinstance(name, str) and _LOCK.fullmatch(name) is not None
+
+
+def mark_of(lock: str) -> bytes:
+    """16 bytes from a lock's name that nobody can guess who says something in a run."""
+    return bytes.fromhex(lock.removesuffix(LOCK))
 
 
 def split(name: str) -> tuple[str, str] | None:

@@ -13,10 +13,10 @@ import time
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
-__all__ = ["Changes", "Inotify", "Notifier", "Polling", "What", "size_of"]
+__all__ = ["Changes", "Inotify", "Notifier", "Polling", "What", "look_at"]
 
 What = Literal["grows", "closes"]
-"""A file gets more bytes; somebody who could write it closed it, be it by dying."""
+"""A file gets more bytes or another mode; somebody who could write it closed it, be it by dying."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Notifier(Protocol):
 class Inotify:
     """Linux's own (inotify(7)): the kernel says what changes, also when a process dies and its files are closed."""
 
-    _MASKS: ClassVar[dict[What, int]] = {"grows": 0x002, "closes": 0x008}
+    _MASKS: ClassVar[dict[What, int]] = {"grows": 0x006, "closes": 0x008}
     _DONT_FOLLOW, _OVERFLOW, _IGNORED = 0x02000000, 0x4000, 0x8000
     _HEAD = struct.Struct("iIII")
 
@@ -120,7 +120,7 @@ class Polling:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sizes: dict[int, tuple[str, int]] = {}
+        self._looks: dict[int, tuple[str, tuple[int, int] | None]] = {}
         self._last = 0
         self._woken = threading.Event()
         self._pause = self.LONGEST
@@ -129,13 +129,13 @@ class Polling:
         with self._lock:
             self._last += 1
             if what == "grows":
-                self._sizes[self._last] = path, size_of(path)
+                self._looks[self._last] = path, look_at(path)
             self._pause = self.SHORTEST
             return self._last
 
     def remove(self, key: int) -> None:
         with self._lock:
-            self._sizes.pop(key, None)
+            self._looks.pop(key, None)
 
     def wait(self, timeout: float) -> Changes:
         deadline = time.monotonic() + timeout
@@ -149,11 +149,11 @@ class Polling:
 
     def _changed(self) -> set[int]:
         with self._lock:
-            known = list(self._sizes.items())
-        sizes = [(key, path, before, size_of(path)) for key, (path, before) in known]
-        changed = {key: (path, now) for key, path, before, now in sizes if now != before}
+            known = list(self._looks.items())
+        looks = [(key, path, before, look_at(path)) for key, (path, before) in known]
+        changed = {key: (path, now) for key, path, before, now in looks if now != before}
         with self._lock:
-            self._sizes.update((key, size) for key, size in changed.items() if key in self._sizes)
+            self._looks.update((key, look) for key, look in changed.items() if key in self._looks)
         return set(changed)
 
     def wake(self) -> None:
@@ -162,9 +162,10 @@ class Polling:
     def close(self) -> None: ...
 
 
-def size_of(path: str) -> int:
-    """A file's size in bytes; -1 when it is gone."""
+def look_at(path: str) -> tuple[int, int] | None:
+    """A file's size and mode; None when it is gone."""
     try:
-        return os.lstat(path).st_size
+        found = os.lstat(path)
     except OSError:
-        return -1
+        return None
+    return found.st_size, found.st_mode

@@ -75,11 +75,9 @@ class Peers:
         return alive
 
     def _suspect(self, lock: str) -> None:
-        """Somebody has closed the lock's file: its holder by dying, or a sender of mail."""
+        """The lock's file was closed, which its holder does at its end."""
         for _ in range(TRIES):
-            if lock == self.own or self._known.get(lock, (True,))[0] is False:
-                break
-            if not self._look(lock):
+            if lock == self.own or not self._look(lock):
                 break
             time.sleep(TRY_PAUSE)
         self._check(lock)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 from ..errors import EventsExpired, QueueError
 from .descriptors import OpenFile, with_room
-from .folders import Folder
+from .folders import Folder, identity_of
 from .frames import FOOTER_SIZE, HEAD_SIZE, HEADER, LONGEST, MAGIC, Parsed, frame, parse, parse_footer
-from .names import RUN, is_lock_name
+from .names import RUN, is_lock_name, mark_of
 from .names import stem as stem_of
 
 __all__ = [
     "CHUNK",
+    "READ_ONLY",
     "RESERVED",
     "Segment",
     "State",
     "encode_header",
+    "is_forsaken",
     "read_footer",
     "read_frames",
     "shown",
@@ -33,6 +36,9 @@ RESERVED = ("created", "lock", "pid", "run_id", "ttl")
 
 LONGEST_HEADER = 1 << 20
 FIRST = 4096
+
+READ_ONLY = 0o400
+"""The mode of a file whose writer has given it up and could not write that into it."""
 
 CHUNK = 256 * 1024
 """Bytes that are read at once."""
@@ -58,9 +64,14 @@ def encode_header(header: dict[str, Any]) -> bytes:
     return MAGIC + frame(HEADER, payload)
 
 
-def read_footer(descriptor: int, size: int) -> tuple[int, int] | None:
-    """How many frames a closed segment has, and where the last one stands; None for one that was not closed."""
-    return parse_footer(os.pread(descriptor, FOOTER_SIZE, max(0, size - FOOTER_SIZE)))
+def is_forsaken(found: os.stat_result) -> bool:
+    """Whether the writer made the file read-only, and so has given it up."""
+    return not found.st_mode & stat.S_IWUSR
+
+
+def read_footer(descriptor: int, size: int, lock: str) -> tuple[int, int] | None:
+    """How many frames a closed segment has, and where its end stands (0: nowhere); None for one that was not closed."""
+    return parse_footer(os.pread(descriptor, FOOTER_SIZE, max(0, size - FOOTER_SIZE)), mark_of(lock))
 
 
 def read_frames(descriptor: int, at: int, most: int = LONGEST) -> Parsed:
@@ -99,7 +110,7 @@ class Segment:
         except BaseException:
             os.close(descriptor)
             raise
-        again = partial(_open_again, folder, stem, header["run_id"], (found.st_dev, found.st_ino))
+        again = partial(_open_again, folder, name, header["run_id"], identity_of(found))
         return cls(name, folder.path(name), OpenFile(again, descriptor), header, start)
 
     @property
@@ -125,15 +136,15 @@ def _read_header(descriptor: int, path: str) -> tuple[dict[str, Any], int]:
     if not data.startswith(MAGIC):
         raise QueueError(f"{path} is no segment of this format; it was not touched, remove it")
     parsed = parse(data[len(MAGIC) :])
-    if not parsed.payloads and parsed.needs <= LONGEST_HEADER + HEAD_SIZE:
+    if not parsed.fault and parsed.needs <= LONGEST_HEADER + HEAD_SIZE:
         data = os.pread(descriptor, parsed.needs, len(MAGIC))
         parsed = parse(data)
-        if not parsed.payloads and len(data) < parsed.needs:
+        if len(data) < parsed.needs:
             raise FileNotFoundError(path)
-    header = _decoded(parsed.payloads[0]) if parsed.special == HEADER and len(parsed.payloads) == 1 else None
+    header = _decoded(parsed.closing) if parsed.special == HEADER and not parsed.payloads else None
     if header is None:
         raise QueueError(f"{path} is damaged: its header cannot be read; remove it")
-    return header, len(MAGIC) + parsed.size
+    return header, len(MAGIC) + parsed.stop
 
 
 def _decoded(payload: bytes) -> dict[str, Any] | None:
@@ -154,13 +165,8 @@ def _stem_of(header: dict[str, Any]) -> str | None:
     return stem_of(header["run_id"]) if header["run_id"] else None
 
 
-def _open_again(folder: Folder, stem: str, run_id: str, identity: tuple[int, int]) -> int:
+def _open_again(folder: Folder, name: str, run_id: str, identity: tuple[int, int]) -> int:
     try:
-        descriptor = folder.open_to_read(stem + RUN)
+        return folder.open_same(name, identity)
     except FileNotFoundError:
         raise EventsExpired(f"run {shown(run_id)} was removed from {folder.root} while it was read") from None
-    found = os.fstat(descriptor)
-    if (found.st_dev, found.st_ino) != identity:
-        os.close(descriptor)
-        raise EventsExpired(f"run {shown(run_id)} was removed from {folder.root} while it was read")
-    return descriptor

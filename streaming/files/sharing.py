@@ -14,6 +14,7 @@ from ..forks import after_fork
 from .folders import Folder
 from .locks import WriterLock
 from .mailboxes import read_mail
+from .names import mail_name
 from .peers import Peers
 from .segments import Segment
 from .watchers import Notify, Watcher
@@ -80,7 +81,7 @@ class SharedFolder:
                 held = WriterLock.take(self.folder)
                 self._mail_read = 0
                 self._ends = (
-                    self.watcher.watch(self.folder.path(held.name), "grows", self._take_mail),
+                    self.watcher.watch(self.folder.path(mail_name(held.name)), "grows", self._take_mail),
                     self.watcher.every_tick(self._tick),
                 )
                 self._held, self.peers.own = held, held.name
@@ -109,7 +110,10 @@ class SharedFolder:
             told = [(self._writers.get(run_id), reason) for run_id, reason in mail]
         for writer, reason in told:
             if writer is not None:
-                writer.cancel(reason)
+                try:
+                    writer.cancel(reason)
+                except Exception:
+                    logger.exception("cancelling run %r failed", writer.run_id)
 
     def keep_swept(self, sweep: Callable[[], object], every: float) -> None:
         """Calls `sweep` in a thread of its own, now and every so many seconds, as long as runs are written."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 from .descriptors import with_room
-from .folders import Folder
-from .frames import END, FOOTER, HEAD_SIZE, HEADER, footer
+from .folders import Folder, identity_of
+from .frames import END, footer
+from .names import mark_of
 from .peers import Peers
-from .segments import CHUNK, Segment, State, read_footer, read_frames
+from .segments import CHUNK, Segment, State, is_forsaken, read_footer, read_frames
 
 __all__ = ["Condition", "condition", "repair"]
 
@@ -27,7 +29,11 @@ class Condition:
 
 @dataclass(slots=True)
 class Scan:
-    """What reading a whole segment shows: `whole` is the byte behind the last whole frame, `end` where the end begins."""
+    """What reading a whole segment shows.
+
+    `whole` is the byte behind the last whole frame, `end` where the run's end begins (0: it has none), and `needs` how
+    many bytes from `whole` on would be the next frame.
+    """
 
     whole: int
     frames: int = 0
@@ -39,10 +45,10 @@ def condition(segment: Segment, peers: Peers) -> Condition:
     """The state of a run, with the least reading."""
     with segment.file.using() as descriptor:
         found = os.fstat(descriptor)
-        closing = read_footer(descriptor, found.st_size)
-        if closing is None and not peers.lives(segment.lock):
+        closing = read_footer(descriptor, found.st_size, segment.lock)
+        if closing is None and (is_forsaken(found) or not peers.lives(segment.lock)):
             found = os.fstat(descriptor)  # nobody writes any more
-            closing = read_footer(descriptor, found.st_size)
+            closing = read_footer(descriptor, found.st_size, segment.lock)
             if closing is None:
                 seen = scan(descriptor, segment.start)
                 closing = seen.frames, seen.end
@@ -54,48 +60,50 @@ def condition(segment: Segment, peers: Peers) -> Condition:
 
 
 def _read_last(descriptor: int, at: int) -> bytes | None:
-    payloads = read_frames(descriptor, at, 1).payloads
-    return payloads[0] if payloads else None
+    parsed = read_frames(descriptor, at)
+    return parsed.closing if parsed.special == END and not parsed.payloads else None
 
 
 def scan(descriptor: int, start: int) -> Scan:
     """Reads a segment that nobody writes any more, as far as it is whole."""
     seen = Scan(start)
-    while not seen.end:
+    while True:
         parsed = read_frames(descriptor, seen.whole)
-        if parsed.special in (FOOTER, HEADER) or not parsed.payloads:
-            seen.needs = parsed.needs
-            break
         seen.frames += len(parsed.payloads)
-        seen.whole += parsed.size
         if parsed.special == END:
-            seen.end = seen.whole - HEAD_SIZE - len(parsed.payloads[-1])
-    return seen
+            seen.frames += 1
+            seen.end = seen.whole + parsed.size
+            seen.whole += parsed.stop
+            return seen
+        seen.whole += parsed.size
+        if parsed.special or not parsed.size:
+            seen.needs = parsed.needs
+            return seen
 
 
 def repair(folder: Folder, segment: Segment) -> int:
     """Cuts the torn tail of a run whose writer is dead and closes its file; returns how many bytes were cut.
 
-    The caller has made sure of the death. A file that is damaged before its tail, or closed, stays as it is. The
-    time of the last change stays too, since a run expires some time after it.
+    The caller has made sure of the death. A file that is closed, read-only, or damaged before its tail stays as it
+    is. The time of the last change stays too, since a run expires some time after it.
     """
-    descriptor = with_room(lambda: folder.open_to_append(segment.name))
+    with segment.file.using() as reading:
+        found = os.fstat(reading)
+    if is_forsaken(found):
+        return 0
+    descriptor = with_room(partial(folder.open_same, segment.name, identity_of(found), append=True))
     try:
-        with segment.file.using() as reading:
-            found = os.fstat(reading)
-            if read_footer(reading, found.st_size) is not None or not os.path.samestat(
-                found, os.fstat(descriptor)
-            ):
-                return 0
-            seen = scan(reading, segment.start)
-            if not _is_torn(reading, seen, found.st_size):
-                return 0
+        if read_footer(descriptor, found.st_size, segment.lock) is not None:
+            return 0
+        seen = scan(descriptor, segment.start)
+        if not _is_torn(descriptor, seen, found.st_size):
+            return 0
         os.ftruncate(descriptor, seen.whole)
-        os.write(descriptor, footer(seen.frames, seen.end))
+        os.write(descriptor, footer(seen.frames, seen.end, mark_of(segment.lock)))
         os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
-        return found.st_size - seen.whole
     finally:
         os.close(descriptor)
+    return found.st_size - seen.whole
 
 
 def _is_torn(descriptor: int, seen: Scan, size: int) -> bool:

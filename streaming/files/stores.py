@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import EventsExpired, QueueError, QueueFull, RunUnknown
-from .descriptors import OpenFile, with_room
+from .descriptors import with_room
 from .mailboxes import send_mail
 from .names import GONE, RUN, split
 from .names import stem as stem_of
@@ -124,20 +124,20 @@ class FileStore:
         lock = self._shared.enter()
         self._shared.keep_swept(self.sweep, min(30.0, self.ttl / 2))
         try:
-            own = {
+            whole = {
                 "run_id": run_id,
                 "lock": lock,
                 "pid": os.getpid(),
                 "created": time.time(),
                 "ttl": self.ttl,
+                **header,
             }
-            data = encode_header({**own, **header})
+            data = encode_header(whole)
             descriptor = self._begin(name, data, run_id)
         except BaseException:
             self._shared.leave(run_id)
             raise
-        file = OpenFile(lambda: self._folder.open_to_append(name), descriptor)
-        writer = SegmentWriter(self._shared, run_id, file, len(data), self.max_bytes, self.sync)
+        writer = SegmentWriter(self._shared, whole, descriptor, len(data), self.max_bytes, self.sync)
         self._shared.enlist(writer)
         return writer
 
@@ -174,7 +174,7 @@ class FileStore:
             EventsExpired: the run has expired, or has no frame `after` yet.
             QueueError: its file is damaged.
         """
-        reader = SegmentReader(self._shared, run_id, self._segment(run_id))
+        reader = SegmentReader(self._shared, self._segment(run_id))
         reader.skip(after)
         return reader
 

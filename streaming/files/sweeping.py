@@ -86,7 +86,7 @@ class _Sweep:
                     found = self._look(parts[0], name)
                     runs += [found] if found is not None else []
                 else:
-                    self._tidy(name, parts[1])
+                    self._tidy(name, *parts)
             except FileNotFoundError:
                 pass  # removed meanwhile
             except (QueueError, OSError) as error:
@@ -108,10 +108,10 @@ class _Sweep:
         expired = found.state != "live" and self._now - found.modified > segment.ttl
         return _Found(stem, found.size, found.modified, found.state == "live", expired)
 
-    def _tidy(self, name: str, ending: str) -> None:
+    def _tidy(self, name: str, stem: str, ending: str) -> None:
         if ending == GONE:
             self._remove_old(name, TRACE)
-        elif ending == LOCK and not is_held(self._folder, name):
+        elif not is_held(self._folder, stem + LOCK):
             self._remove_old(name, YOUNG)
 
     def _remove_old(self, name: str, age: float) -> None:

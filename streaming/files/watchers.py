@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 from ..forks import after_fork
-from .notifiers import Changes, Inotify, Notifier, Polling, What, size_of
+from .notifiers import Changes, Inotify, Notifier, Polling, What, look_at
 
 __all__ = ["TICK", "Notify", "Watcher"]
 
@@ -157,7 +157,7 @@ class Watcher:
                 except Exception:
                     logger.exception("a callback of a watched run failed")
             notifier = self._next(notifier)
-            if calls:
+            if calls or changes.changed:
                 time.sleep(PAUSE)
 
     def _calls_of(self, changes: Changes) -> list[Call]:
@@ -181,7 +181,7 @@ class Watcher:
             calls = list(self._tickers)
             paths = list(self._paths.values()) if recheck else ()
         for watched in paths:
-            if watched.what == "grows" and watched.grew():
+            if watched.what == "grows" and watched.has_changed():
                 calls += watched.calls
         return calls
 
@@ -200,22 +200,22 @@ class Watcher:
 class _Watched:
     """A file, and whom to call."""
 
-    __slots__ = ("calls", "key", "path", "size", "what")
+    __slots__ = ("calls", "key", "look", "path", "what")
 
     def __init__(self, path: str, what: What) -> None:
         self.path = path
         self.what = what
         self.key = -1
-        self.size = size_of(path)
+        self.look = look_at(path)
         self.calls: tuple[Call, ...] = ()
 
     def tell(self) -> None:
         for call in self.calls:
             call()
 
-    def grew(self) -> bool:
-        before, self.size = self.size, size_of(self.path)
-        return before != self.size
+    def has_changed(self) -> bool:
+        before, self.look = self.look, look_at(self.path)
+        return before != self.look
 
 
 def _stop() -> None:
