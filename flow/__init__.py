@@ -1,7 +1,8 @@
-"""How steps compose: steps, pipelines, parallel flows, switches, loops, bindings."""
+"""How steps compose: steps, pipelines, parallel flows, switches, loops, graphs, bindings."""
 
 from .args import Args
 from .bindings import arg, bind
+from .graph import Graph
 from .hooks import StepCall, hooks
 from .loop import If, Loop
 from .making import step
@@ -14,6 +15,7 @@ from .warps import Warp
 __all__ = [
     "Args",
     "Diverter",
+    "Graph",
     "If",
     "Loop",
     "Parallel",

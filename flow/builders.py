@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..streaming.errors import FlowBuildError
 from .checks import refuse_misfits
 from .flows import Flow
 from .functions import as_step
+from .graph import Graph
 from .loop import If, Loop
 from .parallel import Diverter, Parallel
 from .pipeline import Pipeline
@@ -20,6 +22,7 @@ from .warps import Warp
 __all__ = [
     "OpenDiverter",
     "OpenForm",
+    "OpenGraph",
     "OpenIf",
     "OpenLoop",
     "OpenParallel",
@@ -41,6 +44,8 @@ class OpenForm(Flow[In, Out]):
 
     ordered = True
     """Whether a step may refer to the ones before it."""
+    letter = "p"
+    """What messages call the flow where it has no name."""
 
     if TYPE_CHECKING:
         steps: tuple[Step[Any, Any], ...]
@@ -55,7 +60,7 @@ class OpenForm(Flow[In, Out]):
             )
         made = cls.__new__(cls)
         vars(made).update(
-            {**vars(outer), "scope": object(), "building": {}, "referenced": False, "open": True}
+            {**vars(outer), "scope": object(), "building": {}, "referenced": False, "unfinished": True}
         )
         vars(outer)[_OPEN] = made
         return made
@@ -66,14 +71,14 @@ class OpenForm(Flow[In, Out]):
         return self._refer("input")
 
     def _refer(self, name: str) -> Reference:
-        if not vars(self)["open"]:
+        if not vars(self)["unfinished"]:
             raise FlowBuildError(f"{self!r} is built; references are made inside of its block")
         vars(self)["referenced"] = True
-        return Reference(self.name or "p", vars(self)["scope"], name)
+        return Reference(self.name or self.letter, vars(self)["scope"], name)
 
     def __setattr__(self, name: str, value: Any) -> None:  # type: ignore[override]
         state = vars(self)
-        if not state["open"]:
+        if not state["unfinished"]:
             super().__setattr__(name, value)
         if name.startswith("_") or hasattr(type(self), name) or name in state:
             raise FlowBuildError(f"a step cannot be named {name!r}: that name belongs to the flow itself")
@@ -88,7 +93,7 @@ class OpenForm(Flow[In, Out]):
         building: dict[str, Step[Any, Any]] = state.get("building", {})
         if name in building:
             step = building[name]
-            if not state["open"] or (isinstance(step, OpenForm) and vars(step)["open"]):
+            if not state["unfinished"] or (isinstance(step, OpenForm) and vars(step)["unfinished"]):
                 return step
             if not self.ordered:
                 raise FlowBuildError(
@@ -96,7 +101,7 @@ class OpenForm(Flow[In, Out]):
                 )
             return self._refer(name)
         known = ", ".join(building) or "none yet"
-        if state.get("open") and not name.startswith("_"):
+        if state.get("unfinished") and not name.startswith("_"):
             raise FlowBuildError(f"there is no step {name!r} in this flow; there is: {known}")
         raise AttributeError(
             f"{type(self).__name__} has no attribute and no step {name!r}; its steps: {known}"
@@ -123,13 +128,13 @@ class OpenForm(Flow[In, Out]):
         return await super().abatch(xs, **options)
 
     def _refuse_while_open(self) -> None:
-        if vars(self)["open"]:
+        if vars(self)["unfinished"]:
             raise FlowBuildError("a flow cannot be called inside of the block that writes it")
 
     def _close(self) -> None:
         state = vars(self)
         building: dict[str, Step[Any, Any]] = state["building"]
-        state["open"] = False
+        state["unfinished"] = False
         if state["referenced"]:
             state["kept"] = True
         self._build(tuple(building.values()), tuple(building), self.name)
@@ -189,7 +194,7 @@ class OpenSwitch(OpenForm[In, Out], Switch[In, Out]):
 
     def __setitem__(self, case: Any, branch: Any) -> None:
         state = vars(self)
-        if not state["open"]:
+        if not state["unfinished"]:
             raise FlowBuildError(f"{self!r} is built and cannot be changed (the case {case!r})")
         cases = state.setdefault("cases", {})
         if case in cases:
@@ -204,8 +209,8 @@ class OpenSwitch(OpenForm[In, Out], Switch[In, Out]):
         return found
 
     def __setattr__(self, name: str, value: Any) -> None:  # type: ignore[override]
-        if name != "default" or not vars(self)["open"]:
-            if vars(self)["open"]:
+        if name != "default" or not vars(self)["unfinished"]:
+            if vars(self)["unfinished"]:
                 raise FlowBuildError(
                     f"a branch of a Switch has a case: switch[{name!r}] = ..., or switch.default"
                 )
@@ -227,7 +232,7 @@ class OpenSwitch(OpenForm[In, Out], Switch[In, Out]):
 
     def _close(self) -> None:
         state = vars(self)
-        state["open"] = False
+        state["unfinished"] = False
         self._build(state.get("cases", {}), state["building"].get("default"), self.key)
 
 
@@ -237,7 +242,7 @@ class OpenIf(OpenForm[In, Out], If[In, Out]):
     ordered = False
 
     def __setattr__(self, name: str, value: Any) -> None:  # type: ignore[override]
-        if vars(self)["open"] and name not in ("then", "otherwise"):
+        if vars(self)["unfinished"] and name not in ("then", "otherwise"):
             raise FlowBuildError(f"an If has two branches, `then` and `otherwise`, and no {name!r}")
         super().__setattr__(name, value)
 
@@ -250,8 +255,69 @@ class OpenIf(OpenForm[In, Out], If[In, Out]):
         building = state["building"]
         if "then" not in building:
             raise FlowBuildError("this If has no `then`")
-        state["open"] = False
+        state["unfinished"] = False
         self._build({self.condition: building["then"]}, building.get("otherwise", Pipeline()), None)
+
+
+class OpenGraph(OpenForm[In, Out], Graph[In, Out]):
+    """A Graph while it is written: nodes are assigned, and `edge` says what goes into them."""
+
+    letter = "g"
+
+    @classmethod
+    def opened(cls, outer: Any) -> Self:
+        made = super().opened(outer)
+        vars(made).update(constants=dict(outer.constants), edges=[])
+        return made
+
+    @property
+    def output(self) -> Reference:
+        """The graph's value, as the end of an edge."""
+        return self._refer("output")
+
+    def edge(self, source: Any, target: Any) -> None:
+        """Lets what `source` gives go into `target`.
+
+        Args:
+            source: a node, a part of what it gives (`g.a["key"]`, `g.a.name`), `g.input`, a constant, a step of a flow
+                around the graph; or a tuple of those, whose values go in as Args.
+            target: a node, or `g.output`. Several edges to one place give Args, in the order written.
+
+        Raises:
+            FlowBuildError: an end of it is no place in this graph, or the edge is there already.
+        """
+        state = vars(self)
+        if not state["unfinished"]:
+            raise FlowBuildError(f"{self._title} is built; edges are drawn inside of its block")
+        self._add_edge(state["edges"], state["building"], source, target)
+
+    def constant(self, name: str, value: Any) -> Reference:
+        """A fixed value that edges can begin at, here or as `g.name` later on.
+
+        Raises:
+            FlowBuildError: the name is taken.
+        """
+        state = vars(self)
+        if not state["unfinished"]:
+            raise FlowBuildError(f"{self._title} is built; constants are given inside of its block")
+        self._check_name(name)
+        if name in state["constants"] or name in state["building"] or hasattr(type(self), name):
+            raise FlowBuildError(f"{self._title}: the name {name!r} is taken; every name is given once")
+        state["constants"][name] = value
+        return self._refer(name)
+
+    def __getattr__(self, name: str) -> Any:
+        constants = vars(self).get("constants", {})
+        if name not in constants:
+            return super().__getattr__(name)
+        return self._refer(name) if vars(self)["unfinished"] else constants[name]
+
+    def _close(self) -> None:
+        state = vars(self)
+        state["unfinished"] = False
+        nodes, edges = state["building"], state["edges"]
+        self.freeze(constants=MappingProxyType(state["constants"]))
+        self._build_graph(nodes, edges)
 
 
 def close_block(outer: Any, whole: bool) -> None:
@@ -260,5 +326,5 @@ def close_block(outer: Any, whole: bool) -> None:
     if not whole:
         return
     made._close()
-    writing = ("building", "cases", "open", "referenced")
+    writing = ("building", "cases", "referenced", "unfinished")
     vars(outer).update({name: value for name, value in vars(made).items() if name not in writing})

@@ -9,7 +9,10 @@ from typing import Any, NoReturn
 
 from ..streaming.errors import FlowBuildError
 
-__all__ = ["SCOPE", "Reference"]
+__all__ = ["SCOPE", "Reference", "Tail", "follow", "parts_of", "value_of"]
+
+Tail = tuple[tuple[bool, Any], ...]
+"""What a reference takes of a value, one after the other: (true, a key) or (false, an attribute's name)."""
 
 SCOPE: ContextVar[Mapping[object, Mapping[str, Any]]] = ContextVar(
     "millrace_scope", default=MappingProxyType({})
@@ -25,7 +28,7 @@ class Reference:
 
     __slots__ = ("_flow", "_key", "_name", "_steps")
 
-    def __init__(self, flow: str, key: object, name: str, steps: tuple[tuple[bool, Any], ...] = ()) -> None:
+    def __init__(self, flow: str, key: object, name: str, steps: Tail = ()) -> None:
         self._flow = flow
         self._key = key
         self._name = name
@@ -75,7 +78,16 @@ def value_of(reference: Reference) -> Any:
             "refers to it, in the same flow or in one around it; and a step whose pieces the next one takes live "
             "has no value of its own"
         )
-    value = values[reference._name]
-    for item, key in reference._steps:
+    return follow(values[reference._name], reference._steps)
+
+
+def follow(value: Any, tail: Tail) -> Any:
+    """What a reference with this tail takes of the value."""
+    for item, key in tail:
         value = value[key] if item else getattr(value, key)
     return value
+
+
+def parts_of(reference: Reference) -> tuple[object, str, Tail]:
+    """Whose reference it is (the flow's key), the name of the step, and the tail."""
+    return reference._key, reference._name, reference._steps

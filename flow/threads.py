@@ -10,7 +10,7 @@ import asyncio
 import threading
 from asyncio import CancelledError
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
@@ -23,12 +23,12 @@ from ..streaming.memory import call_soon
 from ..streaming.notes import trail
 from ..streaming.runs import ABANDONED, FRAME, VOICE, Run
 from ..streaming.sessions import SESSION
-from .args import UNSETTLED
+from .args import UNSETTLED, dispose
 
 if TYPE_CHECKING:
     from .functions import FunctionStep
 
-__all__ = ["Pool", "carry", "hop"]
+__all__ = ["Pool", "carry", "changed", "hop"]
 
 JOINED: ContextVar[set[asyncio.Task[Any]] | None] = ContextVar("millrace_joined", default=None)
 """Tasks that a function in a thread has started on the run's loop, and waits for."""
@@ -148,11 +148,19 @@ async def hop(
     except CancelledError:
         for task in tuple(joined):
             task.cancel()
-        if not job.cancel() and not job.done():
-            abandon(job)
+        if not job.cancel():
+            if not job.done():
+                abandon(job)
+            job.add_done_callback(_discard)
         raise
     carry(context, before)
     return done
+
+
+def _discard(job: Future[Any]) -> None:
+    """Nobody wants the value any more; a coroutine must not be left unawaited."""
+    if job.exception() is None:
+        dispose(job.result()[1])
 
 
 def abandon(job: Future[Any]) -> None:
@@ -164,9 +172,15 @@ def abandon(job: Future[Any]) -> None:
 
 def carry(context: Context, before: Context) -> None:
     """Takes over what a step has set in the context that it ran in, a copy like `before`."""
+    for variable, value in changed(context, before):
+        variable.set(value)
+
+
+def changed(context: Context, before: Context) -> Iterator[tuple[ContextVar[Any], Any]]:
+    """What has been set in `context` since it was like `before`."""
     for variable, value in context.items():
         if variable not in OURS and before.get(variable, before) is not value:
-            variable.set(value)
+            yield variable, value
 
 
 def _chain(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .flow.args import Args
     from .flow.bindings import arg, bind
+    from .flow.graph import Graph
     from .flow.loop import If, Loop
     from .flow.making import step
     from .flow.parallel import Diverter, Parallel
@@ -35,6 +36,7 @@ __all__ = [
     "KV",
     "Args",
     "Diverter",
+    "Graph",
     "If",
     "Limits",
     "LocalModel",
@@ -62,6 +64,7 @@ _HOMES = {
     "KV": "modules.local",
     "Args": "flow.args",
     "Diverter": "flow.parallel",
+    "Graph": "flow.graph",
     "If": "flow.loop",
     "Limits": "streaming.limits",
     "LocalModel": "modules.models",
