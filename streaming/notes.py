@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .runs import Run
 
-__all__ = ["also_failed", "annotate", "trail"]
+__all__ = ["also_failed", "annotate", "forget", "trail"]
 
 PACKAGE = str(FilePath(__file__).parent.parent) + os.sep
 
@@ -39,6 +39,12 @@ def trail(error: BaseException, name: str) -> None:
         except Exception:
             return
     marks.append(name)
+
+
+def forget(error: BaseException) -> None:
+    """Takes back what `trail` noted: the error was mended, and may be raised again from elsewhere."""
+    marks: list[str] = getattr(error, "_millrace_trail", [])
+    marks.clear()
 
 
 def also_failed(error: BaseException, name: str, other: BaseException) -> None:
