@@ -26,21 +26,22 @@ def identity_of(found: os.stat_result) -> tuple[int, int]:
 class Folder:
     """A directory, held by its descriptor: renaming it, or putting a link in its place, leads nowhere else.
 
-    It is made (0700, as are missing ones above it) when it is not there. `root` is its real path. Names are names of
-    files in it, never paths.
+    It is made (0700) when it is not there, with those above it, unless `make` is false. `root` is its real path.
+    Names are names of files in it, never paths.
 
     Raises:
-        QueueError: it is no directory, or belongs to somebody else, or others may write in it.
+        QueueError: it is no directory, or not there, or belongs to somebody else, or others may write in it.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, make: bool = True) -> None:
         self.root = root
         try:
-            os.makedirs(os.path.dirname(root), FOLDER_MODE, exist_ok=True)
-            try:
-                os.mkdir(root, FOLDER_MODE)
-            except FileExistsError:
-                pass
+            if make:
+                os.makedirs(os.path.dirname(root), FOLDER_MODE, exist_ok=True)
+                try:
+                    os.mkdir(root, FOLDER_MODE)
+                except FileExistsError:
+                    pass
             self.descriptor = os.open(root, _READ | os.O_DIRECTORY)
         except OSError as error:
             raise QueueError(

@@ -36,8 +36,8 @@ _shared: WeakValueDictionary[tuple[str, Notify], SharedFolder] = WeakValueDictio
 class SharedFolder:
     """A directory of runs as this process sees it."""
 
-    def __init__(self, root: str, notify: Notify) -> None:
-        self.folder = Folder(root)
+    def __init__(self, root: str, notify: Notify, make: bool) -> None:
+        self.folder = Folder(root, make)
         self._notify: Notify = notify
         self._reset()
 
@@ -57,13 +57,13 @@ class SharedFolder:
         self._sweeping = threading.Lock()
 
     @classmethod
-    def at(cls, root: str, notify: Notify) -> SharedFolder:
+    def at(cls, root: str, notify: Notify, make: bool = True) -> SharedFolder:
         """The process's one for a directory; links on the way to it are followed here, and never later."""
         real = os.path.realpath(root)
         with _guard:
             shared = _shared.get((real, notify))
             if shared is None or not shared.folder.is_there():
-                shared = _shared[real, notify] = cls(real, notify)
+                shared = _shared[real, notify] = cls(real, notify, make)
             return shared
 
     @property

@@ -75,11 +75,13 @@ class FileStore:
         max_bytes: int | None = None,
         sync: Literal["none", "always"] = "none",
         notify: Notify = "auto",
+        make: bool = True,
     ) -> FileStore:
         """The store in a directory, which is made if need be; an hour and 1 GiB where nothing else is said.
 
         Raises:
-            QueueError: the directory cannot be used, is not this user's, or may be written by others.
+            QueueError: the directory cannot be used, is not this user's, may be written by others, or is not there
+                and shall not be made.
             ValueError: a setting that makes no sense.
         """
         ttl = TTL if ttl is None else ttl
@@ -92,7 +94,7 @@ class FileStore:
             raise ValueError(f"sync={sync!r}: there are 'none' and 'always'")
         if notify not in ("auto", "poll"):
             raise ValueError(f"notify={notify!r}: there are 'auto' and 'poll'")
-        return cls(SharedFolder.at(os.fspath(root), notify), ttl, max_bytes, sync == "always")
+        return cls(SharedFolder.at(os.fspath(root), notify, make), ttl, max_bytes, sync == "always")
 
     @property
     def root(self) -> str:
@@ -184,6 +186,10 @@ class FileStore:
         segment.file.close()
         return segment.header
 
+    def entry(self, run_id: str) -> RunEntry:
+        """What `runs` says of one run. Raises as `read` does."""
+        return self._entry_of(self._segment(run_id))
+
     def cancel(self, run_id: str, reason: str) -> bool:
         """Asks the process that writes a run to stop it; false when the run is over, and nobody is there to ask.
 
@@ -254,10 +260,13 @@ class FileStore:
         except QueueError as error:
             logger.warning("a file among the runs is passed over: %s", error)
             return None
+        entry = self._entry_of(segment)
+        expired = entry.state != "live" and entry.modified + segment.ttl < time.time()
+        return None if expired else entry
+
+    def _entry_of(self, segment: Segment) -> RunEntry:
         found = condition(segment, self._shared.peers)
         segment.file.close()
-        if found.state != "live" and found.modified + segment.ttl < time.time():
-            return None
         return RunEntry(
             segment.run_id,
             segment.header,
