@@ -10,6 +10,7 @@ from ..streaming.events import Path
 from ..streaming.runs import Run
 from .args import Args, Call
 from .functions import FunctionStep, as_step
+from .policies import PolicyStep
 from .references import Reference, value_of
 from .steps import Keep, Step
 
@@ -123,7 +124,12 @@ def bind(function: Callable[..., Any] | Step[Any, Any], /, *args: Any, **kwargs:
         FlowBuildError: it is not callable, or a flow is given keyword arguments.
     """
     inner = as_step(function)
-    binding = Binding(inner.name or type(inner).__name__, args, kwargs)
+    return _bound(inner, Binding(inner.name or type(inner).__name__, args, kwargs))
+
+
+def _bound(inner: Step[Any, Any], binding: Binding) -> Step[Any, Any]:
+    if isinstance(inner, PolicyStep):  # its cache has to see the arguments, its fallback is given the same
+        return inner.around(lambda step: _bound(step, binding))
     if type(inner) is FunctionStep and inner.resolve is None:
         return FunctionStep(
             inner.function, name=inner.name, inline=inner.inline, show=inner.show, resolve=binding

@@ -180,8 +180,10 @@ def test_what_runs_already() -> None:
         Pipeline(text(1))
     with pytest.raises(FlowBuildError, match="'output', 'trace' or 'silent'"):
         step(str, show="loud")  # type: ignore[call-overload]
-    with pytest.raises(FlowBuildError, match="where it is made"):
-        step(Pipeline(str), name="x")
+    with pytest.raises(FlowBuildError, match="where they are made"):
+        step(Pipeline(str), show="silent")
+    with pytest.raises(FlowBuildError, match="only a plain function"):
+        step(Pipeline(str), inline=True)
 
 
 @pytest.mark.parametrize("value", [None, 0, "", [], {}, False, 0.0])
