@@ -7,6 +7,7 @@ import logging
 from typing import Any, Literal
 
 from ...flow.steps import Step
+from ...modules.models import LocalModel
 from ...streaming.errors import MillraceError
 from ...streaming.events import Progress
 from ...streaming.runs import Run
@@ -80,6 +81,9 @@ class Readiness:
 
     async def _set_up(self, run: Run) -> None:
         run.name = "setup"
+        for module in self.modules:
+            if isinstance(module, LocalModel):
+                module.prefer_process()
         await asyncio.gather(*(module.ready() for module in self.modules))
 
 

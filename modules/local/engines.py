@@ -10,9 +10,12 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
+from ...streaming.errors import ModelError
 from ...streaming.limits import Limits
 from .generations import Generation
 from .memory import KV
+from .processes import ProcessWorker
+from .processes.wires import travels
 from .requests import Request
 from .sources import EngineSettings, Source
 from .statuses import EngineStatus
@@ -44,6 +47,9 @@ class Engine:
         kv: how much memory is reserved for keys and values.
         limits: how many requests run and wait, and how long.
         chat_template: Jinja source; the tokenizer's own by default.
+        process: whether the engine runs in a process of its own, which a busy Python thread here cannot slow, and
+            whose crash ends its requests and nothing else (another one is started at once). By default a thread,
+            unless a launcher has asked for a process before it starts.
         progress: called with `(fraction, stage)` while the model loads, in the engine's thread.
     """
 
@@ -57,13 +63,20 @@ class Engine:
         kv: KV | None = None,
         limits: Limits | None = None,
         chat_template: str | None = None,
+        process: bool | None = None,
         progress: ProgressListener | None = None,
     ) -> None:
         self.settings = EngineSettings(
             source, device, dtype, quantization, kv or KV(), limits or Limits(), chat_template
         )
+        if process and not travels(source):
+            raise ModelError(
+                f"Engine(process=True): {source!r} cannot be found by another process; give a directory, a name or "
+                "a function of a module"
+            )
+        self.process = process
         self._lock = threading.Lock()
-        self._worker: EngineWorker | None = None
+        self._worker: EngineWorker | ProcessWorker | None = None
         self._listeners: list[ProgressListener] = [] if progress is None else [progress]
 
     # ------------------------------------------------------------ life
@@ -72,9 +85,20 @@ class Engine:
         """Begins to load, unless that has been done; an engine that was closed or has failed loads again."""
         with self._lock:
             if self._worker is None or self._worker.over:
-                self._worker = EngineWorker(self.settings, self._tell)
+                kind = ProcessWorker if self.process else EngineWorker
+                self._worker = kind(self.settings, self._tell)
                 _close_at_exit(self)
                 self._worker.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The process that runs the engine; None where that is a thread, or nothing runs."""
+        return self._worker.pid if isinstance(self._worker, ProcessWorker) else None
+
+    def prefer_process(self) -> None:
+        """Lets the engine run in a process of its own when it starts, unless its maker has decided."""
+        if self.process is None and travels(self.settings.source):
+            self.process = True
 
     async def ready(self) -> None:
         """Waits until a token can be produced; starts the engine if nobody has.
@@ -132,7 +156,7 @@ class Engine:
         """
         return self._started_worker().submit(request)
 
-    def _started_worker(self) -> EngineWorker:
+    def _started_worker(self) -> EngineWorker | ProcessWorker:
         if self._worker is None:
             self.start()
         assert self._worker is not None

@@ -7,12 +7,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 from ...streaming.events import ToolCall
 from ...streaming.usage import TokenUsage
 from .requests import Completion, Delta, FinishReason, Request
-from .sequences import Sequence
 
 __all__ = ["Generation", "Waiter", "wake"]
 
@@ -20,6 +19,13 @@ GenerationStatus = Literal["preparing", "waiting", "running", "finished"]
 Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 KEPT_REASONS = ("stop_condition", "timeout")
 """What `cancel(reason)` keeps as finish reason; everything else is "cancelled"."""
+
+
+class Counted(Protocol):
+    """What knows how many tokens a request has read and produced."""
+
+    @property
+    def usage(self) -> TokenUsage: ...
 
 
 class Generation:
@@ -32,7 +38,7 @@ class Generation:
     def __init__(self, request: Request, on_end: Callable[[Generation], None]) -> None:
         self.request = request
         self.submitted = time.monotonic()
-        self.sequence: Sequence | None = None
+        self.sequence: Counted | None = None
         self.dropped = 0
         """How many of the oldest messages were left out so that the prompt fits."""
         self._on_end = on_end
@@ -137,7 +143,12 @@ class Generation:
         """It runs or has run: only the engine ends it."""
         return self._begun
 
-    def join_line(self, sequence: Sequence, dropped: int) -> bool:
+    @property
+    def stopping(self) -> FinishReason | None:
+        """How a request that was cancelled is to end."""
+        return self._cancelled
+
+    def join_line(self, sequence: Counted, dropped: int) -> bool:
         """Prepared: the request waits to run. False when it is over already."""
         with self._lock:
             if self._last is not None:

@@ -29,8 +29,11 @@ def shared_engine(
     kv: KV | None = None,
     limits: Limits | None = None,
     chat_template: str | None = None,
+    process: bool | None = None,
 ) -> Engine:
     """The engine for these weights, dtype, device and quantisation; made if there is none yet.
+
+    `process` is as for Engine, and decided by whoever first says so.
 
     Raises:
         ModelError: there is one with another `kv`, `limits` or `chat_template`; names both.
@@ -40,7 +43,9 @@ def shared_engine(
     with _lock:
         engine = _engines.get(key)
         if engine is None or (engine.status().state == "closed" and _differences(engine, wanted)):
-            engine = Engine(source, device=device, dtype=dtype, quantization=quantization, **wanted)
+            engine = Engine(
+                source, device=device, dtype=dtype, quantization=quantization, process=process, **wanted
+            )
             _engines[key] = engine
             return engine
         if differences := _differences(engine, wanted):
@@ -48,6 +53,8 @@ def shared_engine(
                 f"{source} is already in use with {'; '.join(differences)}. Models that share weights share these "
                 "settings: give the same, or make an Engine of its own"
             )
+        if process and not engine.process:
+            engine.prefer_process()
         return engine
 
 

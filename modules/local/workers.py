@@ -80,6 +80,12 @@ class EngineWorker:
 
     def submit(self, request: Request) -> Generation:
         """Takes a request in, or refuses it at once."""
+        generation = Generation(request, self._on_end)
+        self.accept(generation)
+        return generation
+
+    def accept(self, generation: Generation) -> None:
+        """Takes in what a caller holds already."""
         if self._process != os.getpid():
             raise ModelError(
                 "this engine runs in the process that this one was forked from; start one of its own"
@@ -90,11 +96,9 @@ class EngineWorker:
             if self._closing:
                 raise ModelError("the engine is closed; start() loads it again")
             self._admission.check()
-            generation = Generation(request, self._on_end)
             self._admission.add(generation)
             self._unprepared.append(generation)
             self._changed.notify_all()
-        return generation
 
     def status(self) -> EngineStatus:
         with self._changed:
@@ -138,7 +142,7 @@ class EngineWorker:
         with self._changed:
             if generation.finish_reason is not None:
                 self._admission.release(generation)
-            if generation.sequence is not None and self._assembled is not None:
+            if isinstance(generation.sequence, Sequence) and self._assembled is not None:
                 self._assembled.core.abort(generation.sequence)
             self._changed.notify_all()
 
