@@ -11,6 +11,7 @@ __all__ = ["Address"]
 
 ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/models")
 HIDDEN = "***"
+UNSENDABLE = "is empty, or has characters that no HTTP header can carry; was a line end read with it?"
 
 
 class Address:
@@ -28,12 +29,8 @@ class Address:
     def __init__(self, url: str, api_key: str | None = None, api_key_env: str | None = None) -> None:
         if api_key is not None and api_key_env is not None:
             raise ValueError("both api_key and api_key_env are given; give one of them")
-        if api_key is not None and (
-            not api_key.isascii() or not api_key.isprintable() or api_key != api_key.strip()
-        ):
-            raise ValueError(
-                "api_key has characters that no HTTP header can carry; was a line end read with it?"
-            )
+        if api_key is not None and not _can_be_sent(api_key):
+            raise ValueError(f"api_key {UNSENDABLE}")
         parts = _checked(url)
         self._parts = parts._replace(path=parts.path.rstrip("/"), fragment="")
         self._api_key = api_key
@@ -65,19 +62,29 @@ class Address:
 
     def hide(self, text: str) -> str:
         """A text of the server's without the key, which some quote back when they refuse it."""
-        key = self._api_key or os.environ.get(self._api_key_env or "", "")
+        key = self._api_key or self._of_environment()
         return text.replace(key, HIDDEN) if key else text
+
+    def _of_environment(self) -> str:
+        return os.environ.get(self._api_key_env or "", "").strip()
 
     def _key(self) -> str | None:
         if self._api_key_env is None:
             return self._api_key
-        key = os.environ.get(self._api_key_env, "").strip()
+        key = self._of_environment()
         if not key:
             raise RemoteError(
                 f"the environment variable {self._api_key_env} is not set, and it has the key for {self}; set it, "
                 "or give api_key"
             )
+        if not _can_be_sent(key):
+            raise RemoteError(f"the environment variable {self._api_key_env} {UNSENDABLE}")
         return key
+
+
+def _can_be_sent(key: str) -> bool:
+    """Whether an HTTP header can carry it; what refuses it later would quote it."""
+    return bool(key) and key.isascii() and key.isprintable() and key == key.strip()
 
 
 def _checked(url: object) -> SplitResult:

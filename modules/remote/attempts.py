@@ -43,9 +43,9 @@ class Attempt:
         reader = self._reader
         try:
             async with asyncio.timeout(self._server.timeouts.first_token) as clock:
-                stopped = await self._converse(clock)
-            if stopped:
-                return Delta(finish_reason="cancelled", usage=self._generation.usage)
+                if await self._converse(clock):
+                    return Delta(finish_reason="cancelled", usage=self._generation.usage)
+            return reader.end()
         except TimeoutError:
             if not clock.expired():
                 raise  # the deadline's, not ours

@@ -152,7 +152,10 @@ class RemoteEngine:
 
     def _on_end(self, generation: Generation) -> None:
         """It was cancelled: its task ends, and with it its connection."""
-        task = cast(RemoteGeneration, generation).task
+        remote = cast(RemoteGeneration, generation)
+        if remote.finish_reason is not None:  # nothing had been sent
+            self._settle(remote)
+        task = remote.task
         if task is None:
             return
         loop = task.get_loop()
@@ -162,12 +165,10 @@ class RemoteEngine:
         try:
             loop.call_soon_threadsafe(task.cancel)
         except RuntimeError:  # the loop is closed, and nothing of the request is left
-            self._end(
-                cast(RemoteGeneration, generation), Delta(finish_reason="cancelled", usage=generation.usage)
-            )
+            self._end(remote, Delta(finish_reason="cancelled", usage=remote.usage))
 
     def _ended(self, generation: RemoteGeneration, task: asyncio.Task[Delta]) -> None:
-        """The one place where a request ends, whatever has ended it."""
+        """The one place where a request that was begun ends, whatever has ended it."""
         if task.cancelled():
             last = Delta(finish_reason="cancelled", usage=generation.usage)
         elif (error := task.exception()) is not None:
@@ -180,15 +181,22 @@ class RemoteEngine:
         """Whoever sees the end finds the place free."""
         generation.turn.leave()
         waiters = generation.push(last)
+        self._settle(generation)
+        if isinstance(last.error, RemoteError):
+            self._note(self._status.state, str(last.error))
+        elif last.finish_reason in ("stop", "length", "tool_calls"):
+            self._note("ready")
+        wake(waiters)
+
+    def _settle(self, generation: RemoteGeneration) -> None:
+        """Counts a request that is over; a second time does nothing."""
+        generation.turn.leave()
         with self._lock:
             if generation in self._live:
                 self._live.discard(generation)
                 self._stops[generation.finish_reason or "error"] += 1
                 self._read += generation.usage.prompt_tokens
                 self._produced += generation.usage.completion_tokens
-        if isinstance(last.error, RemoteError):
-            self._note(self._status.state, str(last.error))
-        wake(waiters)
 
     # ------------------------------------------------------------ one request
 

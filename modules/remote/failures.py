@@ -45,8 +45,7 @@ class Failure(Exception):
 
 def failure_of_reply(address: Address, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """What an HTTP answer other than 200 means."""
-    message, code = _told(_parsed(body))
-    message = address.hide(message)
+    message, code, _ = _told(_parsed(body))
     wait = _wait(headers)
     again = status in TRY_AGAIN and headers.get("x-should-retry") != "false" and code != NO_QUOTA
     if 300 <= status < 400:
@@ -58,15 +57,17 @@ def failure_of_reply(address: Address, status: int, headers: Mapping[str, str], 
 
 def failure_of_frame(address: Address, error: Any) -> Failure:
     """What an error in the midst of a stream means."""
-    message, code = _told({"error": error})
-    status = int(code) if code.isdecimal() and len(code) == 3 else None
-    found = _error(address, status, address.hide(message), code, None)
+    message, code, status = _told({"error": error})
+    found = _error(address, status, message, code, None)
     return Failure(found, isinstance(found, Overloaded) or status in TRY_AGAIN)
 
 
 def _error(
     address: Address, status: int | None, message: str, code: str, wait: float | None
 ) -> MillraceError:
+    message = address.hide(message)
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE]}..."
     if code == "context_length_exceeded" or (
         status in (None, 400, 413, 422) and TOO_LONG.search(f"{code} {message}")
     ):
@@ -92,20 +93,22 @@ def _parsed(body: bytes) -> Any:
         return text
 
 
-def _told(reply: Any) -> tuple[str, str]:
-    """Message and code of an error, in the shapes that servers give it: OpenAI's, FastAPI's, plain."""
-    code: Any = None
+def _told(reply: Any) -> tuple[str, str, int | None]:
+    """Message, code and status of an error, in the shapes that servers give it: OpenAI's, FastAPI's, plain."""
+    code, status = "", None
     while isinstance(reply, dict):
-        code = reply.get("code") or reply.get("type") or code
+        for word in (reply.get("type"), reply.get("code")):  # either may be a number, or missing
+            if isinstance(word, str):
+                code = word
+            elif isinstance(word, int):
+                status = word
         inner = next((reply[name] for name in ("error", "message", "detail") if reply.get(name)), None)
         if inner is None:
             break
         reply = inner
     message = reply if isinstance(reply, str) else json.dumps(reply) if reply else ""
     message = " ".join(message.split()) or "it did not say why"
-    if len(message) > LONGEST_MESSAGE:
-        message = f"{message[:LONGEST_MESSAGE]}..."
-    return message, str(code or "")
+    return message, code, status
 
 
 def _wait(headers: Mapping[str, str]) -> float | None:

@@ -9,7 +9,7 @@ from ...streaming.errors import RemoteError
 __all__ = ["FrameReader"]
 
 LINE_END = re.compile(rb"\r\n|\n|\r")
-LONGEST = 16 * 1024 * 1024
+LONGEST = 4 * 1024 * 1024
 """Bytes that may come without the end of a frame."""
 
 
