@@ -15,6 +15,7 @@ from ..streaming.events import Path
 from ..streaming.loops import framework_loop
 from ..streaming.messages import Message
 from ..streaming.options import NO_OPTIONS, Options
+from ..streaming.queues import Queue
 from ..streaming.runs import FRAME, HOOKS, Run
 from ..streaming.streams import Stream, refuse_blocking
 from .calls import call_async, call_blocking, call_direct, call_joined, start_body, start_detached
@@ -84,17 +85,19 @@ class Step(Generic[In, Out]):
         /,
         *,
         session: str | None = None,
-        history: Sequence[Message] = (),
+        history: Sequence[Message] | None = None,
         timeout: float | None = None,
         sampling: Any = None,
+        queue: Queue | str | None = None,
     ) -> Out:
         """Runs the step and returns its value.
 
         Args:
             session: the session's id; by default that of the context, or a fresh one.
-            history: the conversation before `x`, for models at the end.
+            history: the conversation before `x`, for models at the end; by default that of a session with a name.
             timeout: deadline in seconds.
             sampling: a Sampling, or a dict of some of its settings, for the model that gives the answer.
+            queue: where its events are kept for other readers, by URL or object; by default nowhere.
 
         Raises:
             FlowCallError: in a coroutine of a run; use `acall` there.
@@ -102,7 +105,7 @@ class Step(Generic[In, Out]):
             Exception: what a step raised, with a note that says where.
         """
         frame = FRAME.get()
-        if session is None and not history and timeout is None and not sampling:
+        if session is None and history is None and timeout is None and not sampling and queue is None:
             if frame is None:
                 if self.plain and HOOKS.get() is None:
                     return copy_context().run(call_direct, self, x)  # type: ignore[no-any-return]
@@ -111,7 +114,7 @@ class Step(Generic[In, Out]):
         refuse_blocking()
         parent = frame[0] if frame is not None and not frame[0].over else None
         return call_blocking(  # type: ignore[no-any-return]
-            self, x, Options(session, history, timeout, sampling), parent
+            self, x, Options(session, history, timeout, sampling, queue), parent
         )
 
     async def acall(
@@ -120,14 +123,15 @@ class Step(Generic[In, Out]):
         /,
         *,
         session: str | None = None,
-        history: Sequence[Message] = (),
+        history: Sequence[Message] | None = None,
         timeout: float | None = None,
         sampling: Any = None,
+        queue: Queue | str | None = None,
     ) -> Out:
         """As the plain call, for coroutines; inside a step it joins the step's run."""
         options = NO_OPTIONS
-        if session is not None or history or timeout is not None or sampling:
-            options = Options(session, history, timeout, sampling)
+        if session is not None or history is not None or timeout is not None or sampling or queue is not None:
+            options = Options(session, history, timeout, sampling, queue)
         return await call_async(self, x, options)  # type: ignore[no-any-return]
 
     def stream(
@@ -136,24 +140,26 @@ class Step(Generic[In, Out]):
         /,
         *,
         session: str | None = None,
-        history: Sequence[Message] = (),
+        history: Sequence[Message] | None = None,
         timeout: float | None = None,
         sampling: Any = None,
+        queue: Queue | str | None = None,
         stop_when: Callable[[str], bool] | None = None,
     ) -> Stream:
         """The run as a stream, which starts when somebody listens and stops when they leave.
 
         Args:
             session: the session's id; by default that of the context, or a fresh one.
-            history: the conversation before `x`, for models at the end.
+            history: the conversation before `x`, for models at the end; by default that of a session with a name.
             timeout: deadline in seconds.
             sampling: a Sampling, or a dict of some of its settings, for the model that gives the answer.
+            queue: where its events are kept for other readers, by URL or object; by default in memory.
             stop_when: is given the output text so far; true ends the run as done.
         """
         options = NO_OPTIONS
-        if session is not None or history or timeout is not None or sampling:
-            options = Options(session, history, timeout, sampling)
-        return Stream(partial(start_body, self, x), options, stop_when)
+        if session is not None or history is not None or timeout is not None or sampling or queue is not None:
+            options = Options(session, history, timeout, sampling, queue)
+        return Stream(partial(start_body, self, x), options, stop_when, self.name)
 
     def start(
         self,
@@ -161,15 +167,17 @@ class Step(Generic[In, Out]):
         /,
         *,
         session: str | None = None,
-        history: Sequence[Message] = (),
+        history: Sequence[Message] | None = None,
         timeout: float | None = None,
         sampling: Any = None,
+        queue: Queue | str | None = None,
     ) -> Run:
         """Starts a run that goes on without a listener, on the framework's loop, and returns it.
 
-        It keeps what it says, up to 16 MiB, for `run.events()`; beyond that it fails with QueueFull.
+        It keeps what it says, up to 16 MiB, for `run.events()`; beyond that it fails with QueueFull. Given a `queue` on
+        disk it keeps all of it there.
         """
-        return start_detached(self, x, Options(session, history, timeout, sampling))
+        return start_detached(self, x, Options(session, history, timeout, sampling, queue))
 
     async def abatch(
         self,
@@ -190,7 +198,8 @@ class Step(Generic[In, Out]):
         """
         from .fanout import fan_out
 
-        options = Options(timeout=timeout)
+        # Items of a batch are no turns of one conversation; inside of a run they take part in its turn.
+        options = Options(timeout=timeout, history=() if FRAME.get() is None else None)
         work = [partial(call_async, self, x, options) for x in xs]
         return await fan_out(work, None, concurrency=concurrency, on_error=on_error)
 

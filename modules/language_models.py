@@ -161,7 +161,7 @@ class LanguageModel(Module[Question, str]):
         options = {"sampling": sampling, "is_stopped": run.is_cut, **self.request_options()}
         if not isinstance(question, str):
             return Request(messages=_messages(question), **options)
-        history, system = run.history, self.system
+        history, system = run.take_history(question), self.system
         if history and history[0].role == "system":  # the request's own, after the model's
             system = f"{system}\n\n{history[0].content}" if system else history[0].content
             history = history[1:]

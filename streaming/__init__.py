@@ -1,5 +1,8 @@
 """What a run says, and how it travels: errors, sessions, runs, events, messages, queues, streams."""
 
+from typing import TYPE_CHECKING, Any
+
+from .attachments import Attachment, attach
 from .currents import cancelled, check_cancelled, current_run, current_session, emit, status
 from .errors import (
     AdmissionError,
@@ -28,6 +31,7 @@ from .events import (
     ReasoningDelta,
     RunFinished,
     RunStarted,
+    StatusChanged,
     StepFinished,
     StepStarted,
     TextDelta,
@@ -36,28 +40,40 @@ from .events import (
     ToolResult,
     Usage,
 )
+from .histories import forget_session, session_history
 from .limits import Limits
 from .messages import Message
+from .queues import Queue, RunInfo, open_queue
+from .readers import EventReader
+from .registries import MemoryQueue
 from .runs import Run
 from .sessions import session
 from .streams import Stream
 from .usage import TokenUsage
 
+if TYPE_CHECKING:
+    from .file_queues import FileQueue
+
 __all__ = [
     "AdmissionError",
+    "Attachment",
     "ContextLengthExceeded",
     "Data",
     "Event",
+    "EventReader",
     "EventsExpired",
+    "FileQueue",
     "FlowBuildError",
     "FlowCallError",
     "Limits",
+    "MemoryQueue",
     "Message",
     "MillraceError",
     "MissingExtra",
     "ModelError",
     "Overloaded",
     "Progress",
+    "Queue",
     "QueueError",
     "QueueFull",
     "ReasoningDelta",
@@ -65,11 +81,13 @@ __all__ = [
     "Run",
     "RunCancelled",
     "RunFinished",
+    "RunInfo",
     "RunStarted",
     "RunTimeout",
     "RunUnknown",
     "SessionBusy",
     "SessionError",
+    "StatusChanged",
     "StepFinished",
     "StepStarted",
     "Stream",
@@ -80,11 +98,24 @@ __all__ = [
     "ToolResult",
     "Usage",
     "WriterLost",
+    "attach",
     "cancelled",
     "check_cancelled",
     "current_run",
     "current_session",
     "emit",
+    "forget_session",
+    "open_queue",
     "session",
+    "session_history",
     "status",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """FileQueue is imported at its first use, with all that files need."""
+    if name == "FileQueue":
+        from .file_queues import FileQueue
+
+        return FileQueue
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -124,11 +124,15 @@ class ModelError(MillraceError):
 
 
 class RemoteError(MillraceError):
-    """A remote model or a remote flow failed. `status` is the HTTP status, where there was one."""
+    """A remote model or flow failed, or a run that is read from a queue.
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    `status` is the HTTP status, where there was one; `kind` the name of the error's type there, where it is known.
+    """
+
+    def __init__(self, message: str, status: int | None = None, kind: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.kind = kind
 
 
 class MissingExtra(MillraceError, ImportError):

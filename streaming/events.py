@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from .errors import RemoteError
 from .usage import TokenUsage
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ReasoningDelta",
     "RunFinished",
     "RunStarted",
+    "StatusChanged",
     "StepFinished",
     "StepStarted",
     "TextDelta",
@@ -49,17 +51,19 @@ class Event:
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields and the kind, for JSON; an error becomes its type's name."""
+        """All fields and the kind, for JSON; an error becomes its type's name.
+
+        What was made up for a run whose writer has died has no `seq`.
+        """
         payload = self.payload()
         for name, value in payload.items():
             if isinstance(value, BaseException):
-                payload[name] = type(value).__name__
+                known = value.kind if isinstance(value, RemoteError) else None
+                payload[name] = known or type(value).__name__
             elif isinstance(value, TokenUsage):
-                payload[name] = {
-                    "prompt_tokens": value.prompt_tokens,
-                    "completion_tokens": value.completion_tokens,
-                }
-        return {"kind": self.kind, "seq": self.seq, "path": list(self.path), "time": self.time, **payload}
+                payload[name] = value.as_dict()
+        stamp = {"seq": self.seq} if hasattr(self, "seq") else {}
+        return {"kind": self.kind, **stamp, "path": list(self.path), "time": self.time, **payload}
 
     def __repr__(self) -> str:
         payload = ", ".join(repr(value) for value in self.payload().values())
@@ -159,6 +163,14 @@ class Usage(Event):
 
 
 @dataclass(slots=True, repr=False)
+class StatusChanged(Event):
+    """The run waits, for a person or for something else outside (`status` waiting), or goes on (running)."""
+
+    status: str
+    kind: ClassVar[str] = "status_changed"
+
+
+@dataclass(slots=True, repr=False)
 class StepFinished(Event):
     """The step at `path` is over; with the error that it failed with, if it did."""
 
@@ -171,7 +183,7 @@ class RunFinished(Event):
     """The last event of every run; a stream that ends without it has failed.
 
     `status` is done, cancelled, timeout or error; `reason` says more (`finish_reason` of the last model, or what
-    `cancel()` was given).
+    `cancel()` was given). Readers of a queue make one up, of status lost, where the run's writer has died.
     """
 
     status: str

@@ -1,23 +1,27 @@
-"""The log of a detached run: it keeps everything for readers that come later, up to a bound in bytes."""
+"""The log of a run without a listener: it keeps everything for readers that come later, up to a bound in bytes."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice
 from time import time
-from typing import Any, Self
+from typing import Any
 
-from .blocking import blocking
-from .errors import EventsExpired, QueueFull
+from .errors import QueueError, QueueFull
 from .events import Event, Path, RunFinished, TextDelta
-from .memory import call_soon, pending_cancel, resolve
+from .logs import LogSource
+from .memory import pending_cancel
 
-__all__ = ["KEPT_BYTES", "EventReader", "KeptLog"]
+__all__ = ["KEPT_BYTES", "KeptLog", "weight_of"]
 
 KEPT_BYTES = 16 * 1024 * 1024
 """How much a detached run may say before it fails with QueueFull."""
+
+SAMPLE = 256
+"""How many of a container's values are weighed; a quarter as many on each level further inside."""
 
 
 class KeptLog:
@@ -29,32 +33,41 @@ class KeptLog:
         self.text: list[str] = []
         self.bound = 1
         self.cut = self.skip = False
-        self.failure: QueueFull | None = None
+        self.failure: QueueError | None = None
         self._most = most
         self._size = 0
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], object]] = []
 
+    @property
+    def seq(self) -> int:
+        return len(self.events)
+
     def put(self, event: Event, path: Path) -> bool:
         """As `MemoryLog.put`; nobody has to be waited for until the run is cut, or has said too much."""
         if self.last is not None:
             return False
-        size = 0 if isinstance(event, RunFinished) else _size_of(event)
+        size = 0 if isinstance(event, RunFinished) else weight_of(event)
         if self._size + size > self._most:
             self.failure = QueueFull(
-                f"a detached run has said more than {self._most} bytes; read it as a stream instead"
+                f"a detached run has said more than {self._most} bytes; read it as a stream instead, "
+                "or give it a queue on disk"
             )
             return True
         self._size += size
         event.seq, event.path, event.time = len(self.events) + 1, path, time()
         if type(event) is TextDelta and event.output:
             self.text.append(event.text)
+        self.events.append(event)
+        if self._waiting:
+            self._wake()
+        return not self.bound
+
+    def _wake(self) -> None:
         with self._lock:
-            self.events.append(event)
             waiting, self._waiting = self._waiting, []
         for wake in waiting:
             wake()
-        return not self.bound
 
     async def room(self) -> None:
         """Lets other tasks run.
@@ -69,81 +82,66 @@ class KeptLog:
             await pending_cancel()
         await asyncio.sleep(0)
 
+    def accept(self, value: Any) -> None:
+        """As `Log.accept`."""
+        if self.failure is not None:
+            raise self.failure
+
     def close(self, event: RunFinished, skip: bool) -> None:
         """Queues the run's last event; what was said before stays."""
         self.put(event, ())
         self.last = event
+        self._wake()
+
+    # ------------------------------------------------------------ readers
+
+    def source(self, after: int) -> LogSource:
+        """As `Log.source`."""
+        return LogSource(self, after)
+
+    def said(self) -> str:
+        """All output text so far, delivered or not."""
+        return "".join(self.text)
+
+    def kept(self) -> list[Event]:
+        """All events that are there."""
+        return self.events[:]
+
+    def since(self, after: int) -> list[Event]:
+        """The events after the sequence number `after` that are there; from any thread."""
+        return self.events[after:]
 
     def wake_at(self, seq: int, wake: Callable[[], object]) -> None:
-        """Calls `wake` once, as soon as there are events after `seq`; from any thread."""
+        """Calls `wake` as soon as there are events after `seq`; from any thread, and sometimes twice."""
         with self._lock:
-            if len(self.events) <= seq:
-                self._waiting.append(wake)
-                return
-        wake()
+            self._waiting.append(wake)
+        if len(self.events) > seq or self.last is not None:
+            wake()
 
 
-class EventReader:
-    """The events of a run after a sequence number, for `for` or `async for`; one of any number of readers.
-
-    It ends behind RunFinished. Leaving it disturbs nobody.
-    """
-
-    def __init__(self, log: KeptLog, after: int = 0) -> None:
-        if after < 0 or after > len(log.events):
-            raise EventsExpired(f"after={after}: this run has said {len(log.events)} events so far")
-        self._log = log
-        self._seq = after
-
-    def _next(self) -> Event | None:
-        if self._seq < len(self._log.events):
-            self._seq += 1
-            return self._log.events[self._seq - 1]
-        return None
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Event:
-        while (event := self._next()) is None:
-            if self._over():
-                raise StopIteration
-            there = threading.Event()
-            self._log.wake_at(self._seq, there.set)
-            with blocking():
-                there.wait()
-        return event
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        while (event := self._next()) is None:
-            if self._over():
-                raise StopAsyncIteration
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[None] = loop.create_future()
-            self._log.wake_at(self._seq, partial(call_soon, loop, partial(resolve, future)))
-            await future
-        return event
-
-    def _over(self) -> bool:
-        events = self._log.events
-        return self._seq == len(events) and bool(events) and type(events[-1]) is RunFinished
+def weight_of(event: Event) -> int:
+    """Bytes that an event takes, roughly: texts as their characters, of long lists a sample."""
+    if type(event) is TextDelta:
+        return 100 + len(event.text)
+    return 100 + sum(_weigh(value) for value in event.payload().values())
 
 
-def _size_of(event: Event) -> int:
-    """Bytes that an event takes, roughly; long payloads as their text."""
-    size = 100
-    for value in event.payload().values():
-        size += len(value) if isinstance(value, (str, bytes)) else _depth_size(value)
-    return size
+def _weigh(value: Any, depth: int = 0) -> int:
+    if isinstance(value, (str, bytes)):
+        return 50 + len(value)
+    items: Iterator[Any]
+    if isinstance(value, Mapping):
+        many, items = 2 * len(value), chain.from_iterable(value.items())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        many, items = len(value), iter(value)
+    else:
+        return _size_of(value)
+    sample = [_weigh(item, depth + 1) for item in islice(items, SAMPLE >> 2 * depth)]
+    return 50 + (sum(sample) * many // len(sample) if sample else 0)
 
 
-def _depth_size(value: Any) -> int:
-    if isinstance(value, (int, float, bool, type(None))):
-        return 50
+def _size_of(value: Any) -> int:
     try:
-        return len(repr(value))
+        return int(getattr(value, "nbytes", 0)) + sys.getsizeof(value, 50)  # arrays and tensors tell
     except Exception:  # a value's own fault must not stop what is said about it
         return 50

@@ -1,7 +1,7 @@
-"""The in-memory queue: one log for each run, written on the run's loop, read by its listener.
+"""The in-memory queue: one log for each run, written on the run's loop, read by its listener and by others.
 
-`ahead` holds what the listener has not taken, `behind` the last of what it has. `bound` limits how far the
-producer runs ahead; 0 cuts it off, since a cut queue is a full queue.
+`ahead` holds what the listener has not taken, `behind` the last of what it has, `skipped` what a cancel has taken
+from it. `bound` limits how far the producer runs ahead; 0 cuts it off, since a cut queue is a full queue.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import asyncio
 import threading
 from asyncio.events import _get_running_loop
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Reversible
 from functools import partial
-from time import time
-from typing import NoReturn
+from operator import attrgetter
+from time import sleep, time
+from typing import Any, NoReturn
 
 from .blocking import acquire
-from .errors import FlowCallError
-from .events import Event, Path, RunFinished
+from .errors import EventsExpired, FlowCallError, QueueError
+from .events import Event, Path, RunFinished, TextDelta
+from .logs import LogSource
 
 __all__ = ["BOUND", "MemoryLog"]
 
@@ -29,12 +31,15 @@ LATE = 0.0005
 
 NEVER = float("inf")
 
+_lock = threading.Lock()
+
 
 class MemoryLog:
     """The events of one run, in order.
 
     It holds no reference to the run, so that a finished run is freed without the garbage collector. `put`,
-    `room` and `close` belong to the run's loop; `take` and the waits to the one listener, on any loop or thread.
+    `room` and `close` belong to the run's loop; `take` and the waits to the one listener, on any loop or thread;
+    `since` and `wake_at` to any number of other readers, for whom nobody waits.
     """
 
     __slots__ = (
@@ -44,13 +49,16 @@ class MemoryLog:
         "cut",
         "due",
         "failure",
+        "followers",
         "last",
         "loop",
         "reader",
         "room_waiters",
         "seq",
         "skip",
+        "skipped",
         "text",
+        "waiting",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -62,9 +70,12 @@ class MemoryLog:
         self.last: RunFinished | None = None
         self.cut = False
         self.skip = False
-        self.failure: None = None
+        self.failure: QueueError | None = None
         self.text: list[str] = []
+        self.waiting = False
         self.reader: Callable[[None], object] | None = None
+        self.followers: deque[Callable[[], object]] | None = None
+        self.skipped: deque[Event] | None = None
         self.room_waiters: list[asyncio.Future[None]] = []
         self.due = 0.0
 
@@ -81,7 +92,7 @@ class MemoryLog:
         event.path = path
         event.time = now = time()
         self.ahead.append(event)
-        if self.reader is not None:
+        if self.waiting:
             self._wake()
             if self.due:
                 self.due = now + LATE
@@ -104,21 +115,29 @@ class MemoryLog:
             self.room_waiters.append(future)
             await future
 
+    def accept(self, value: Any) -> None:
+        """As `Log.accept`: in memory any value can be kept."""
+
     def close(self, event: RunFinished, skip: bool) -> None:
         """Queues the run's last event; `skip` moves the listener past what it has not taken yet."""
         if skip:
-            self.behind.extend(self.ahead)
-            self.ahead.clear()
+            self.jump()
         self.put(event, ())
         self.last = event
+        if self.followers:
+            self._wake()
 
     def _wake(self) -> None:
+        self.waiting = False  # before anybody is woken: who begins to wait meanwhile sets it again
         wake, self.reader = self.reader, None
         if wake is not None:
             try:
                 wake(None)
             except asyncio.InvalidStateError:
                 pass  # the listener's task was cancelled and has not run since
+        if self.followers:
+            for _ in range(len(self.followers)):
+                self.followers.popleft()()
 
     def _make_room(self) -> None:
         waiters, self.room_waiters = self.room_waiters, []
@@ -128,10 +147,18 @@ class MemoryLog:
     # ------------------------------------------------------------ the listener's side
 
     def jump(self) -> None:
-        """After a cancel the listener goes straight to the run's end."""
+        """After a cancel the listener goes straight to the run's end; what it skips stays for other readers."""
+        if self.skipped is None:
+            with _lock:
+                if self.skipped is None:
+                    self.skipped = deque()
         try:
-            while type(self.ahead[0]) is not RunFinished:
-                self.behind.append(self.ahead.popleft())
+            while True:
+                event = self.ahead.popleft()
+                if type(event) is RunFinished:
+                    self.ahead.appendleft(event)
+                    return
+                self.skipped.append(event)
         except IndexError:
             pass
 
@@ -188,8 +215,79 @@ class MemoryLog:
         if self.reader is not None:
             raise FlowCallError("somebody else is waiting on this stream; a stream has one listener")
         self.reader = wake
+        self.waiting = True
         if self.due:
             self.due = NEVER
+
+    # ------------------------------------------------------------ other readers
+
+    def source(self, after: int) -> LogSource:
+        """As `Log.source`."""
+        return LogSource(self, after)
+
+    def said(self) -> str:
+        """All output text so far, delivered or not."""
+        ahead = tuple(self.ahead)
+        return "".join([*self.text, *(e.text for e in ahead if type(e) is TextDelta and e.output)])
+
+    def kept(self) -> list[Event]:
+        """All events that are there; from any thread."""
+        while True:
+            try:
+                return self.since(self.behind[0].seq - 1 if self.behind else 0)
+            except EventsExpired:
+                pass  # the listener has just moved on
+
+    def since(self, after: int) -> list[Event]:
+        """The events after the sequence number `after` that are there; from any thread.
+
+        Raises:
+            EventsExpired: the listener is further ahead than what is kept behind it.
+        """
+        while self.seq > after:
+            try:
+                found = [
+                    *newer(self.behind, after),
+                    *newer(self.skipped or (), after),
+                    *newer(self.ahead, after),
+                ]
+            except RuntimeError:  # it has changed meanwhile
+                continue
+            found.sort(key=_seq)
+            if found and found[0].seq == after + 1 and found[-1].seq == after + len(found):
+                return found
+            if self.behind and self.behind[0].seq > after + 1:
+                raise EventsExpired(
+                    f"the events after {after} are no longer kept: in memory a stream keeps {BOUND} behind its "
+                    "listener; read sooner, begin the run with flow.start(x), or give it a queue on disk"
+                )
+            sleep(0)  # one is on its way to its place, in another thread
+        return []
+
+    def wake_at(self, seq: int, wake: Callable[[], object]) -> None:
+        """Calls `wake` as soon as there are events after `seq`; from any thread, and sometimes for nothing."""
+        if self.followers is None:
+            with _lock:
+                if self.followers is None:
+                    self.followers = deque()
+        self.followers.append(wake)
+        self.waiting = True
+        if self.seq > seq or self.last is not None:
+            wake()
+
+
+def newer(events: Reversible[Event], after: int) -> list[Event]:
+    """Those with a higher sequence number than `after`, from the end of what is in order."""
+    found: list[Event] = []
+    for event in reversed(events):
+        if event.seq <= after:
+            break
+        found.append(event)
+    found.reverse()
+    return found
+
+
+_seq = attrgetter("seq")
 
 
 CANCEL_GRACE = 1.0

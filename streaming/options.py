@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from .messages import Message
+from .queues import Queue, open_queue
 from .sessions import check_session_id
 
 __all__ = ["NO_OPTIONS", "Options"]
@@ -14,23 +15,27 @@ __all__ = ["NO_OPTIONS", "Options"]
 class Options:
     """What a caller may give along with the value: for a run of its own.
 
-    `session` is its id, `history` the conversation before, `timeout` the deadline in seconds, `sampling` a Sampling
-    or a dict of some of its settings, for the model that gives the answer.
+    `session` is its id, `history` the conversation before (None: the session's), `timeout` the deadline in seconds,
+    `sampling` a Sampling or a dict of some of its settings, for the model that gives the answer, `queue` where its
+    events go (a URL or a Queue; None: memory). `admission` is awaited before the run begins; until then it is queued.
 
     Raises:
         SessionError: `session` is no session id.
+        QueueError: `queue` is none, or a URL that says nothing known.
         TypeError: a history of anything but Messages.
         ValueError: a timeout that is no positive number.
     """
 
-    __slots__ = ("history", "sampling", "session", "timeout")
+    __slots__ = ("admission", "history", "queue", "sampling", "session", "timeout")
 
     def __init__(
         self,
         session: str | None = None,
-        history: Sequence[Message] = (),
+        history: Sequence[Message] | None = None,
         timeout: float | None = None,
         sampling: Any = None,
+        queue: Queue | str | None = None,
+        admission: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         if session is not None:
             check_session_id(session)
@@ -38,14 +43,16 @@ class Options:
             raise ValueError(
                 f"timeout={timeout!r}: give a number of seconds above 0, or None for no deadline"
             )
-        if not all(isinstance(turn, Message) for turn in history):
+        if not all(isinstance(turn, Message) for turn in history or ()):
             raise TypeError(
                 "history is a list of Message, such as [Message.user('Hi'), Message.assistant('Hello')]"
             )
         self.session = session
-        self.history = history if isinstance(history, tuple) else tuple(history)
+        self.history = history if history is None or isinstance(history, tuple) else tuple(history)
         self.timeout = timeout
         self.sampling = sampling
+        self.queue = None if queue is None else open_queue(queue)
+        self.admission = admission
 
 
 NO_OPTIONS = Options()

@@ -9,34 +9,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 import time
 from asyncio import AbstractEventLoop, CancelledError
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from copy import copy
-from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-from .blocking import acquire
+from .endings import RunStatus
 from .errors import QueueError, RunCancelled, RunTimeout
-from .events import Event, Path, RunFinished, RunStarted, TextDelta, Usage
+from .events import Event, Path, RunFinished, RunStarted, StatusChanged, TextDelta, Usage
 from .forks import after_fork
-from .kept import EventReader, KeptLog
-from .memory import MemoryLog, call_soon, pending_cancel, resolve
-from .messages import Message
+from .memory import MemoryLog, call_soon, pending_cancel
 from .notes import annotate
 from .options import NO_OPTIONS, Options
+from .queues import Queue
+from .readers import EventReader
+from .registries import MEMORY
 from .sessions import SESSION, new_session_id
+from .turns import Turn
 from .usage import TokenUsage
 
 __all__ = ["Run", "RunStatus"]
 
 logger = logging.getLogger("millrace.streaming")
 
-RunStatus = Literal["queued", "running", "waiting", "done", "cancelled", "timeout", "error", "lost"]
 Body = Callable[["Run"], Coroutine[Any, Any, Any]]
 
 FRAME: ContextVar[tuple[Run, Path] | None] = ContextVar("millrace_frame", default=None)
@@ -58,35 +58,30 @@ LEFT = "listener left"
 """The reason of a run whose listener went away; the listener itself hears nothing of it."""
 
 
-class Run:
-    """One invocation of a flow. `id` is 128 random bits in hex, made at the first look."""
+class Run(Turn):
+    """One invocation of a flow. `id` is 128 random bits in hex, made at the first look.
+
+    `queue` is the one that it was given.
+    """
 
     name: str | None = None
-    status: RunStatus = "running"
-    reason: str | None = None
     parent: Run | None = None
-    usage: TokenUsage = TokenUsage()
-    history: tuple[Message, ...] = ()
     sampling: Any = MappingProxyType({})
-    log: MemoryLog | KeptLog | None = None
+    queue: Queue | None = None
     hooks: Any = None
-    loop: AbstractEventLoop | None = None
-    cut: str | None = None
     stop_when: Callable[[str], bool] | None = None
     finish_reason: str | None = None
-    value: Any = None
-    error: BaseException | None = None
     born = 0.0
     _id: str | None = None
-    _session: str | None = None
-    _outcome: RunStatus = "cancelled"
+    _admission: Callable[[], Awaitable[object]] | None = None
     _begun = False
+    _said_started = False
     _delivered = False
+    _waits = 0
     _task: asyncio.Task[None] | None = None
     _joined: set[asyncio.Task[Any]] | None = None
     _timer: asyncio.TimerHandle | None = None
     _children: set[Run] | None = None
-    _watchers: list[Callable[[], object]] | None = None
     _said: list[str] | None = None
 
     @property
@@ -94,6 +89,8 @@ class Run:
         if self._id is not None:
             return self._id
         made: str = vars(self).setdefault("_id", os.urandom(16).hex())  # the first of several threads decides
+        if self.log is not None:
+            MEMORY.register(self)
         return made
 
     @property
@@ -107,32 +104,37 @@ class Run:
         made: str = vars(self)["_new_session"]
         return made
 
-    @property
-    def text(self) -> str:
-        """The text of the output step as far as it was delivered to the listener."""
-        return "".join(self.log.text) if self.log is not None else ""
-
-    @property
-    def over(self) -> bool:
-        return self.status not in ("queued", "running", "waiting")
-
     # ------------------------------------------------------------ its life, on its loop
 
-    def adopt(self, options: Options, parent: Run | None = None) -> None:
-        """Takes what the caller gave; what is missing comes from the context or the parent."""
+    def adopt(
+        self, options: Options, parent: Run | None = None, listener: AbstractEventLoop | None = None
+    ) -> None:
+        """Takes what the caller gave; what is missing comes from the context or the parent.
+
+        `listener`: the loop that the run will have, where somebody listens to what it says.
+
+        Raises:
+            QueueError: the queue cannot take the run.
+        """
         hooks = HOOKS.get()
         if hooks is not None:
             self.hooks = hooks
-        if parent is None:
-            self._session = options.session or SESSION.get()
-            if options is NO_OPTIONS:
-                return
-        else:
+        self._session = options.session or SESSION.get()
+        if parent is not None:
             self.parent = parent
-            self._session = options.session or SESSION.get() or parent.session
-        self.history = options.history or (parent.history if parent is not None else ())
-        if options.sampling:
-            self.sampling = options.sampling
+            self._session = self._session or parent._session
+        if options is not NO_OPTIONS:
+            self._history = options.history
+            if options.sampling:
+                self.sampling = options.sampling
+            if options.admission is not None:
+                self.status, self._admission = "queued", options.admission
+            if options.queue is not None:
+                self.queue = options.queue
+                self.log = options.queue.open_log(self, listener)
+                return
+        if listener is not None:
+            self.log = MemoryLog(listener)
 
     def open(
         self, body: Body, loop: AbstractEventLoop, context: Context, timeout: float | None = None
@@ -147,8 +149,6 @@ class Run:
                     self.parent._children = set()
                 self.parent._children.add(self)
         if self.cut is not None:
-            if self.log is not None:
-                self.log.put(RunStarted(), ())
             self._finish(self._outcome, self.cut)
             return
         if not LIVE:
@@ -164,11 +164,15 @@ class Run:
         if self._session is not None:
             SESSION.set(self._session)
         try:
+            if self._admission is not None:
+                await self._admission()
+                self.status = "running"
             if self.log is not None:
+                self._said_started = True
                 self.log.put(RunStarted(), ())
             value = await body(self)
-            if self.log is not None and self.log.failure is not None:
-                raise self.log.failure
+            if self.log is not None:
+                self.log.accept(value)
             if self.cut is not None:
                 raise CancelledError  # a step swallowed the cancel: the run is cancelled all the same
         except CancelledError:
@@ -190,12 +194,7 @@ class Run:
     def end_unbegun(self) -> None:
         """Ends a run whose task was cancelled before it had begun: nothing else does."""
         if not self._begun and not self.over:
-            if self.log is not None:
-                self.log.put(RunStarted(), ())
             self._finish(self._outcome, self.cut or "task cancelled")
-
-    def has_lost_its_loop(self) -> bool:
-        return self.loop is not None and self.loop.is_closed()
 
     def _finish(
         self,
@@ -222,10 +221,16 @@ class Run:
             child.cancel("parent ended")
         for task in list(self._joined or ()):
             task.cancel()
+        if self._takes_turn:
+            self._end_turn()
         try:
             if self.log is not None:
+                if not self._said_started:
+                    self.log.put(RunStarted(), ())
                 event = RunFinished(status, reason, value, error, self.usage)
                 self.log.close(event, skip=status in ("cancelled", "timeout"))
+                if self._id is not None:
+                    MEMORY.ended(self)
         finally:
             watchers, self._watchers = self._watchers, None
             for watcher in watchers or ():
@@ -282,12 +287,6 @@ class Run:
         if self.cut is not None:
             raise self._stop_error()
 
-    def _stop_error(self) -> RunCancelled | RunTimeout:
-        reason = self.reason or self.cut or "cancelled"
-        if self._outcome == "timeout":
-            return RunTimeout(f"the run was stopped: {reason}")
-        return RunCancelled(reason)
-
     # ------------------------------------------------------------ what steps say
 
     def say(self, event: Event, path: Path) -> bool:
@@ -318,67 +317,38 @@ class Run:
         if self._delivered:
             task.cancel()
 
-    # ------------------------------------------------------------ waiting for it
-
-    def watch(self, watcher: Callable[[], object]) -> None:
-        """Calls `watcher` on the run's loop when the run is over. To be set before `open`, or on its loop."""
-        if self._watchers is None:
-            self._watchers = []
-        self._watchers.append(watcher)
-
-    def outcome(self) -> Any:
-        """The result of a finished run; raises what it raised."""
-        if self.status == "done":
-            return self.value
-        if self.error is not None:
-            raise self.error
-        raise self._stop_error()
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around a wait for a person, or for something else outside: meanwhile the run's status is "waiting"."""
+        frame = FRAME.get()
+        path = frame[1] if frame is not None and frame[0] is self else ()
+        self._waits += 1
+        if self._waits == 1 and not self.over:
+            self.status = "waiting"
+            self.say(StatusChanged("waiting"), path)
+        try:
+            yield
+        finally:
+            self._waits -= 1
+            if not self._waits and not self.over:
+                self.status = "running"
+                self.say(StatusChanged("running"), path)
 
     def events(self, after: int = 0) -> EventReader:
-        """What a detached run says after the event `after`, for `for` or `async for`; leaving disturbs nobody.
+        """What the run says after the event `after`, for `for` or `async for`; leaving disturbs nobody.
+
+        In memory a stream keeps 256 events behind its listener, a detached run everything.
 
         Raises:
-            QueueError: the run is a stream's, whose events go to its listener.
-            EventsExpired: the run has not said so much.
+            QueueError: nobody keeps what the run says, since it was called.
+            EventsExpired: what it said there is not kept any more, or it has not said so much.
         """
-        if not isinstance(self.log, KeptLog):
-            raise QueueError("only a detached run keeps its events; begin it with flow.start(x)")
-        return EventReader(self.log, after)
-
-    async def wait(self) -> RunStatus:
-        """Waits for the run's end, from any loop, and returns its status; never raises what the run raised."""
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        if self._watch_from_outside(partial(call_soon, loop, partial(resolve, future))):
-            await future
-        return self.status
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Waits in this thread for the run's end, `timeout` seconds at most, and returns its result.
-
-        Raises:
-            TimeoutError: the run is still going on after `timeout` seconds; it is not disturbed.
-        """
-        if not self.wait_sync(timeout):
-            raise TimeoutError(f"the run has not ended within {timeout} s; it goes on")
-        return self.outcome()
-
-    def wait_sync(self, timeout: float | None = None) -> bool:
-        """Waits in this thread for the run's end; false when `timeout` seconds were not enough."""
-        ended = threading.Lock()
-        ended.acquire()
-        return not self._watch_from_outside(ended.release) or acquire(ended, timeout)
-
-    def _watch_from_outside(self, watcher: Callable[[], object]) -> bool:
-        """False when the run is over, and then nobody will call."""
-
-        def register() -> None:
-            if self.over:
-                watcher()
-            else:
-                self.watch(watcher)
-
-        return not self.over and self.loop is not None and call_soon(self.loop, register)
+        if self.log is None:
+            raise QueueError(
+                "nobody keeps what this run says: it was called; use flow.stream(x) or flow.start(x), or give the "
+                "call a queue=..."
+            )
+        return EventReader(self.log.source(after), after, self.loop)
 
     def __repr__(self) -> str:
         return f"<Run {self.status}{f': {self.reason}' if self.reason else ''}>"

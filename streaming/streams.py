@@ -46,11 +46,16 @@ class Stream:
     """
 
     def __init__(
-        self, body: Body, options: Options = NO_OPTIONS, stop_when: Callable[[str], bool] | None = None
+        self,
+        body: Body,
+        options: Options = NO_OPTIONS,
+        stop_when: Callable[[str], bool] | None = None,
+        name: str | None = None,
     ) -> None:
         self._body = body
         self._options = options
         self._stop_when = stop_when
+        self._name = name
         self._context = copy_context()
         self._frame = FRAME.get()
         self._run: Run | None = None
@@ -153,12 +158,13 @@ class Stream:
             refuse_blocking()
         if self._run is not None:
             return self._run
-        run = self._run = Run()
+        run = Run()
+        run.name = self._name
         here = loop if loop is not None else framework_loop()
-        run.log = MemoryLog(here)
-        run.stop_when = self._stop_when
         parent = self._frame[0] if self._frame is not None and not self._frame[0].over else None
-        self._context.run(run.adopt, self._options, parent)
+        self._context.run(run.adopt, self._options, parent, here)
+        self._run = run
+        run.stop_when = self._stop_when
         run.loop = here
         start = partial(run.open, self._body, here, self._context, self._options.timeout)
         if loop is not None:

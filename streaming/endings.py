@@ -1,0 +1,95 @@
+"""How a run's end is waited for: from its own loop, from others, from threads; and what it ended with."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+from .blocking import acquire
+from .errors import RunCancelled, RunTimeout
+from .memory import call_soon, resolve
+
+__all__ = ["Ending", "RunStatus"]
+
+RunStatus = Literal["queued", "running", "waiting", "done", "cancelled", "timeout", "error", "lost"]
+
+
+class Ending:
+    """The part of a run that knows whether it is over, how it ended, and who waits for that."""
+
+    status: RunStatus = "running"
+    reason: str | None = None
+    loop: AbstractEventLoop | None = None
+    cut: str | None = None
+    value: Any = None
+    error: BaseException | None = None
+    _outcome: RunStatus = "cancelled"
+    _watchers: list[Callable[[], object]] | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.status not in ("queued", "running", "waiting")
+
+    def has_lost_its_loop(self) -> bool:
+        return self.loop is not None and self.loop.is_closed()
+
+    def outcome(self) -> Any:
+        """The result of a finished run; raises what it raised."""
+        if self.status == "done":
+            return self.value
+        if self.error is not None:
+            raise self.error
+        raise self._stop_error()
+
+    def _stop_error(self) -> RunCancelled | RunTimeout:
+        reason = self.reason or self.cut or "cancelled"
+        if self._outcome == "timeout":
+            return RunTimeout(f"the run was stopped: {reason}")
+        return RunCancelled(reason)
+
+    # ------------------------------------------------------------ waiting
+
+    def watch(self, watcher: Callable[[], object]) -> None:
+        """Calls `watcher` on the run's loop when the run is over. To be set before `open`, or on its loop."""
+        if self._watchers is None:
+            self._watchers = []
+        self._watchers.append(watcher)
+
+    async def wait(self) -> RunStatus:
+        """Waits for the run's end, from any loop, and returns its status; never raises what the run raised."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        if self._watch_from_outside(partial(call_soon, loop, partial(resolve, future))):
+            await future
+        return self.status
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Waits in this thread for the run's end, `timeout` seconds at most, and returns its result.
+
+        Raises:
+            TimeoutError: the run is still going on after `timeout` seconds; it is not disturbed.
+        """
+        if not self.wait_sync(timeout):
+            raise TimeoutError(f"the run has not ended within {timeout} s; it goes on")
+        return self.outcome()
+
+    def wait_sync(self, timeout: float | None = None) -> bool:
+        """Waits in this thread for the run's end; false when `timeout` seconds were not enough."""
+        ended = threading.Lock()
+        ended.acquire()
+        return not self._watch_from_outside(ended.release) or acquire(ended, timeout)
+
+    def _watch_from_outside(self, watcher: Callable[[], object]) -> bool:
+        """False when the run is over, and then nobody will call."""
+
+        def register() -> None:
+            if self.over:
+                watcher()
+            else:
+                self.watch(watcher)
+
+        return not self.over and self.loop is not None and call_soon(self.loop, register)

@@ -1,0 +1,241 @@
+"""The memory queue: the runs of this process by their ids, and what is left of those that are over, for a while."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from asyncio import AbstractEventLoop
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from .errors import EventsExpired, RunUnknown
+from .events import Event
+from .forks import after_fork
+from .kept import KeptLog, weight_of
+from .logs import Log, LogSource, Source
+from .memory import MemoryLog
+from .queues import Queue, RunInfo
+from .records import without_traceback
+
+if TYPE_CHECKING:
+    from .runs import Run
+
+__all__ = ["MEMORY", "MemoryQueue", "shown"]
+
+T = TypeVar("T")
+
+MINUTE = 60.0
+REMEMBERED = 10_000
+"""Ids of runs that have expired, or are kept in other queues; so many are remembered."""
+
+
+@dataclass(slots=True)
+class Remains:
+    """What is kept of a run that is over: the events that its log had, without the frames of its errors."""
+
+    info: RunInfo
+    events: list[Event]
+    size: int
+    until: float
+
+    @property
+    def seq(self) -> int:
+        return self.info.events
+
+    @property
+    def last(self) -> Event:
+        return self.events[-1]
+
+    def since(self, after: int) -> list[Event]:
+        if not self.events or after >= self.events[-1].seq:
+            return []
+        first = self.events[0].seq
+        if after + 1 < first:
+            raise EventsExpired(
+                f"the events after {after} are no longer kept: of this run those from {first} on are; "
+                "begin the run with flow.start(x), or give it a queue on disk"
+            )
+        return self.events[after + 1 - first :]
+
+    def wake_at(self, seq: int, wake: Callable[[], object]) -> None:
+        wake()
+
+
+class MemoryQueue:
+    """Runs of this process. Those that are over can be read for `ttl` seconds.
+
+    At most `runs` of them are kept, and at most `max_bytes` bytes (roughly) of what they said; the one that ended first
+    goes first.
+    """
+
+    url = "memory://"
+
+    def __init__(
+        self, *, ttl: float = 10 * MINUTE, max_bytes: int = 64 * 1024 * 1024, runs: int = 1000
+    ) -> None:
+        self._ttl, self._max_bytes, self._most = ttl, max_bytes, runs
+        self._lock = threading.RLock()
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._live: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+        self._over: OrderedDict[str, Remains] = OrderedDict()
+        self._elsewhere: OrderedDict[str, Queue] = OrderedDict()
+        self._expired: OrderedDict[str, None] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._live) + len(self._over)
+
+    # ------------------------------------------------------------ the runs' side
+
+    def open_log(self, run: Run, listener: AbstractEventLoop | None) -> Log:
+        """As `Queue.open_log`: without a listener everything is kept, up to 16 MiB."""
+        log = MemoryLog(listener) if listener is not None else KeptLog()
+        with self._lock:
+            self._live[run.id] = run
+        run.watch(partial(_ended, weakref.ref(self), weakref.ref(run)))
+        return log
+
+    def register(self, run: Run) -> None:
+        """Makes a run known by its id."""
+        after_fork(self._forked)
+        with self._lock:
+            self._live[run.id] = run
+        if run.over:
+            self.ended(run)
+
+    def ended(self, run: Run) -> None:
+        """Keeps what there is to be kept of a run that is over."""
+        log = run.log
+        with self._lock:
+            self._live.pop(run.id, None)
+            if run.id in self._over or log is None:
+                return
+            if run.queue is not None and run.queue is not self:
+                _remember(self._elsewhere, run.id, run.queue)
+                return
+            events = [without_traceback(event) for event in log.kept()]
+            size = sum(map(weight_of, events))
+            self._over[run.id] = Remains(info_of(run, size), events, size, time.monotonic() + self._ttl)
+            self._size += size
+            self._sweep()
+
+    # ------------------------------------------------------------ the readers' side
+
+    def read(self, run_id: str, after: int = 0) -> Source:
+        """As `Queue.read`."""
+        found = self._find(run_id)
+        if isinstance(found, Remains):
+            return LogSource(found, after)
+        assert found.log is not None
+        return found.log.source(after)
+
+    def where(self, run_id: str) -> Queue:
+        """The queue of a run of this process: this one, or the one that the run was given."""
+        with self._lock:
+            run = self._live.get(run_id)
+            queue = self._elsewhere.get(run_id) if run is None else run.queue
+        return self if queue is None else queue
+
+    def info(self, run_id: str) -> RunInfo:
+        """As `Queue.info`."""
+        found = self._find(run_id)
+        return found.info if isinstance(found, Remains) else info_of(found)
+
+    def runs(self) -> Iterator[RunInfo]:
+        """As `Queue.runs`; runs whose ids nobody has asked for are not among them."""
+        with self._lock:
+            self._sweep()
+            infos = [*map(info_of, list(self._live.values())), *(left.info for left in self._over.values())]
+        yield from sorted(infos, key=lambda info: -info.created)
+
+    def cancel(self, run_id: str, reason: str = "cancelled") -> None:
+        """As `Queue.cancel`."""
+        found = self._find(run_id)
+        if not isinstance(found, Remains):
+            found.cancel(reason)
+
+    def sweep(self) -> int:
+        """Forgets what has expired; returns how many runs that were."""
+        with self._lock:
+            return self._sweep()
+
+    def _find(self, run_id: str) -> Run | Remains:
+        with self._lock:
+            self._sweep()
+            found = self._live.get(run_id) or self._over.get(run_id)
+            expired = run_id in self._expired
+        if found is not None:
+            return found
+        if expired:
+            raise EventsExpired(
+                f"what the run {shown(run_id)} said is no longer kept; give it a queue on disk"
+            )
+        raise RunUnknown(
+            f"there is no run {shown(run_id)} in this process; one of another process is found through its queue: "
+            "attach(run_id, queue='file:///...')"
+        )
+
+    def _sweep(self) -> int:
+        now, before = time.monotonic(), len(self._over)
+        while self._over:
+            run_id, oldest = next(iter(self._over.items()))
+            if oldest.until > now and len(self._over) <= self._most and self._size <= self._max_bytes:
+                break
+            del self._over[run_id]
+            self._size -= oldest.size
+            _remember(self._expired, run_id, None)
+        return before - len(self._over)
+
+    def _forked(self) -> None:
+        """In a forked child: its runs are its own."""
+        self._lock = threading.RLock()
+        self._forget_all()
+
+
+MEMORY = MemoryQueue()
+"""The one of this process, which every run is in that says something and whose id is known."""
+
+
+def _ended(queue: weakref.ref[MemoryQueue], run: weakref.ref[Run]) -> None:
+    there, over = queue(), run()
+    if there is not None and over is not None:
+        there.ended(over)
+
+
+def _remember(known: OrderedDict[str, T], run_id: str, value: T) -> None:
+    known[run_id] = value
+    while len(known) > REMEMBERED:
+        known.popitem(last=False)
+
+
+def info_of(run: Run, size: int | None = None) -> RunInfo:
+    """How a run of this process is."""
+    log, now = run.log, time.time()
+    last = log.last if log is not None else None
+    return RunInfo(
+        id=run.id,
+        status="lost" if not run.over and run.has_lost_its_loop() else run.status,
+        created=now - (time.perf_counter() - run.born) if run.born else now,
+        session=run.session,
+        name=run.name,
+        events=log.seq if log is not None else 0,
+        size=size,
+        ended=last.time if last is not None else None,
+        reason=run.reason,
+        error=type(run.error).__name__ if run.error is not None else None,
+        usage=run.usage,
+        writer=os.getpid(),
+    )
+
+
+def shown(run_id: object) -> str:
+    """An id as messages name it."""
+    text = repr(run_id)
+    return text if len(text) <= 60 else text[:57] + "..."

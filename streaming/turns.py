@@ -1,0 +1,87 @@
+"""Turns: a run as one question and its answer in a conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .endings import Ending
+from .histories import HISTORIES
+from .logs import Log
+from .messages import Conversation, Message
+from .usage import TokenUsage
+
+__all__ = ["Turn"]
+
+
+class Turn(Ending):
+    """The part of a run that has a place in a conversation.
+
+    `question` is the text that it was given, if it was text; `usage` what was produced, delivered or not.
+    """
+
+    question: str | None = None
+    usage: TokenUsage = TokenUsage()
+    log: Log | None = None
+    parent: Turn | None = None
+    _session: str | None = None
+    _history: tuple[Message, ...] | None = None
+    _takes_turn = False
+
+    @property
+    def text(self) -> str:
+        """The text of the output step as far as it was delivered to the listener."""
+        return "".join(self.log.text) if self.log is not None else ""
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        """The conversation before this run; with its own turn at the end, once it is over and a model has seen it."""
+        holder = self._turn_holder()
+        if holder._history is not None:
+            return holder._history
+        return HISTORIES.of(holder._session) if holder._session is not None else ()
+
+    def take_history(self, question: str | None = None) -> tuple[Message, ...]:
+        """The conversation before this run, which is a turn of it from now on: for whoever prepends it.
+
+        That is the `history` that the run was given, or its session's, where somebody has named that. At the run's
+        end its question (the text that it was given, or else `question`) and its answer are added, a stopped answer as
+        far as it was delivered and marked with its `status` and `usage`. A child run takes part in its parent's turn.
+
+        Raises:
+            SessionBusy: another run of the session is at its turn.
+        """
+        holder = self._turn_holder()
+        if not holder._takes_turn and not holder.over:
+            if holder._history is None and holder._session is not None:
+                holder._history = HISTORIES.take(holder._session, holder)
+            holder._takes_turn = True
+            holder.question = holder.question or question
+        return holder.history
+
+    def _turn_holder(self) -> Turn:
+        run: Turn = self
+        while run._history is None and run.parent is not None and run._session == run.parent._session:
+            run = run.parent
+        return run
+
+    def _end_turn(self) -> None:
+        """Writes the turn down; an answer without a word is none."""
+        answer = self._answer()
+        turn: tuple[Message, ...] = ()
+        if self.question is not None and answer:
+            marks: dict[str, Any] = {}
+            if self.status != "done":
+                marks["status"] = self.status
+                if self.usage.total_tokens:
+                    marks["usage"] = self.usage.as_dict()
+            turn = Message.user(self.question), Message.assistant(answer, **marks)
+        kind = Conversation if isinstance(self._history, Conversation) else tuple
+        self._history = kind((*(self._history or ()), *turn))
+        if self._session is not None:
+            HISTORIES.give_back(self._session, self, turn)
+
+    def _answer(self) -> str:
+        if self.status != "done" or isinstance(self.value, str):
+            return self.value if self.status == "done" else self.text
+        said = self.log.said() if self.log is not None else ""
+        return said or ("" if self.value is None else str(self.value))
