@@ -14,6 +14,7 @@ from .bindings import BoundFlow
 from .checks import Rule, Walk, title_of
 from .fans import Fan
 from .fitting import fits
+from .graph import Graph
 from .hints import (
     MISSING,
     Named,
@@ -29,8 +30,13 @@ from .hints import (
 from .loop import Loop
 from .parallel import Diverter, Parallel
 from .pipeline import Pipeline
+from .policies.fallbacks import FallingBack
+from .policies.wrapping import PolicyStep
+from .policies import PolicyStep
+from .policies.fallbacks import FallingBack
 from .switch import Switch
 from .warps import Warp
+from .wiring import Inputs
 
 __all__ = ["RULES"]
 
@@ -54,6 +60,14 @@ def through_bound_flow(walk: Walk, flow: BoundFlow, given: Given, name: str) -> 
         return (yield flow.inner, args[0], name)
     several = Several(tuple(one.value for one in args))
     return (yield flow.inner, Given(several, several, f"bind({name}, ...)"), name)
+
+
+def through_policies(walk: Walk, flow: PolicyStep[Any, Any], given: Given, name: str) -> Rule:
+    gives = yield flow.inner, given, name
+    if isinstance(flow, FallingBack):
+        other = yield flow.fallback, given, title_of(flow.fallback)
+        gives = Given(union_of([gives.value, other.value]), union_of([gives.pieces, other.pieces]), name)
+    return gives
 
 
 # ---------------------------------------------------------------- parallel work
@@ -128,7 +142,7 @@ def _is_text(hint: Any) -> bool:
     return kind is not None and issubclass(kind, (str, bytes))
 
 
-def _or_error(flow: Fan[Any, Any], hint: Any) -> Any:
+def _or_error(flow: Fan[Any, Any] | Graph[Any, Any], hint: Any) -> Any:
     return union_of([hint, Exception]) if flow.on_error == "keep" else hint
 
 
@@ -197,6 +211,55 @@ def through_loop(walk: Walk, flow: Loop[Any, Any], given: Given, name: str) -> R
     return gives
 
 
+# ---------------------------------------------------------------- graphs
+
+
+def through_graph(walk: Walk, flow: Graph[Any, Any], given: Given, name: str) -> Rule:
+    values = {"input": given}
+    values |= {
+        key: Given(type(fixed), type(fixed), f"the constant {key}") for key, fixed in flow.constants.items()
+    }
+    if not flow.nodes:
+        return UNKNOWN
+    walk.scope[flow.scope] = values
+    for label, step in flow.in_order():
+        gives = yield step, _of_edges(walk, flow, values, label), label
+        values[label] = gives._replace(value=_or_error(flow, gives.value))
+    gives = _of_edges(walk, flow, values, "output")
+    del walk.scope[flow.scope]
+    return gives
+
+
+def _of_edges(walk: Walk, flow: Graph[Any, Any], values: Mapping[str, Given], target: str) -> Given:
+    """What goes into a node of a graph."""
+    inputs = Inputs.of(flow.edges, target)
+    found = [
+        walk.argument(source.reference, None, UNKNOWN, target)
+        if source.name is None
+        else walk.part(values[source.name], source.tail, source.reference, target)
+        for source in inputs.sources
+    ]
+    if inputs.single:
+        return found[0]
+    if not found:  # it takes its values by reference
+        return UNKNOWN
+    several = Several(tuple(one.value for one in found))
+    return Given(several, several, " and ".join(dict.fromkeys(str(one.by or "the input") for one in found)))
+
+
+# ---------------------------------------------------------------- policies
+
+
+def through_policy(walk: Walk, flow: PolicyStep[Any, Any], given: Given, name: str) -> Rule:
+    return (yield flow.inner, given, name)
+
+
+def through_fallback(walk: Walk, flow: FallingBack[Any, Any], given: Given, name: str) -> Rule:
+    gives = yield flow.inner, given, name
+    other = yield flow.fallback, given, f"{title_of(flow.fallback)} (fallback of {name})"
+    return Given(union_of([gives.value, other.value]), union_of([gives.pieces, other.pieces]), name)
+
+
 RULES: Mapping[type, Callable[[Walk, Any, Given, str], Rule]] = {
     Pipeline: through_pipeline,
     BoundFlow: through_bound_flow,
@@ -205,5 +268,8 @@ RULES: Mapping[type, Callable[[Walk, Any, Given, str], Rule]] = {
     Warp: through_warp,
     Switch: through_switch,
     Loop: through_loop,
+    Graph: through_graph,
+    FallingBack: through_fallback,
+    PolicyStep: through_policy,
 }
 """By the class; If is a Switch."""
