@@ -18,7 +18,7 @@ from ..taps import close, one, tap
 from ..threads import pool
 from .caches import Cache, Entry
 from .flights import Flight
-from .identities import identity_of, outer_references, parts_of, same
+from .identities import identity_of, outer_references, same, steps_in
 from .keys import Unkeyable, digest
 from .wrapping import Held, PolicyStep, bare, pieces_of, show_of
 
@@ -52,8 +52,8 @@ class Cached(PolicyStep[In, Out]):
             )
         step = bare(self.inner)
         self.resolve = getattr(step, "resolve", None) or getattr(step, "binding", None)
-        self.references = outer_references(self.inner, self.resolve)
-        self.sees_history = any(getattr(part, "sees_history", False) for part in parts_of(self.inner))
+        self.references = outer_references(self.inner)
+        self.sees_history = any(getattr(part, "sees_history", False) for part in steps_in(self.inner))
         try:
             self.identity: Hashable = identity_of(self.inner) if self.cache.durable else same(self.inner)
         except Unkeyable as error:

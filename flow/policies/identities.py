@@ -15,12 +15,13 @@ from typing import Any
 
 from ..args import Args
 from ..functions import FunctionStep
-from ..references import Reference
+from ..references import Reference, parts_of
 from ..steps import Step
+from ..wiring import references_in
 from .keys import Unkeyable, digest
 from .wrapping import PolicyStep
 
-__all__ = ["identity_of", "outer_references", "parts_of", "same"]
+__all__ = ["identity_of", "outer_references", "same", "steps_in"]
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -64,7 +65,7 @@ def same(step: Step[Any, Any]) -> Hashable:
     return Same(function)
 
 
-def parts_of(step: Step[Any, Any]) -> Iterator[Step[Any, Any]]:
+def steps_in(step: Step[Any, Any]) -> Iterator[Step[Any, Any]]:
     """A step and all that it is made of, each once."""
     todo, seen = [step], set()
     while todo:
@@ -75,17 +76,10 @@ def parts_of(step: Step[Any, Any]) -> Iterator[Step[Any, Any]]:
             todo.extend(part.children())
 
 
-def outer_references(step: Step[Any, Any], besides: Any) -> tuple[Reference, ...]:
-    """What a step refers to in flows around it; but for those of `besides`, a binding of its own."""
-    found: list[Reference] = []
-    scopes: list[object] = []
-    for part in parts_of(step):
-        scopes.append(vars(part).get("scope"))
-        binding = getattr(part, "resolve", None) or getattr(part, "binding", None)
-        if binding is not None and binding is not besides:
-            given = (*binding.args, *binding.kwargs.values())
-            found += [value for value in given if isinstance(value, Reference)]
-    return tuple(ref for ref in found if not any(ref._key is scope for scope in scopes))
+def outer_references(step: Step[Any, Any]) -> tuple[Reference, ...]:
+    """What a step refers to in flows around it."""
+    scopes = [vars(part).get("scope") for part in steps_in(step)]
+    return tuple(one for one in references_in(step) if not any(parts_of(one)[0] is scope for scope in scopes))
 
 
 class _Description:
