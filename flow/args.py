@@ -54,3 +54,9 @@ UNSETTLED = frozenset((types.CoroutineType, *STREAMS))
 
 ODD = UNSETTLED | {Args}
 """Types of values that the shortest way through a pipeline cannot pass on as they are."""
+
+
+def dispose(value: Any) -> None:
+    """Ends what a function returned and nobody will await or read."""
+    if isinstance(value, (types.CoroutineType, types.GeneratorType)):
+        value.close()

@@ -11,29 +11,34 @@ import threading
 import types
 from asyncio import CancelledError
 from asyncio.events import _get_running_loop
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ..streaming.blocking import acquire
+from ..streaming.errors import RunCancelled
 from ..streaming.events import Path
 from ..streaming.kept import KeptLog
 from ..streaming.loops import framework_loop
-from ..streaming.memory import resolve
+from ..streaming.memory import call_soon, resolve
 from ..streaming.notes import annotate
 from ..streaming.options import NO_OPTIONS, Options
 from ..streaming.runs import FRAME, Body, Run
 from ..streaming.sessions import SESSION
 from .escapes import Escape, contained
 from .performing import perform
-from .threads import JOINED
+from .threads import JOINED, carry
 
 if TYPE_CHECKING:
     from .steps import Step
 
 __all__ = ["HANDOVER", "call_async", "call_blocking", "call_direct", "call_joined"]
+
+
+LOOP_CHECK = 1.0
+"""Seconds. A loop that is closed calls nobody: whoever waits for it looks after it so often."""
 
 
 class _Handover:
@@ -71,7 +76,7 @@ def call_joined(step: Step[Any, Any], x: Any, run: Run, path: Path) -> Any:
         return _drive(step.execute(x, None, path, False), run)
     if run.loop is None or run.over:
         return call_blocking(step, x, NO_OPTIONS, run)
-    return _on_loop_of(run, execute_joined(step, x, run, path))
+    return _on_loop_of(run, partial(execute_joined, step, x, run, path))
 
 
 def call_blocking(
@@ -140,7 +145,10 @@ def _drive(coroutine: Coroutine[Any, Any, Any], run: Run) -> Any:
     except StopIteration as stop:
         return stop.value
     if run.loop is not None:
-        return _on_loop_of(run, _resume(coroutine))
+        try:
+            return _on_loop_of(run, partial(_resume, coroutine))
+        finally:
+            coroutine.close()  # of use where it was stopped before it went on
     return _block_on(run, lambda _: _resume(coroutine), None)
 
 
@@ -168,24 +176,28 @@ def _block_on(run: Run, body: Body, timeout: float | None) -> Any:
     return run.outcome()
 
 
-def _on_loop_of(run: Run, coroutine: Any) -> Any:
+def _on_loop_of(run: Run, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     """Runs a coroutine as a part of `run`, on its loop, while this thread waits."""
-    ended = threading.Lock()
+    loop, ended = run.loop, threading.Lock()
+    assert loop is not None
     ended.acquire()
     context, tasks, joined = copy_context(), [], JOINED.get()
+    before = context.copy()
 
     def start() -> None:
-        task = run.loop.create_task(contained(lambda: coroutine), context=context)  # type: ignore[union-attr]
+        task = loop.create_task(contained(work), context=context)
         tasks.append(task)
         run.join(task)
         if joined is not None:
             joined.add(task)
         task.add_done_callback(lambda _: ended.release())
 
-    assert run.loop is not None
-    run.loop.call_soon_threadsafe(start)
-    acquire(ended)
+    started = call_soon(loop, start)
+    while not (started and acquire(ended, LOOP_CHECK)):
+        if loop.is_closed():
+            raise RunCancelled("its event loop was closed")
     (task,) = tasks
+    carry(context, before)
     if task.cancelled():
         run.raise_if_cut()
     try:

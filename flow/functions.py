@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..streaming.errors import FlowBuildError
 from ..streaming.events import Data, Event, Path, TextDelta
 from ..streaming.runs import Run
-from .args import UNSETTLED, Args, Call, apply
+from .args import UNSETTLED, Args, Call, apply, dispose
 from .calls import HANDOVER, run_here
 from .kinds import Kind, body_of, hints_of, kind_of, name_of
 from .pumps import Pump, returning
@@ -52,6 +52,10 @@ class FunctionStep(Step[In, Out]):
         hints = hints_of(call)
         first = next((hint for name, hint in hints.items() if name != "return"), None)
         self.live = typing.get_origin(first) in (AsyncIterator, Iterator)
+        if typing.get_origin(first) is Iterator and self.kind in ("async", "async generator"):
+            raise FlowBuildError(
+                f"{self.name} is asynchronous and takes what comes in live as an AsyncIterator, not an Iterator"
+            )
         self.plain = self.kind == "sync" and not self.live
         self.streams = self.kind in ("generator", "async generator")
         item = typing.get_args(hints.get("return"))
@@ -93,7 +97,11 @@ class FunctionStep(Step[In, Out]):
         if run is None:
             run = run_here()
             if run is None:
-                await HANDOVER
+                try:
+                    await HANDOVER
+                except BaseException:  # it was stopped before it could go on
+                    dispose(value)
+                    raise
                 run = run_here()
             assert run is not None
         if type(value) is types.CoroutineType:

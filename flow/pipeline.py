@@ -214,6 +214,8 @@ class Pipeline(Flow[In, Out]):
                 kept[self.labels[end - 1]] = x
                 if "input" not in kept:
                     await close(given)  # it was left early
+            if run.cut is not None:
+                await run.park()  # no step begins in a run that is being stopped
         return x
 
     async def _await_all(self, x: Any, run: Run, path: Path, output: bool) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from ..streaming.memory import call_soon, resolve
 from ..streaming.runs import VOICE, Run
-from .threads import abandon, carry, stop_iteration
+from .threads import JOINED, Joined, abandon, carry, stop_iteration
 
 __all__ = ["Pump", "returning"]
 
@@ -37,6 +37,7 @@ class Pump:
         self.run = run
         self.loop = run.loop
         self.context = copy_context()
+        self._joined = Joined()
         self._before = self.context.copy()
         self.returned: Any = None
         self.upstream: Any = x if live else None
@@ -48,6 +49,7 @@ class Pump:
         self._waiter: AsyncFuture[None] | None = None
         self._waking = False
         self._blocked = False
+        self._cut_off = False
         self._closed = False
         self._error: BaseException | None = None
         self._job: Future[None] | None = None
@@ -66,6 +68,7 @@ class Pump:
 
     def _drive(self) -> None:
         VOICE.set((threading.get_ident(), self._hand_over))
+        JOINED.set(self._joined)
         generator, buffer = self._call(self._x), self._buffer
         try:
             while not self.stopped():
@@ -79,6 +82,7 @@ class Pump:
                     self._blocked = True
                     if len(buffer) >= self.AHEAD:
                         self._room.acquire()
+            self._cut_off = True
         finally:
             generator.close()
 
@@ -118,6 +122,8 @@ class Pump:
             if self._asked is not None:
                 await self._answer()
             elif self._job is not None and self._job.done() and not buffer:
+                if self._cut_off and self.run.cut is not None:
+                    await self.run.park()  # what has come is no value: nobody shall go on with it
                 self._finish()
             else:
                 await self._rest()
@@ -172,6 +178,7 @@ class Pump:
     async def aclose(self) -> None:
         """Tells the thread to close the generator; it is not waited for, since nobody knows how long it takes."""
         self._closed = True
+        self._joined.end()
         self._refuse()
         self._room.release()
         if self._job is not None and not self._job.done():

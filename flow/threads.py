@@ -30,8 +30,28 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "carry", "changed", "hop"]
 
-JOINED: ContextVar[set[asyncio.Task[Any]] | None] = ContextVar("millrace_joined", default=None)
-"""Tasks that a function in a thread has started on the run's loop, and waits for."""
+
+class Joined(set[asyncio.Task[Any]]):
+    """Tasks that a function in a thread has started on the run's loop, and waits for."""
+
+    over = False
+    """Whether nobody waits for the function any more."""
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        if self.over:
+            task.cancel()
+        super().add(task)
+        task.add_done_callback(self.discard)
+
+    def end(self) -> None:
+        """Stops them, and those that the function may still start; called on the loop."""
+        self.over = True
+        for task in self:
+            task.cancel()
+
+
+JOINED: ContextVar[Joined | None] = ContextVar("millrace_joined", default=None)
+"""Of the function that works in this thread."""
 
 HOLDS: ContextVar[tuple[Any, ...]] = ContextVar("millrace_holds", default=())
 """What is held while this code works, such as a slot; `keep_until(job)` is told of a function that is abandoned."""
@@ -139,15 +159,14 @@ async def hop(
     generator). Changes of context variables come back on success.
     """
     context = copy_context()
-    joined: set[asyncio.Task[Any]] = set()
+    joined = Joined()
     context.run(JOINED.set, joined)
     before = context.copy()
     job = pool().submit(partial(context.run, _chain, run, steps, names, x, path, kept))
     try:
         done: tuple[int, Any] = await asyncio.wrap_future(job)
     except CancelledError:
-        for task in tuple(joined):
-            task.cancel()
+        joined.end()
         if not job.cancel():
             if not job.done():
                 abandon(job)
