@@ -55,6 +55,9 @@ class Module(FunctionStep[In, Out]):
     body: ClassVar[str] = "__call__"
     """The method that does the work."""
 
+    sees_history = False
+    """Whether what it gives depends on the run's history and sampling; the keys of a cache then have them."""
+
     inline = False
     show: Show | None = None
     resolve = None
@@ -92,6 +95,13 @@ class Module(FunctionStep[In, Out]):
 
     async def aclose(self) -> None:
         """Gives the resource back; called at the end of a launcher, or of the interpreter."""
+
+    def configuration(self) -> dict[str, Any]:
+        """What tells it from another one of its class: a cache on disk knows its values by it.
+
+        By default the attributes whose names have no leading underscore, as they are when the cache is given.
+        """
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def status(self) -> Any:
         """How the resource is; of any form."""

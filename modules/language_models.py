@@ -42,6 +42,7 @@ class LanguageModel(Module[Question, str]):
     """
 
     body = "answer"
+    sees_history = True
 
     def __init__(
         self,

@@ -89,3 +89,8 @@ class RemoteModel(LanguageModel):
     def engine(self) -> RemoteEngine:
         """The engine behind the model; looking at it connects to nothing."""
         return self._engine
+
+    def configuration(self) -> dict[str, Any]:
+        engine = self.engine
+        asked = {"server": str(engine.server.address), "model": engine.model, "extra": dict(engine._extra)}
+        return {**super().configuration(), **asked}
