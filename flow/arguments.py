@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from inspect import Parameter, Signature
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ __all__ = ["UNKNOWN", "Given", "bound_problems", "incoming", "plain_problems"]
 
 EMPTY = Parameter.empty
 BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+LIVE = (AsyncIterator, AsyncIterable, AsyncGenerator)
+"""Types by which one may ask for pieces as they come; the first one, with an item's type, is how."""
 
 
 class Given(NamedTuple):
@@ -100,9 +102,16 @@ def _names_missing(name: str, signature: Signature, given: Sequence[str]) -> Ite
 
 
 def bound_problems(
-    name: str, signature: Signature, args: Sequence[Given] | None, kwargs: Mapping[str, Given]
+    name: str,
+    signature: Signature,
+    args: Sequence[Given] | None,
+    kwargs: Mapping[str, Given],
+    live: Given | None = None,
 ) -> Iterator[str]:
-    """What is wrong when a step is called with bound arguments; `args` is None where their number is not known."""
+    """What is wrong when a step is called with bound arguments; `args` is None where their number is not known.
+
+    `live` is what comes in, where the step takes the pieces of that as they come.
+    """
     parameters = signature.parameters
     open_ended = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
     by_name = [p.name for p in parameters.values() if p.kind in (*BY_POSITION[1:], Parameter.KEYWORD_ONLY)]
@@ -131,7 +140,7 @@ def bound_problems(
         elif slot.kind is Parameter.VAR_KEYWORD:
             for one in value.values():
                 yield from _type_problem(name, slot, one, several=True)
-        else:
+        elif value is not live or not _live_fits(value, slot):
             yield from _type_problem(name, slot, value, several=len(bound.arguments) > 1)
 
 
@@ -156,7 +165,11 @@ def _said(given: Given, what: str) -> str:
 
 
 def _cure(name: str, wanted: Any, given: Given) -> str:
-    value = given.value
+    value, kind = given.value, class_of(wanted)
+    if kind in LIVE and fits(given.pieces, (typing.get_args(wanted) or (Any,))[0]):
+        if kind is AsyncIterator and typing.get_args(wanted):
+            return f"only what comes in can be taken live: bind({name}, arg[0])"
+        return f"to take the pieces as they come, annotate it AsyncIterator[{describe(given.pieces)}]"
     if isinstance(value, Named):
         key = value.items[0][0] if value.items else "name"
         return f'choose one of them, bind({name}, p.{_word(given.by)}["{key}"]), or merge them with collect='
@@ -165,11 +178,7 @@ def _cure(name: str, wanted: Any, given: Given) -> str:
     container = not isinstance(value, Several) and class_of(value) not in (str, bytes, dict)
     if container and elements_of(value) is not Any and fits(elements_of(value), wanted):
         return f"its items do not go one by one; Warp({name}) runs it on each of them"
-    if (
-        class_of(wanted) not in (str, bytes)
-        and elements_of(wanted) is not Any
-        and fits(value, elements_of(wanted))
-    ):
+    if kind not in (str, bytes) and elements_of(wanted) is not Any and fits(value, elements_of(wanted)):
         return "put the value into a list first"
     return "mend one of the two annotations, or put a step between them that makes one of the other"
 

@@ -138,30 +138,34 @@ class Walk:
         reading = read_step(step, self.whole)
         binding = step.resolve if isinstance(step, FunctionStep) else None
         if isinstance(binding, Binding):
-            args, kwargs = self.arguments(binding, given, name)
+            args, kwargs = self.arguments(binding, given, name, step.live)
             if reading.signature is not None:
-                self.report(bound_problems(name, reading.signature, args, kwargs))
+                live = given if step.live else None
+                self.report(bound_problems(name, reading.signature, args, kwargs, live))
         elif binding is None and reading.signature is not None:
             self.report(plain_problems(name, reading.signature, given, step.live))
         return Given(reading.value, reading.pieces, name)
 
     def arguments(
-        self, binding: Binding, given: Given, name: str
+        self, binding: Binding, given: Given, name: str, live: bool = False
     ) -> tuple[Sequence[Given] | None, dict[str, Given]]:
-        """What a bound step is called with; the positional arguments are None where their number is not known."""
-        args = [self._argument(value, given, name) for value in binding.args]
-        kwargs = {key: self._argument(value, given, name) for key, value in binding.kwargs.items()}
+        """What a bound step is called with; the positional arguments are None where their number is not known.
+
+        `live`: it takes what comes in live, as one value.
+        """
+        first = [given] if live else incoming(given)
+        args = [self._argument(value, first, given, name) for value in binding.args]
+        kwargs = {key: self._argument(value, first, given, name) for key, value in binding.kwargs.items()}
         if not binding.upstream_first:
             return args, kwargs
-        first = incoming(given)
         return None if first is None else [*first, *args], kwargs
 
-    def _argument(self, value: Any, given: Given, name: str) -> Given:
+    def _argument(self, value: Any, values: Sequence[Given] | None, given: Given, name: str) -> Given:
         if isinstance(value, Reference):
-            return self._referred(value, name)
+            found = self._referred(value, name)
+            return found._replace()  # a value of its own, also where its step is the one before
         if not isinstance(value, Arg):
             return Given(type(value), type(value), f"bind({name}, {value!r:.30})")
-        values = incoming(given)
         if values is None:
             return UNKNOWN
         if value.index < len(values):

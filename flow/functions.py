@@ -56,6 +56,10 @@ class FunctionStep(Step[In, Out]):
             raise FlowBuildError(
                 f"{self.name} is asynchronous and takes what comes in live as an AsyncIterator, not an Iterator"
             )
+        if typing.get_origin(first) is Iterator and self.kind in ("async", "async generator"):
+            raise FlowBuildError(
+                f"{self.name} is asynchronous and takes what comes in live as an AsyncIterator, not an Iterator"
+            )
         self.plain = self.kind == "sync" and not self.live
         self.streams = self.kind in ("generator", "async generator")
         item = typing.get_args(hints.get("return"))

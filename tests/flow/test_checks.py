@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from millrace import (
     Args,
     Diverter,
+    Graph,
     If,
     LocalModel,
     Loop,
@@ -60,6 +61,25 @@ def live_numbers(pieces: Iterator[int]) -> int:
     return sum(pieces)
 
 
+async def both_live(pieces: AsyncIterator[str], times: str) -> str:
+    return times.join([piece async for piece in pieces])
+
+
+async def asked_otherwise(pieces: AsyncIterable[str]) -> str:
+    return "".join([piece async for piece in pieces])
+
+
+async def asks_wrongly(pieces: Iterator[str]) -> str:
+    return "".join(pieces)
+
+
+def with_reference() -> Any:
+    with Pipeline() as p:
+        p.shout = shout
+        p.said = bind(both_live, p.shout, "a")
+    return p
+
+
 def both(left: str, right: str) -> str:
     return left + right
 
@@ -87,6 +107,11 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: Pipeline(words, count), r"words gives list\[str\], and count takes str: .*Warp\(count\)"),
     (lambda: Pipeline(lengths, count), r"lengths gives list\[int\], and count takes str"),
     (lambda: Pipeline(lengths, live), r"lengths gives list\[int\], and live takes AsyncIterator\[str\]"),
+    (lambda: Pipeline(lengths, live), r"live takes AsyncIterator\[str\]: mend one of the two"),
+    (lambda: Pipeline(shout, asked_otherwise), r"take the pieces as they come, annotate it AsyncIterator\[str\]"),
+    (lambda: Pipeline(shout, bind(both_live, "a", arg[0])), r"as pieces: only what comes in .*bind\(both_live"),
+    (lambda: with_reference(), r"as pieces: only what comes in can be taken live: bind\(said, arg\[0\]\)"),
+    (lambda: Pipeline(asks_wrongly), r"asks_wrongly is asynchronous and takes what comes in live as an AsyncIterator"),
     (lambda: Pipeline(shout, live_numbers), r"shout gives str, and live_numbers takes Iterator\[int\]"),
     (lambda: Pipeline(said, count), r"said gives None, and count takes str: said returns nothing"),
     (lambda: Pipeline(nothing), r"nothing takes no value, and a step is called with one: give it a parameter"),
@@ -166,6 +191,8 @@ ALLOWED: list[Callable[[], Any]] = [
     lambda: Pipeline(),
     lambda: Pipeline(count, show, words, Warp(count), sum, str),
     lambda: Pipeline(shout, live, count),
+    lambda: Pipeline(shout, bind(both_live, "a"), count),
+    lambda: Pipeline(shout, bind(both_live, arg[0], times="a")),
     lambda: Pipeline(show, live),
     lambda: Pipeline(lengths, live_numbers),
     lambda: Pipeline(lengths, Warp(show), "\n".join, count),
@@ -268,6 +295,57 @@ def test_a_reference_out_of_its_flow_is_found_by_check() -> None:
         FlowBuildError, match=r"show refers to p.a, which is not known there.*a step before it"
     ):
         stray.check()
+
+
+# ---------------------------------------------------------------- graphs and policies
+
+
+def test_graphs() -> None:
+    def graph(*join: Any) -> Graph[Any, Any]:
+        with Graph(name="g") as g:
+            g.a, g.b, g.join = count, words, join[0]
+            g.edge(g.input, g.a)
+            g.edge(g.input, g.b)
+            g.edge((g.a, g.b), g.join)
+            g.edge(g.join, g.output)
+        return g
+
+    def takes_both(n: int, texts: list[str]) -> str: ...
+
+    assert graph(takes_both).check(str)
+    with pytest.raises(FlowBuildError, match="g: a and b gives 2 values, and join takes 1"):
+        graph(show)
+    with pytest.raises(FlowBuildError, match=r"g: a and b gives list\[str\], and join takes str as right"):
+        graph(both_numbers)
+    with pytest.raises(FlowBuildError, match="in g: the flow is given int|the flow is given int, and a takes str"):
+        graph(takes_both).check(int)
+    with pytest.raises(FlowBuildError, match="join gives str, and show takes int"):
+        Pipeline(graph(takes_both), show)
+
+
+def both_numbers(left: int, right: str) -> str: ...
+
+
+def test_constants_of_a_graph_and_parts_of_its_nodes() -> None:
+    nodes = {"a": Parallel(x=count, y=words), "b": both_numbers}
+    edges: list[Any] = [("input", "a"), (("limit", "limit"), "b"), ("b", "output"), ("a", "output")]
+    with pytest.raises(FlowBuildError, match="the constant limit gives int, and b takes str as right"):
+        Graph(nodes, edges, constants={"limit": 5})
+    with pytest.raises(FlowBuildError, match=r"b refers to g.a\['z'\], and a gives a dict with x, y"), Graph() as g:
+        g.a, g.b = Parallel(x=count, y=words), both_numbers
+        g.edge(g.input, g.a)
+        g.edge((g.a["x"], g.a["z"]), g.b)
+        g.edge(g.b, g.output)
+
+
+def test_through_policies() -> None:
+    def backup(text: str) -> int: ...
+
+    assert Pipeline(show, step(count, retry=3, fallback=backup, timeout=1), show)
+    with pytest.raises(FlowBuildError, match="show gives str, and show-2 takes int"):
+        Pipeline(show, step(show, timeout=2))
+    with pytest.raises(FlowBuildError, match=r"words gives list\[str\], and backup \(fallback of lambda-2\) takes str"):
+        Pipeline(words, step(lambda x: x, fallback=backup))
 
 
 # ---------------------------------------------------------------- the whole
