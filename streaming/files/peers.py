@@ -9,7 +9,7 @@ from functools import partial
 
 from .folders import Folder
 from .locks import is_held
-from .watchers import Watcher
+from .watchers import Notify, Watcher
 
 __all__ = ["Peers"]
 
@@ -27,10 +27,10 @@ TRIES, TRY_PAUSE = 10, 0.001
 class Peers:
     """The writers of a directory, by the names of their locks; `own` is this process's, which needs no look."""
 
-    def __init__(self, folder: Folder, watcher: Callable[[], Watcher]) -> None:
+    def __init__(self, folder: Folder, notify: Notify) -> None:
         self.own: str | None = None
         self._folder = folder
-        self._watcher = watcher
+        self._notify: Notify = notify
         self._lock = threading.RLock()
         self._known: dict[str, tuple[bool, float]] = {}
         self._followers: dict[str, tuple[Call, ...]] = {}
@@ -49,7 +49,7 @@ class Peers:
         """Calls `call` when the writer dies; what is returned ends that."""
         with self._lock:
             if lock not in self._ends:
-                watcher, path = self._watcher(), self._folder.path(lock)
+                watcher, path = Watcher.of(self._notify), self._folder.path(lock)
                 self._ends[lock] = (
                     watcher.watch(path, "closes", partial(self._suspect, lock)),
                     watcher.every_tick(partial(self._check, lock)),

@@ -46,7 +46,7 @@ CHUNK = 256 * 1024
 
 def shown(run_id: str) -> str:
     """A run's id in a message, shortened."""
-    return repr(run_id) if len(run_id) <= 60 else f"{run_id[:57]!r}..."
+    return repr(run_id) if len(run_id) <= 60 else f"{repr(run_id[:60])[:57]}..."
 
 
 def encode_header(header: dict[str, Any]) -> bytes:

@@ -42,7 +42,7 @@ class SharedFolder:
         self._reset()
 
     def _reset(self) -> None:
-        self.peers = Peers(self.folder, lambda: self.watcher)
+        self.peers = Peers(self.folder, self._notify)
         self._lock = threading.RLock()
         self._held: WriterLock | None = None
         self._writers: WeakValueDictionary[str, SegmentWriter] = WeakValueDictionary()

@@ -96,7 +96,7 @@ def repair(folder: Folder, segment: Segment) -> int:
         if read_footer(descriptor, found.st_size, segment.lock) is not None:
             return 0
         seen = scan(descriptor, segment.start)
-        if not _is_torn(descriptor, seen, found.st_size):
+        if not _is_torn(descriptor, seen):
             return 0
         os.ftruncate(descriptor, seen.whole)
         os.write(descriptor, footer(seen.frames, seen.end, mark_of(segment.lock)))
@@ -106,11 +106,11 @@ def repair(folder: Folder, segment: Segment) -> int:
     return found.st_size - seen.whole
 
 
-def _is_torn(descriptor: int, seen: Scan, size: int) -> bool:
-    """Whether what follows the last whole frame is the beginning of one, or zeros; anything else is damage."""
-    if seen.end or seen.whole + seen.needs >= size:
+def _is_torn(descriptor: int, seen: Scan) -> bool:
+    """Whether behind the last whole frame there is at most one that is not, and zeros; anything else is damage."""
+    if seen.end:
         return True
-    at = seen.whole
+    at = seen.whole + seen.needs
     while chunk := os.pread(descriptor, CHUNK, at):
         if chunk.strip(b"\0"):
             return False

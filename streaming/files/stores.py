@@ -118,13 +118,13 @@ class FileStore:
                 f"the header of run {shown(run_id)} may not have {taken[0]!r}: the store sets it"
             )
         if self._shared.live_bytes > self.max_bytes:
-            self._shared.sweep_soon(self.sweep)
+            self._shared.sweep_soon(self._sweep)
             raise QueueFull(
                 f"runs that are still live take {self._shared.live_bytes} bytes of {self.root}, and max_bytes is "
                 f"{self.max_bytes}; wait until some have ended, or raise it"
             )
         lock = self._shared.enter()
-        self._shared.keep_swept(self.sweep, min(30.0, self.ttl / 2))
+        self._shared.keep_swept(self._sweep, min(30.0, self.ttl / 2))
         try:
             whole = {
                 "run_id": run_id,
@@ -176,6 +176,8 @@ class FileStore:
             EventsExpired: the run has expired, or has no frame `after` yet.
             QueueError: its file is damaged.
         """
+        if not isinstance(after, int) or after < 0:
+            raise ValueError(f"after={after!r}: give the number of a frame, or 0 for all of them")
         reader = SegmentReader(self._shared, self._segment(run_id))
         reader.skip(after)
         return reader
@@ -278,16 +280,20 @@ class FileStore:
             found.last,
         )
 
-    def sweep(self) -> int:
+    def sweep(self, wait: bool = True) -> int:
         """Removes what has expired or is too much; returns how many runs. Live runs stay, whatever they take.
 
-        While runs are written it is called every 30 seconds, and more often where runs are kept for less than a minute.
+        It is done every 30 seconds while runs are written here, and more often where they are kept for less than a
+        minute. Another sweep that is going on is waited for, or else trusted.
         """
-        swept = sweep(self._folder, self._shared.peers, self.max_bytes)
+        swept = sweep(self._folder, self._shared.peers, self.max_bytes, wait)
         if swept is None:
             return 0
         self._shared.live_bytes = swept.live_bytes
         return swept.removed
+
+    def _sweep(self) -> None:
+        self.sweep(wait=False)
 
     def _segment(self, run_id: str) -> Segment:
         stem = stem_of(run_id)

@@ -60,12 +60,12 @@ class _Found:
     expired: bool
 
 
-def sweep(folder: Folder, peers: Peers, most: int) -> Swept | None:
+def sweep(folder: Folder, peers: Peers, most: int, wait: bool) -> Swept | None:
     """Removes what has expired, and the oldest runs while all together have more than `most` bytes.
 
-    None where another process does that right now. Files that are not ours, or are damaged, stay.
+    Somebody else who sweeps is waited for, or else the result is None. Files that are not ours, or are damaged, stay.
     """
-    with alone(folder, wait=False) as mine:
+    with alone(folder, wait) as mine:
         return _Sweep(folder, peers).run(most) if mine else None
 
 

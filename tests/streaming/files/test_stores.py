@@ -1,0 +1,539 @@
+"""The store as its users see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from millrace.streaming.errors import EventsExpired, QueueError, QueueFull, RunUnknown
+from millrace.streaming.files import FileStore
+from tests.streaming.files import workers
+from tests.streaming.files.support import (
+    file_of,
+    mode_of,
+    read_to_end,
+    read_what_is_there,
+    segment,
+    start_of,
+)
+from tests.support.leaks import eventually, leaks
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore.at(tmp_path / "runs")
+
+
+def test_what_is_written_is_read_while_it_is_written_and_after(store: FileStore) -> None:
+    writer = store.create("run", {"session": "alice"})
+    reader = store.read("run")
+    assert reader.take() == []
+    writer.append(b"one")
+    writer.append(b"")
+    assert reader.take() == [b"one", b""]
+    writer.end(b"two")
+    assert reader.take() == [b"two"]
+    assert (reader.ended, reader.lost, reader.number, reader.take()) == (True, False, 3, [])
+    assert read_what_is_there(store.read("run")) == [b"one", b"", b"two"]
+
+
+def test_a_header_tells_who_writes(store: FileStore) -> None:
+    store.create("run", {"session": "alice"}).end(b"")
+    header = store.header("run")
+    assert header["session"] == "alice"
+    assert (header["run_id"], header["pid"], header["ttl"]) == ("run", os.getpid(), store.ttl)
+    assert header["lock"].endswith(".lock")
+
+
+@pytest.mark.parametrize(
+    ("header", "fault"),
+    [({"lock": "x"}, "'lock'"), ({"x": object()}, "JSON"), ({"x": "y" * 2**20}, "1048576")],
+)
+def test_a_header_that_cannot_be_is_refused_and_leaves_nothing(
+    store: FileStore, header: dict[str, object], fault: str
+) -> None:
+    with pytest.raises(QueueError, match=fault):
+        store.create("run", header)
+    assert not file_of(store.root, "run").exists()
+    store.create("run", {}).end(b"")
+
+
+def test_a_long_header_is_read(store: FileStore) -> None:
+    store.create("run", {"note": "y" * 100_000}).end(b"end")
+    assert len(store.header("run")["note"]) == 100_000
+    assert store.read("run").take() == [b"end"]
+
+
+def test_a_run_is_written_once(store: FileStore) -> None:
+    store.create("run", {}).end(b"")
+    with pytest.raises(QueueError, match="already"):
+        store.create("run", {})
+
+
+@pytest.mark.parametrize(
+    "run_id",
+    [
+        "../x",
+        "a/b",
+        "/etc/passwd",
+        "..",
+        ".",
+        "\0",
+        "a\0b",
+        "x" * 10_000,
+        "Alice",
+        "alice",
+        "ä",
+        "\ud800",
+        "C:",
+    ],
+)
+def test_any_text_is_an_id_and_stays_inside(store: FileStore, run_id: str) -> None:
+    before = sorted(Path(store.root).parent.iterdir())
+    store.create(run_id, {}).end(run_id.encode("utf-8", "surrogatepass"))
+    assert store.read(run_id).take() == [run_id.encode("utf-8", "surrogatepass")]
+    assert store.header(run_id)["run_id"] == run_id
+    assert [entry.run_id for entry in store.runs()] == [run_id]
+    assert sorted(Path(store.root).parent.iterdir()) == before
+
+
+def test_ids_that_differ_in_case_are_two_runs(store: FileStore) -> None:
+    for run_id in ("Alice", "alice"):
+        store.create(run_id, {}).end(run_id.encode())
+    assert [store.read(run_id).take() for run_id in ("Alice", "alice")] == [[b"Alice"], [b"alice"]]
+
+
+def test_what_is_no_id_is_refused(store: FileStore) -> None:
+    for call in (lambda: store.create("", {}), lambda: store.read(""), lambda: store.cancel("", "x")):
+        with pytest.raises(QueueError, match="empty"):
+            call()
+    with pytest.raises(TypeError, match="int"):
+        store.read(7)  # type: ignore[arg-type]
+
+
+def test_unknown_expired_and_never_said_are_three_errors(tmp_path: Path) -> None:
+    store = FileStore.at(tmp_path, ttl=50)
+    with pytest.raises(RunUnknown, match="'run'"):
+        store.read("run")
+    with pytest.raises(RunUnknown, match=r"xxx\.\.\. in"):
+        store.read("x" * 1000)
+    writer = store.create("run", {})
+    writer.append(b"1")
+    with pytest.raises(EventsExpired, match=r"after=2: run 'run' has 1 frames so far"):
+        store.read("run", after=2)
+    writer.end(b"2")
+    assert store.read("run", after=2).take() == []
+    with pytest.raises(EventsExpired, match=r"after=3"):
+        store.read("run", after=3)
+    age(file_of(tmp_path, "run"), 60)
+    for _ in range(2):
+        with pytest.raises(EventsExpired, match="expired"):
+            store.read("run")
+        assert list(store.runs()) == []
+        store.sweep()
+    assert not file_of(tmp_path, "run").exists()
+
+
+@pytest.mark.parametrize("after", [-1, 2.5])
+def test_after_is_a_number_of_frames(store: FileStore, after: int) -> None:
+    store.create("run", {}).end(b"")
+    with pytest.raises(ValueError, match="after="):
+        store.read("run", after=after)
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(payloads=st.lists(st.binary(max_size=400), max_size=40), data=st.data())
+def test_reading_after_any_frame_equals_the_unbroken_read(
+    tmp_path: Path, payloads: list[bytes], data: st.DataObject
+) -> None:
+    store, run_id = FileStore.at(tmp_path), os.urandom(8).hex()
+    writer = store.create(run_id, {})
+    written = data.draw(st.integers(0, len(payloads)))
+    for payload in payloads[:written]:
+        writer.append(payload)
+    early = [store.read(run_id, after=k) for k in range(written + 1)]
+    for payload in payloads[written:]:
+        writer.append(payload)
+    writer.end(b"end")
+    every = [*payloads, b"end"]
+    assert [read_what_is_there(reader) for reader in early] == [every[k:] for k in range(written + 1)]
+    late = [store.read(run_id, after=k) for k in range(len(every) + 1)]
+    assert [read_what_is_there(reader) for reader in late] == [every[k:] for k in range(len(every) + 1)]
+    assert all(reader.ended for reader in (*early, *late))
+
+
+def test_a_large_run_is_taken_in_pieces(store: FileStore) -> None:
+    writer = store.create("run", {})
+    payloads = [os.urandom(size) for size in (300_000, 10, 255_000, 2_000_000, 0, 100_000, 262_136, 262_137)]
+    for payload in payloads:
+        writer.append(payload)
+    reader = store.read("run")
+    first = reader.take()
+    assert sum(map(len, first)) <= 300_000
+    assert first + read_what_is_there(reader) == payloads
+    assert read_what_is_there(store.read("run", after=3)) == payloads[3:]
+
+
+class TestLists:
+    def test_states_are_told_apart(self, store: FileStore) -> None:
+        live, ended, left = (store.create(name, {"n": name}) for name in ("live", "ended", "left"))
+        for writer in (live, ended, left):
+            writer.append(b"1")
+        ended.end(b"bye")
+        left.abandon()
+        file_of(store.root, "dead").write_bytes(segment("dead", [b"1", b"2"]))
+        entries = {entry.run_id: entry for entry in store.runs()}
+        assert {name: entry.state for name, entry in entries.items()} == {
+            "live": "live",
+            "ended": "ended",
+            "left": "lost",
+            "dead": "lost",
+        }
+        assert {name: entry.frames for name, entry in entries.items()} == {
+            "live": None,
+            "ended": 2,
+            "left": 1,
+            "dead": 2,
+        }
+        assert {name: entry.last for name, entry in entries.items() if entry.last} == {"ended": b"bye"}
+        for name, entry in entries.items():
+            assert entry.bytes == file_of(store.root, name).stat().st_size
+            assert entry == store.entry(name)
+        assert entries["live"].header["n"] == "live"
+        live.end(b"")
+
+    def test_oldest_change_comes_first(self, store: FileStore) -> None:
+        for name, seconds in (("b", 10), ("a", 30), ("c", 20)):
+            store.create(name, {}).end(b"")
+            age(file_of(store.root, name), seconds)
+        assert [entry.run_id for entry in store.runs()] == ["a", "c", "b"]
+
+    def test_foreign_and_damaged_files_harm_only_themselves(
+        self, store: FileStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        root = Path(store.root)
+        store.create("good", {}).end(b"good")
+        (root / "notes.txt").write_text("mine")
+        file_of(root, "foreign").write_bytes(b"\x7fELF and so on")
+        file_of(root, "empty").write_bytes(b"")
+        file_of(root, "half").write_bytes(start_of("half")[:40])
+        file_of(root, "renamed").write_bytes(segment("other", [b"x"], b"end"))
+        file_of(root, "header").write_bytes(start_of("header").replace(b"created", b"kreated"))
+        file_of(root, "leads out").write_bytes(start_of("leads out", lock="../../x.lock"))
+        file_of(root, "folder").mkdir()
+        os.mkfifo(file_of(root, "pipe"))
+        before = {path for path in root.iterdir() if path.suffix != ".lock"}
+        assert [entry.run_id for entry in store.runs()] == ["good"]
+        for run_id in ("foreign", "renamed", "header", "leads out", "folder", "pipe"):
+            with pytest.raises(QueueError, match=str(file_of(root, run_id))) as caught:
+                store.read(run_id)
+            assert caught.type is QueueError
+            assert str(file_of(root, run_id)) in caplog.text
+        for run_id in ("empty", "half"):  # as if their writers had only begun
+            with pytest.raises(RunUnknown):
+                store.read(run_id)
+        assert store.sweep() == 0
+        assert store.read("good").take() == [b"good"]
+        assert {path for path in root.iterdir() if path.suffix != ".lock"} == before
+        assert (root / "notes.txt").read_text() == "mine"
+
+
+class TestLinks:
+    """A link planted in the store is refused, and what it points to is not touched."""
+
+    @pytest.fixture
+    def outside(self, tmp_path: Path) -> Path:
+        path = tmp_path / "outside"
+        path.write_bytes(segment("run", [b"secret"], b"end"))
+        path.chmod(0o644)
+        return path
+
+    def test_in_place_of_a_run(self, store: FileStore, outside: Path) -> None:
+        file_of(store.root, "run").symlink_to(outside)
+        for call in (
+            lambda: store.read("run"),
+            lambda: store.header("run"),
+            lambda: store.cancel("run", "x"),
+            lambda: store.delete("run"),
+            lambda: store.repair("run"),
+        ):
+            with pytest.raises(QueueError, match="symbolic link"):
+                call()
+        with pytest.raises(QueueError, match="already"):
+            store.create("run", {})
+        assert list(store.runs()) == []
+        assert store.sweep() == 0
+        self.is_untouched(outside)
+
+    def test_that_leads_nowhere(self, store: FileStore, tmp_path: Path) -> None:
+        file_of(store.root, "run").symlink_to(tmp_path / "made")
+        file_of(store.root, "other", ".gone").symlink_to(tmp_path / "made")
+        with pytest.raises(QueueError, match="already"):
+            store.create("run", {})
+        store.create("other", {}).end(b"")
+        age(file_of(store.root, "other"), 10_000)
+        assert store.sweep() == 1
+        assert not (tmp_path / "made").exists()
+
+    def test_in_place_of_the_locks(self, store: FileStore, outside: Path) -> None:
+        (Path(store.root) / "sweep.lock").symlink_to(outside)
+        with pytest.raises(QueueError, match="symbolic link"):
+            store.sweep()
+        (Path(store.root) / "sweep.lock").unlink()
+        store.create("a", {}).end(b"")
+        lock = Path(store.root) / store.header("a")["lock"]
+        eventually(lambda: not lock.exists())
+        lock.symlink_to(outside)
+        lock.with_suffix(".mail").symlink_to(outside)
+        file_of(store.root, "b").write_bytes(segment("b", [b"1"], lock=lock.name))
+        reader = store.read("b")
+        assert (read_what_is_there(reader), reader.lost) == ([b"1"], True)
+        assert store.cancel("b", "x") is False
+        assert store.sweep() == 0
+        self.is_untouched(outside)
+
+    def test_while_a_run_is_written(self, store: FileStore, outside: Path) -> None:
+        writer = store.create("run", {})
+        writer._file.close()  # as happens when many runs are open
+        file_of(store.root, "run").unlink()
+        file_of(store.root, "run").symlink_to(outside)
+        with pytest.raises(QueueError, match="symbolic link"):
+            writer.append(b"x")
+        writer.abandon()
+        self.is_untouched(outside)
+
+    def test_another_file_under_the_name(self, store: FileStore, outside: Path) -> None:
+        writer = store.create("run", {})
+        writer._file.close()
+        file_of(store.root, "run").unlink()
+        os.link(outside, file_of(store.root, "run"))
+        with pytest.raises(QueueError, match="removed"):
+            writer.append(b"x")
+        writer.abandon()
+        self.is_untouched(outside)
+
+    def test_the_root_itself_may_be_one(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir(0o700)
+        (tmp_path / "link").symlink_to("real")
+        FileStore.at(tmp_path / "link").create("run", {}).end(b"x")
+        assert FileStore.at(tmp_path / "real").read("run").take() == [b"x"]
+        assert FileStore.at(tmp_path / "link").root == str(tmp_path / "real")
+
+    @staticmethod
+    def is_untouched(outside: Path) -> None:
+        assert outside.read_bytes() == segment("run", [b"secret"], b"end")
+        assert mode_of(outside) == 0o644
+
+
+class TestCancel:
+    def test_it_reaches_the_writer_in_another_process(self, tmp_path: Path) -> None:
+        worker = workers.start("hold", tmp_path, "run", "1")
+        assert workers.told(worker) == "begun"
+        store = FileStore.at(tmp_path)
+        assert store.cancel("run", "enough\nof it") is True
+        assert workers.told(worker) == "cancelled: enough"
+        assert workers.told(worker) == "of it"
+        store.cancel("run", "again")
+        assert workers.finish(worker, "end\n") == ""
+        assert store.cancel("run", "too late") is False
+        assert store.read("run").take() == [b"1", b"the end"]
+
+    def test_it_waits_for_somebody_to_hear_it(self, store: FileStore) -> None:
+        writer, other = store.create("run", {}), store.create("other", {})
+        heard, heard_by_other = [], []
+        other.on_cancel = heard_by_other.append
+        store.cancel("run", "early")
+        store.cancel("run", "twice")
+        eventually(lambda: writer._cancelled)
+        writer.on_cancel = heard.append
+        assert (heard, heard_by_other) == (["early"], [])
+        writer.end(b"")
+        other.end(b"")
+
+    def test_what_is_over_is_not_cancelled(self, store: FileStore) -> None:
+        store.create("run", {}).abandon()
+        assert store.cancel("run", "x") is False
+        with pytest.raises(RunUnknown):
+            store.cancel("none", "x")
+
+    def test_a_failing_listener_is_logged_and_others_are_told(
+        self, store: FileStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        writers, heard = [store.create(name, {}) for name in "ab"], threading.Event()
+        writers[0].on_cancel = lambda reason: [][1]
+        writers[1].on_cancel = lambda reason: heard.set()
+        for name in "ab":
+            store.cancel(name, "x")
+        assert heard.wait(5)
+        assert "IndexError" in caplog.text
+        for writer in writers:
+            writer.end(b"")
+
+
+class TestDelete:
+    def test_a_deleted_run_is_unknown(self, store: FileStore) -> None:
+        store.create("run", {}).end(b"")
+        store.delete("run")
+        with pytest.raises(RunUnknown):
+            store.read("run")
+        with pytest.raises(RunUnknown):
+            store.delete("run")
+        store.create("run", {}).end(b"again")
+        assert store.read("run").take() == [b"again"]
+
+    def test_a_live_run_is_not_deleted(self, store: FileStore) -> None:
+        writer = store.create("run", {})
+        for call in (store.delete, store.repair):
+            with pytest.raises(QueueError, match=f"written by process {os.getpid()}"):
+                call("run")
+        writer.end(b"")
+        store.delete("run")
+
+    def test_who_reads_it_reads_on(self, store: FileStore) -> None:
+        writer = store.create("run", {})
+        writer.append(b"1")
+        writer.end(b"2")
+        reader = store.read("run", after=1)
+        store.delete("run")
+        assert reader.take() == [b"2"]
+
+    def test_who_has_to_open_it_again_is_told(self, store: FileStore) -> None:
+        store.create("run", {}).end(b"2")
+        reader = store.read("run")
+        reader.close()
+        store.delete("run")
+        with pytest.raises(EventsExpired, match="removed"):
+            reader.take()
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"ttl": 0},
+            {"ttl": -1},
+            {"ttl": float("inf")},
+            {"ttl": float("nan")},
+            {"max_bytes": 0},
+            {"sync": "often"},
+            {"notify": "x"},
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, tmp_path: Path, wrong: dict[str, object]) -> None:
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            FileStore.at(tmp_path / "runs", **wrong)  # type: ignore[arg-type]
+        assert not (tmp_path / "runs").exists()
+
+    def test_the_ttl_is_that_of_the_store_a_run_was_made_by(self, tmp_path: Path) -> None:
+        short, long = FileStore.at(tmp_path, ttl=50), FileStore.at(tmp_path)
+        for name, store in (("short", short), ("long", long)):
+            store.create(name, {}).end(b"")
+            age(file_of(tmp_path, name), 60)
+        assert [entry.run_id for entry in short.runs()] == ["long"]
+        assert long.sweep() == 1
+        assert long.read("long").take() == [b""]
+
+    def test_everything_is_the_owners_alone(self, tmp_path: Path) -> None:
+        before = os.umask(0)
+        try:
+            store = FileStore.at(tmp_path / "a" / "b")
+            writer = store.create("run", {})
+            store.sweep()
+        finally:
+            os.umask(before)
+        assert mode_of(store.root) == 0o700
+        names = {path.suffix: mode_of(path) for path in Path(store.root).iterdir()}
+        assert names == {".run": 0o600, ".lock": 0o600, ".mail": 0o600}
+        writer.end(b"")
+
+    def test_a_store_to_read_from_is_not_made(self, tmp_path: Path) -> None:
+        with pytest.raises(QueueError, match=r"nowhere.*No such file"):
+            FileStore.at(tmp_path / "nowhere", make=False)
+        assert not (tmp_path / "nowhere").exists()
+
+    def test_sync_always_writes_the_same(self, tmp_path: Path) -> None:
+        store = FileStore.at(tmp_path, sync="always")
+        writer = store.create("run", {})
+        writer.append(b"1")
+        writer.end(b"2")
+        assert store.read("run").take() == [b"1", b"2"]
+
+    def test_polling_reads_the_same(self, tmp_path: Path) -> None:
+        store, found = FileStore.at(tmp_path, notify="poll"), []
+        writer = store.create("run", {})
+        reading = threading.Thread(target=lambda: found.extend(read_to_end(store.read("run"))))
+        reading.start()
+        for number in range(200):
+            writer.append(b"%d" % number)
+        cancelled = threading.Event()
+        writer.on_cancel = lambda reason: cancelled.set()
+        store.cancel("run", "x")
+        assert cancelled.wait(5)
+        writer.end(b"end")
+        reading.join(10)
+        assert found == [*(b"%d" % number for number in range(200)), b"end"]
+
+
+class TestQuota:
+    def test_a_run_cannot_have_more_than_the_store(self, tmp_path: Path) -> None:
+        store = FileStore.at(tmp_path, max_bytes=1000)
+        writer = store.create("run", {})
+        with pytest.raises(QueueFull, match=r"1000.*max_bytes"):
+            for _ in range(1000):
+                writer.append(b"x" * 50)
+        frames = writer.frames
+        assert 5 < frames < 20
+        writer.end(b"e" * 1000)
+        assert store.read("run", after=frames).take() == [b"e" * 1000]
+
+    def test_nothing_begins_while_live_runs_fill_it(self, tmp_path: Path) -> None:
+        store = FileStore.at(tmp_path, max_bytes=1000)
+        writers = [store.create(f"run-{i}", {}) for i in range(3)]
+        for writer in writers:
+            writer.append(b"x" * 500)
+        store.sweep()
+        with pytest.raises(QueueFull, match="still live"):
+            store.create("one more", {})
+        for writer in writers:
+            writer.end(b"")
+        assert store.sweep() == 2
+        store.create("one more", {}).end(b"")
+
+
+def test_nothing_is_left_in_the_process(tmp_path: Path) -> None:
+    FileStore.at(tmp_path / "warm").create("run", {}).end(b"")
+    with leaks():
+        store = FileStore.at(tmp_path / "runs")
+        for number in range(20):
+            writer = store.create(f"run-{number}", {})
+            reader = store.read(f"run-{number}")
+            reader.watch(lambda: None)
+            if number % 2:
+                writer.end(b"")
+            else:
+                writer.abandon()
+            reader.close()
+        del store, writer, reader
+    left = {path.suffix for path in (tmp_path / "runs").iterdir()}
+    assert left <= {".run", ".lock"}
+    assert [path.name for path in (tmp_path / "runs").glob("*.lock")] in ([], ["sweep.lock"])
+
+
+def test_a_header_is_plain_json_in_the_file(store: FileStore) -> None:
+    store.create("run", {"session": "alice"}).end(b"")
+    data = file_of(store.root, "run").read_bytes()
+    assert data[:8] == b"millrun\x01"
+    length = int.from_bytes(data[8:12], "little") & 2**30 - 1
+    assert json.loads(data[16 : 16 + length])["session"] == "alice"
+
+
+def age(path: Path, seconds: float) -> None:
+    """Makes a file look as if it was last changed so long ago."""
+    found = path.stat()
+    os.utime(path, (found.st_atime - seconds, found.st_mtime - seconds))
