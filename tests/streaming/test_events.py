@@ -18,7 +18,7 @@ from millrace.streaming import (
 )
 
 
-def talk(x: int) -> Any:
+def talk(x: Any) -> Any:
     emit(Progress(0.5, "half"))
     yield "a"
     emit(Usage(3, 4))
