@@ -39,6 +39,8 @@ class LocalModel(LanguageModel):
         quantization: passed to the quantisation library of transformers.
         kv: how much memory is reserved for keys and values.
         limits: how many requests run and wait.
+        adapter: the directory of a LoRA adapter, merged into the weights when they load.
+        idle: seconds without any request after which the weights are unloaded; the next request loads them again.
         process: whether the engine runs in a process of its own; by default a thread in a script, and a process in
             a service and a chat.
 
@@ -61,6 +63,8 @@ class LocalModel(LanguageModel):
         quantization: Any = None,
         kv: KV | None = None,
         limits: Limits | None = None,
+        adapter: str | FilePath | None = None,
+        idle: float | None = None,
         process: bool | None = None,
         name: str | None = None,
     ) -> None:
@@ -81,6 +85,8 @@ class LocalModel(LanguageModel):
                 quantization=quantization,
                 kv=kv or KV(),
                 limits=limits or Limits(),
+                adapter=adapter,
+                idle=idle,
                 process=process,
             )
 
@@ -96,6 +102,13 @@ class LocalModel(LanguageModel):
         if self._engine is None:
             self._engine = self._make()
         return self._engine
+
+    def configuration(self) -> dict[str, Any]:
+        if not self._owns_engine:
+            return {**super().configuration(), "engine": self._engine}
+        told = ("device", "dtype", "quantization", "adapter")
+        chosen = {name: value for name, value in self._make.keywords.items() if name in told}
+        return {**super().configuration(), "source": str(self._make.args[0]), **chosen}
 
     def prefer_process(self) -> None:
         """Lets the engine run in a process of its own when it starts; what launchers ask for before they serve."""

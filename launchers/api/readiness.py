@@ -56,9 +56,13 @@ class Readiness:
         """Whether it can serve, and that in words for a client."""
         if self.state == "ready":
             dead = [module.name for module in self.modules if has_died(module)]
-            return not dead, {"status": "failed", "stage": f"{dead[0]} has died"} if dead else {
-                "status": "ready"
-            }
+            if dead:
+                return False, {"status": "failed", "stage": f"{dead[0]} has died"}
+            for status in (module.status() for module in self.modules):
+                if getattr(status, "state", None) == "loading":  # after a crash
+                    stage, progress = status.stage, round(status.progress, 3)
+                    return False, {"status": "loading", "stage": stage, "progress": progress}
+            return True, {"status": "ready"}
         told: dict[str, Any] = {"status": self.state}
         if self.state == "loading":
             told |= {"stage": self.stage, "progress": round(self.progress, 3)}
@@ -88,5 +92,6 @@ class Readiness:
 
 
 def has_died(module: Any) -> bool:
-    """Whether a module that was set up can serve no more."""
-    return not getattr(module.status(), "ready", True)
+    """Whether a module that was set up can serve no more; an engine that was idle or crashed loads again."""
+    status = module.status()
+    return not getattr(status, "ready", True) and getattr(status, "state", None) not in ("cold", "loading")

@@ -28,6 +28,7 @@ class Admission:
         self.open_since: float | None = None
         """When the engine became ready: waiting for it to load does not count as waiting."""
         self._mean_time = 1.0
+        self._last_end = time.monotonic()
 
     @property
     def running(self) -> int:
@@ -37,6 +38,12 @@ class Admission:
     def waiting(self) -> int:
         """Taken in, not running and not over."""
         return sum(generation.status in ("preparing", "waiting") for generation in self.live)
+
+    def idle_for(self) -> float:
+        """Seconds since the last request ended, or since the engine became ready; 0 while one is there."""
+        if self.live or self.open_since is None:
+            return 0.0
+        return time.monotonic() - max(self._last_end, self.open_since)
 
     def check(self) -> None:
         """Raises Overloaded when as many requests run and wait as may."""
@@ -56,6 +63,7 @@ class Admission:
         if generation not in self.live:
             return
         self.live.discard(generation)
+        self._last_end = time.monotonic()
         self.stops[generation.finish_reason or "error"] += 1
         if generation.finish_reason in ("stop", "length"):
             spent = time.monotonic() - generation.submitted

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from ...streaming.errors import ModelError
 from ...streaming.limits import Limits
@@ -19,7 +20,7 @@ from .processes.wires import travels
 from .requests import Request
 from .sources import EngineSettings, Source
 from .statuses import EngineStatus
-from .workers import EngineWorker
+from .workers import EngineRetired, EngineWorker
 
 __all__ = ["Engine"]
 
@@ -27,6 +28,9 @@ log = logging.getLogger("millrace.local")
 
 EXIT_GRACE = 10.0
 """Seconds that closing waits for the forward at hand."""
+
+MOMENT = 0.05
+"""Seconds between two looks at an engine that is about to be idle."""
 
 ProgressListener = Callable[[float, str], None]
 _running: WeakSet[Engine] = WeakSet()
@@ -47,6 +51,9 @@ class Engine:
         kv: how much memory is reserved for keys and values.
         limits: how many requests run and wait, and how long.
         chat_template: Jinja source; the tokenizer's own by default.
+        adapter: the directory of a LoRA adapter, merged into the weights when they load.
+        idle: seconds without any request after which the model is unloaded; the next request loads it again. None:
+            never.
         process: whether the engine runs in a process of its own, which a busy Python thread here cannot slow, and
             whose crash ends its requests and nothing else (another one is started at once). By default a thread,
             unless a launcher has asked for a process before it starts.
@@ -63,18 +70,30 @@ class Engine:
         kv: KV | None = None,
         limits: Limits | None = None,
         chat_template: str | None = None,
+        adapter: str | os.PathLike[str] | None = None,
+        idle: float | None = None,
         process: bool | None = None,
         progress: ProgressListener | None = None,
     ) -> None:
         self.settings = EngineSettings(
-            source, device, dtype, quantization, kv or KV(), limits or Limits(), chat_template
+            source,
+            device,
+            dtype,
+            quantization,
+            kv or KV(),
+            limits or Limits(),
+            chat_template,
+            os.fspath(adapter) if adapter is not None else None,
         )
+        if idle is not None and not idle > 0:
+            raise ValueError(f"Engine(idle={idle!r}): give a number of seconds above 0, or None for never")
         if process and not travels(source):
             raise ModelError(
                 f"Engine(process=True): {source!r} cannot be found by another process; give a directory, a name or "
                 "a function of a module"
             )
         self.process = process
+        self.idle = idle
         self._lock = threading.Lock()
         self._worker: EngineWorker | ProcessWorker | None = None
         self._listeners: list[ProgressListener] = [] if progress is None else [progress]
@@ -84,11 +103,18 @@ class Engine:
     def start(self) -> None:
         """Begins to load, unless that has been done; an engine that was closed or has failed loads again."""
         with self._lock:
-            if self._worker is None or self._worker.over:
+            if self._worker is None or self._worker.over or self._worker.retired:
                 kind = ProcessWorker if self.process else EngineWorker
                 self._worker = kind(self.settings, self._tell)
                 _close_at_exit(self)
                 self._worker.start()
+                if self.idle is not None:
+                    threading.Thread(
+                        target=_retire_when_idle,
+                        args=(ref(self), self._worker, self.idle),
+                        daemon=True,
+                        name="millrace-idle",
+                    ).start()
 
     @property
     def pid(self) -> int | None:
@@ -120,7 +146,9 @@ class Engine:
     def status(self) -> EngineStatus:
         """How the engine is, at once."""
         worker = self._worker
-        return EngineStatus(model=str(self.settings.source)) if worker is None else worker.status()
+        if worker is None or worker.retired:
+            return EngineStatus(model=str(self.settings.source))
+        return worker.status()
 
     def close(self) -> None:
         """Ends all requests as cancelled and gives the memory back; again and again.
@@ -154,10 +182,14 @@ class Engine:
             Overloaded: as many run and wait as `limits` allow; nothing was done for this one.
             ModelError: the engine has failed, or was closed.
         """
-        return self._started_worker().submit(request)
+        worker = self._started_worker()
+        try:
+            return worker.submit(request)
+        except EngineRetired:
+            return self._started_worker().submit(request)
 
     def _started_worker(self) -> EngineWorker | ProcessWorker:
-        if self._worker is None:
+        if self._worker is None or self._worker.retired:
             self.start()
         assert self._worker is not None
         return self._worker
@@ -168,6 +200,17 @@ class Engine:
                 listener(fraction, stage)
             except Exception:
                 log.exception("a progress listener failed at %r", stage)
+
+
+def _retire_when_idle(engine: ref[Engine], worker: EngineWorker | ProcessWorker, idle: float) -> None:
+    """Ends a worker that has had nothing to do for `idle` seconds."""
+    while not worker.over and engine() is not None:
+        left = idle - worker.idle_for()
+        if left <= 0 and worker.retire(idle):
+            log.info("%s is unloaded after %g s without a request", worker.settings.source, idle)
+            worker.close(EXIT_GRACE)
+            return
+        worker.wait_over(max(left, MOMENT))
 
 
 def _close_at_exit(engine: Engine) -> None:

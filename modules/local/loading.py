@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ...streaming.errors import ModelError
+from .adapters import check_adapter, merge_adapter
 from .architectures import check_architecture
 from .estimates import check_memory
 from .places import find_weights
@@ -79,6 +80,12 @@ def load(settings: EngineSettings, say: Say) -> LoadedModel:
         ModelError: no such weights, an unsupported kind, no such device; names the cure.
     """
     device = find_device(settings.device)
+    if settings.adapter is not None:
+        check_adapter(settings.adapter)
+        if settings.quantization is not None:
+            raise ModelError(
+                "an adapter cannot be merged into quantised weights; merge first, or leave out one of both"
+            )
     if callable(settings.source):
         say(0.1, "weights")
         with quiet():
@@ -91,6 +98,9 @@ def load(settings: EngineSettings, say: Say) -> LoadedModel:
         name = str(settings.source)
         with quiet(lambda fraction: say(0.1 + 0.7 * fraction, f"weights {fraction:.0%}")):
             model, tokenizer = from_directory(path, settings, device, say)
+    if settings.adapter is not None:
+        say(0.8, "merging the adapter")
+        model = merge_adapter(model, settings.adapter)
     dtype = find_dtype(settings.dtype, model.dtype, device)
     if model.dtype != dtype and settings.quantization is None:
         model = model.to(dtype)

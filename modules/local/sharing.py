@@ -29,22 +29,32 @@ def shared_engine(
     kv: KV | None = None,
     limits: Limits | None = None,
     chat_template: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
+    idle: float | None = None,
     process: bool | None = None,
 ) -> Engine:
-    """The engine for these weights, dtype, device and quantisation; made if there is none yet.
+    """The engine for these weights, dtype, device, adapter and quantisation; made if there is none yet.
 
-    `process` is as for Engine, and decided by whoever first says so.
+    `idle` and `process` are as for Engine, and decided by whoever first says so.
 
     Raises:
         ModelError: there is one with another `kv`, `limits` or `chat_template`; names both.
     """
-    key = (_identity(source), device, dtype, repr(quantization))
+    tuned = None if adapter is None else _identity(adapter)
+    key = (_identity(source), device, dtype, repr(quantization), tuned)
     wanted: dict[str, Any] = {"kv": kv or KV(), "limits": limits or Limits(), "chat_template": chat_template}
     with _lock:
         engine = _engines.get(key)
         if engine is None or (engine.status().state == "closed" and _differences(engine, wanted)):
             engine = Engine(
-                source, device=device, dtype=dtype, quantization=quantization, process=process, **wanted
+                source,
+                device=device,
+                dtype=dtype,
+                quantization=quantization,
+                adapter=adapter,
+                idle=idle,
+                process=process,
+                **wanted,
             )
             _engines[key] = engine
             return engine
@@ -53,8 +63,9 @@ def shared_engine(
                 f"{source} is already in use with {'; '.join(differences)}. Models that share weights share these "
                 "settings: give the same, or make an Engine of its own"
             )
-        if process and not engine.process:
+        if process:
             engine.prefer_process()
+        engine.idle = engine.idle if idle is None else idle
         return engine
 
 

@@ -27,3 +27,4 @@ class EngineSettings:
     kv: KV
     limits: Limits
     chat_template: str | None
+    adapter: str | None = None

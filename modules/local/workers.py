@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .assembling import Assembled
     from .core import EngineCore, Output
 
-__all__ = ["EngineWorker"]
+__all__ = ["EngineRetired", "EngineWorker"]
 
 log = logging.getLogger("millrace.local")
 
@@ -36,6 +36,10 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "jinja2")
 
 class EngineClosed(Exception):
     """The engine was closed while it loaded."""
+
+
+class EngineRetired(Exception):
+    """The worker has unloaded the model, since nobody asked anything for long."""
 
 
 class EngineWorker:
@@ -54,10 +58,13 @@ class EngineWorker:
         self._process = os.getpid()
         self._listen = listen
         self._changed = threading.Condition()
+        self._over = threading.Event()
         self._admission = Admission(settings.limits)
         self._rate = RateMeter()
         self._status = EngineStatus(state="loading", stage="starting")
         self._closing = False
+        self.retired = False
+        """It was idle for so long that it unloaded; another one takes the next request."""
         self._error: MillraceError | None = None
         self._assembled: Assembled | None = None
         self._unprepared: deque[Generation] = deque()
@@ -93,6 +100,8 @@ class EngineWorker:
         with self._changed:
             if self._error is not None:
                 raise own_copy(self._error)
+            if self.retired:
+                raise EngineRetired
             if self._closing:
                 raise ModelError("the engine is closed; start() loads it again")
             self._admission.check()
@@ -124,10 +133,26 @@ class EngineWorker:
                 tokens_per_second=self._rate.rate(core.tokens_produced),
             )
 
+    def idle_for(self) -> float:
+        """Seconds since there was anything to do."""
+        with self._changed:
+            return self._admission.idle_for()
+
+    def retire(self, idle: float) -> bool:
+        """Takes no more requests, if there was none for `idle` seconds; then it can be closed."""
+        with self._changed:
+            self.retired = not self._closing and self._admission.idle_for() >= idle
+            return self.retired
+
+    def wait_over(self, timeout: float) -> None:
+        """Waits until it is closed, `timeout` seconds at most."""
+        self._over.wait(timeout)
+
     def close(self, timeout: float) -> None:
         """Ends everything that runs or waits as cancelled and gives the memory back; again and again."""
         if self._process != os.getpid():
             return
+        self._over.set()
         with self._changed:
             self._closing = True
             self._changed.notify_all()

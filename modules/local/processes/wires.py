@@ -61,6 +61,7 @@ def settings_to(settings: EngineSettings) -> Json:
         "kv": asdict(settings.kv),
         "limits": asdict(settings.limits),
         "chat_template": settings.chat_template,
+        "adapter": settings.adapter,
     }
 
 
@@ -76,6 +77,7 @@ def settings_from(frame: Json) -> EngineSettings:
         KV(**frame["kv"]),
         Limits(**frame["limits"]),
         frame["chat_template"],
+        frame["adapter"],
     )
 
 

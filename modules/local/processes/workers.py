@@ -23,7 +23,7 @@ from ..generations import Generation, Waiter, wake
 from ..requests import Delta, Request
 from ..sources import EngineSettings
 from ..statuses import EngineStatus
-from ..workers import own_copy
+from ..workers import EngineRetired, own_copy
 from .pipes import Pipe
 from .wires import delta_from, error_from, request_to, settings_to
 
@@ -85,10 +85,13 @@ class ProcessWorker:
         self._process = os.getpid()
         self._listen = listen
         self._lock = threading.Lock()
+        self._over = threading.Event()
         self._admission = Admission(settings.limits)
         self._rate = RateMeter()
         self._status = EngineStatus(state="loading", stage="starting", model=str(settings.source))
         self._closing = False
+        self.retired = False
+        """It was idle for so long that it unloaded; another one takes the next request."""
         self._error: MillraceError | None = None
         self._child: Child | None = None
         self._numbers: dict[Generation, int] = {}
@@ -122,6 +125,8 @@ class ProcessWorker:
         with self._lock:
             if self._error is not None:
                 raise own_copy(self._error)
+            if self.retired:
+                raise EngineRetired
             if self._closing:
                 raise ModelError("the engine is closed; start() loads it again")
             self._admission.check()
@@ -143,10 +148,26 @@ class ProcessWorker:
                 tokens_per_second=self._rate.rate(self._status.tokens_produced),
             )
 
+    def idle_for(self) -> float:
+        """Seconds since there was anything to do."""
+        with self._lock:
+            return self._admission.idle_for()
+
+    def retire(self, idle: float) -> bool:
+        """Takes no more requests, if there was none for `idle` seconds; then it can be closed."""
+        with self._lock:
+            self.retired = not self._closing and self._admission.idle_for() >= idle
+            return self.retired
+
+    def wait_over(self, timeout: float) -> None:
+        """Waits until it is closed, `timeout` seconds at most."""
+        self._over.wait(timeout)
+
     def close(self, timeout: float) -> None:
         """Ends everything that runs or waits as cancelled, and the process; again and again."""
         if self._process != os.getpid():
             return
+        self._over.set()
         with self._lock:
             self._closing = True
             self._say("close", timeout)
