@@ -161,7 +161,9 @@ def _type_problem(name: str, slot: Parameter, given: Given, several: bool) -> It
 
 
 def _said(given: Given, what: str) -> str:
-    return f"{given.by} gives {what}" if given.by is not None else f"the flow is given {what}"
+    if given.by is None:
+        return f"the flow is given {what}"
+    return f"{given.by} {'give' if ' and ' in given.by else 'gives'} {what}"
 
 
 def _cure(name: str, wanted: Any, given: Given) -> str:

@@ -14,10 +14,10 @@ from ..streaming.errors import FlowBuildError
 from .annotations import read_step
 from .arguments import UNKNOWN, Given, bound_problems, incoming, plain_problems
 from .bindings import Arg, Binding
-from .flows import label_of
+from .flows import Flow, label_of
 from .functions import FunctionStep, WholeStep
 from .hints import MISSING, attribute_of, describe, item_of
-from .references import Reference
+from .references import Reference, Tail, parts_of
 from .steps import Step
 
 __all__ = ["Question", "Rule", "Walk", "check_flow", "refuse_misfits", "title_of"]
@@ -91,7 +91,7 @@ class Walk:
     def report(self, problems: Iterable[str]) -> None:
         found = list(problems)
         if found:
-            place = " > ".join(frame.key[1] for frame in self.stack[1:])
+            place = " > ".join(frame.key[1] for frame in self.stack[1:] if isinstance(frame.flow, Flow))
             self.problems += [f"in {place}: {problem}" if place else problem for problem in found]
 
     # ------------------------------------------------------------ walking
@@ -154,13 +154,13 @@ class Walk:
         `live`: it takes what comes in live, as one value.
         """
         first = [given] if live else incoming(given)
-        args = [self._argument(value, first, given, name) for value in binding.args]
-        kwargs = {key: self._argument(value, first, given, name) for key, value in binding.kwargs.items()}
+        args = [self.argument(value, first, given, name) for value in binding.args]
+        kwargs = {key: self.argument(value, first, given, name) for key, value in binding.kwargs.items()}
         if not binding.upstream_first:
             return args, kwargs
         return None if first is None else [*first, *args], kwargs
 
-    def _argument(self, value: Any, values: Sequence[Given] | None, given: Given, name: str) -> Given:
+    def argument(self, value: Any, values: Sequence[Given] | None, given: Given, name: str) -> Given:
         if isinstance(value, Reference):
             found = self._referred(value, name)
             return found._replace()  # a value of its own, also where its step is the one before
@@ -174,30 +174,32 @@ class Walk:
         return UNKNOWN
 
     def _referred(self, reference: Reference, name: str) -> Given:
-        key, step = reference._key, reference._name
+        key, step, tail = parts_of(reference)
         values = self.scope.get(key)
         if self.stack:
             self.stack[-1].outside.add(key)
-        if values is None or step not in values:
-            if values is not None or self.whole:
-                self.report(
-                    [
-                        f"{name} refers to {reference!r}, which is not known there: it must be a step before it, "
-                        "in the same flow or in one around it"
-                    ]
-                )
-            return UNKNOWN
-        given = values[step]
+        if values is not None and step in values:
+            return self.part(values[step], tail, reference, name)
+        if values is not None or self.whole:
+            self.report(
+                [
+                    f"{name} refers to {reference!r}, which is not known there: it must be a step before it, "
+                    "in the same flow or in one around it"
+                ]
+            )
+        return UNKNOWN
+
+    def part(self, given: Given, tail: Tail, reference: Reference, name: str) -> Given:
+        """What a reference with this tail takes of a value."""
         hint = given.value
-        for item, part in reference._steps:
-            found = item_of(hint, part) if item else attribute_of(hint, part)
+        for item, key in tail:
+            found = item_of(hint, key) if item else attribute_of(hint, key)
             if found is MISSING:
-                self.report(
-                    [f"{name} refers to {reference!r}, and {given.by or step} gives {describe(hint)}"]
-                )
+                by = given.by or "its caller"
+                self.report([f"{name} refers to {reference!r}, and {by} gives {describe(hint)}"])
                 return UNKNOWN
             hint = found
-        return given if hint is given.value else Given(hint, hint, repr(reference))
+        return Given(hint, hint, repr(reference)) if tail else given
 
 
 def _known(flow: Step[Any, Any], key: Key) -> Given | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from ..streaming.errors import FlowBuildError, FlowCallError
 from ..streaming.events import Path
 from ..streaming.runs import Run
 from .chains import run_chain, stream_chain
+from .checks import refuse_misfits
 from .fanout import OnError, check_concurrency, check_on_error
 from .flows import Flow
 from .functions import as_step
@@ -142,6 +143,12 @@ class Graph(Flow[In, Out]):
             live=bool(layout.units[0].readers),
             streams=last is not None and last.links[-1].step.streams,
         )
+        refuse_misfits(self)
+
+    def in_order(self) -> Iterator[tuple[str, Step[Any, Any]]]:
+        """The nodes with their names, each after all that it needs."""
+        for unit in self._layout.units if self._layout is not None else ():
+            yield from ((str(link.name), link.step) for link in unit.links)
 
     def children(self) -> Sequence[Step[Any, Any]]:
         return self.steps

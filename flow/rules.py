@@ -32,8 +32,6 @@ from .parallel import Diverter, Parallel
 from .pipeline import Pipeline
 from .policies.fallbacks import FallingBack
 from .policies.wrapping import PolicyStep
-from .policies import PolicyStep
-from .policies.fallbacks import FallingBack
 from .switch import Switch
 from .warps import Warp
 from .wiring import Inputs
@@ -65,7 +63,7 @@ def through_bound_flow(walk: Walk, flow: BoundFlow, given: Given, name: str) -> 
 def through_policies(walk: Walk, flow: PolicyStep[Any, Any], given: Given, name: str) -> Rule:
     gives = yield flow.inner, given, name
     if isinstance(flow, FallingBack):
-        other = yield flow.fallback, given, title_of(flow.fallback)
+        other = yield flow.fallback, given, f"{title_of(flow.fallback)} (fallback of {name})"
         gives = Given(union_of([gives.value, other.value]), union_of([gives.pieces, other.pieces]), name)
     return gives
 
@@ -247,19 +245,6 @@ def _of_edges(walk: Walk, flow: Graph[Any, Any], values: Mapping[str, Given], ta
     return Given(several, several, " and ".join(dict.fromkeys(str(one.by or "the input") for one in found)))
 
 
-# ---------------------------------------------------------------- policies
-
-
-def through_policy(walk: Walk, flow: PolicyStep[Any, Any], given: Given, name: str) -> Rule:
-    return (yield flow.inner, given, name)
-
-
-def through_fallback(walk: Walk, flow: FallingBack[Any, Any], given: Given, name: str) -> Rule:
-    gives = yield flow.inner, given, name
-    other = yield flow.fallback, given, f"{title_of(flow.fallback)} (fallback of {name})"
-    return Given(union_of([gives.value, other.value]), union_of([gives.pieces, other.pieces]), name)
-
-
 RULES: Mapping[type, Callable[[Walk, Any, Given, str], Rule]] = {
     Pipeline: through_pipeline,
     BoundFlow: through_bound_flow,
@@ -269,7 +254,6 @@ RULES: Mapping[type, Callable[[Walk, Any, Given, str], Rule]] = {
     Switch: through_switch,
     Loop: through_loop,
     Graph: through_graph,
-    FallingBack: through_fallback,
-    PolicyStep: through_policy,
+    PolicyStep: through_policies,
 }
 """By the class; If is a Switch."""

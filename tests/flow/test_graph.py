@@ -412,7 +412,7 @@ class TestLeaving:
 
         later: list[Any] = []
         with leaks():
-            task = asyncio.create_task(diamond(add, wait, wait, later.append).acall(1))
+            task = asyncio.create_task(diamond(add, wait, wait, lambda *values: later.append(values)).acall(1))
             while len(began) < 2:
                 await asyncio.sleep(0)
             task.cancel()
