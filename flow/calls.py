@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from ..streaming.blocking import acquire
 from ..streaming.errors import RunCancelled
 from ..streaming.events import Path
-from ..streaming.kept import KeptLog
 from ..streaming.loops import framework_loop
 from ..streaming.memory import call_soon, resolve
 from ..streaming.notes import annotate
 from ..streaming.options import NO_OPTIONS, Options
 from ..streaming.runs import FRAME, Body, Run
 from ..streaming.sessions import SESSION
+from ..streaming.starting import start
 from .escapes import Escape, contained
 from .performing import perform
 from .threads import JOINED, carry
@@ -84,6 +84,7 @@ def call_blocking(
 ) -> Any:
     """A run on the framework's loop; this thread waits for it."""
     run = Run()
+    run.name = step.name
     run.adopt(options, parent)
     return _block_on(run, partial(start_body, step, x), options.timeout)
 
@@ -96,6 +97,7 @@ async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
         return await execute_joined(step, x, parent, frame[1])
     future = loop.create_future()
     run = Run()
+    run.name = step.name
     run.adopt(options, parent)
     run.watch(partial(resolve, future))
     run.open(partial(start_body, step, x), loop, copy_context(), options.timeout)
@@ -117,17 +119,13 @@ def run_here() -> Run | None:
 
 def start_detached(step: Step[Any, Any], x: Any, options: Options) -> Run:
     """A run on the framework's loop that nobody needs to listen to."""
-    run = Run()
-    run.adopt(options)
-    run.log = KeptLog()
-    loop = run.loop = framework_loop()
-    start = partial(run.open, partial(start_body, step, x), loop, copy_context(), options.timeout)
-    loop.call_soon_threadsafe(start)
-    return run
+    return start(partial(start_body, step, x), options, step.name)
 
 
 def start_body(step: Step[Any, Any], x: Any, run: Run) -> Coroutine[Any, Any, Any]:
     run.name = step.name
+    if isinstance(x, str):
+        run.question = x
     return step.execute(x, run, (), True)
 
 

@@ -43,11 +43,13 @@ from .events import (
 from .histories import forget_session, session_history
 from .limits import Limits
 from .messages import Message
+from .options import Options
 from .queues import Queue, RunInfo, open_queue
 from .readers import EventReader
 from .registries import MemoryQueue
 from .runs import Run
 from .sessions import session
+from .starting import start
 from .streams import Stream
 from .usage import TokenUsage
 
@@ -71,6 +73,7 @@ __all__ = [
     "MillraceError",
     "MissingExtra",
     "ModelError",
+    "Options",
     "Overloaded",
     "Progress",
     "Queue",
@@ -108,6 +111,7 @@ __all__ = [
     "open_queue",
     "session",
     "session_history",
+    "start",
     "status",
 ]
 

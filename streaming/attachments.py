@@ -19,7 +19,7 @@ class Attachment(EventReader):
     """
 
     def __init__(self, run_id: str, queue: Queue, after: int = 0) -> None:
-        super().__init__(queue.read(run_id, after), after)
+        super().__init__(queue.read(run_id, after), after, MEMORY.loop_of(run_id))
         self.run_id = run_id
         self.queue = queue
 
@@ -66,7 +66,7 @@ class Attachment(EventReader):
         """Another reader at the same place: waiting for the end takes no event from this one."""
         if self.finished is not None:
             return self
-        return EventReader(self.queue.read(self.run_id, self.seq), self.seq)
+        return EventReader(self.queue.read(self.run_id, self.seq), self.seq, self._loop)
 
 
 def attach(run_id: str, queue: Queue | str | None = None, after: int = 0) -> Attachment:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from .blocking import acquire
 from .errors import EventsExpired, FlowCallError, QueueError
 from .events import Event, Path, RunFinished, TextDelta
-from .logs import LogSource
+from .logs import LogSource, Source
 
 __all__ = ["BOUND", "MemoryLog"]
 
@@ -221,7 +221,7 @@ class MemoryLog:
 
     # ------------------------------------------------------------ other readers
 
-    def source(self, after: int) -> LogSource:
+    def source(self, after: int) -> Source:
         """As `Log.source`."""
         return LogSource(self, after)
 

@@ -143,6 +143,12 @@ class MemoryQueue:
             queue = self._elsewhere.get(run_id) if run is None else run.queue
         return self if queue is None else queue
 
+    def loop_of(self, run_id: str) -> AbstractEventLoop | None:
+        """The loop of a run that is going on in this process."""
+        with self._lock:
+            run = self._live.get(run_id)
+        return run.loop if run is not None else None
+
     def info(self, run_id: str) -> RunInfo:
         """As `Queue.info`."""
         found = self._find(run_id)

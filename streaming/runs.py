@@ -308,6 +308,15 @@ class Run(Turn):
                 return True
         return full
 
+    async def put(self, event: Event, path: Path = ()) -> None:
+        """Says an event and waits until the listener has room for more; on the run's loop.
+
+        Raises:
+            QueueError: the queue cannot take it.
+        """
+        if self.say(event, path) and self.log is not None:
+            await self.log.room()
+
     def join(self, task: asyncio.Task[Any]) -> None:
         """Makes `task` a part of the run: it is cancelled with it."""
         if self._joined is None:
