@@ -13,9 +13,10 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Any, Self
 
+from ..streaming.currents import JOINED
 from ..streaming.memory import call_soon, resolve
 from ..streaming.runs import VOICE, Run
-from .threads import JOINED, Joined, abandon, carry, stop_iteration
+from .threads import Joined, abandon, carry, stop_iteration
 
 __all__ = ["Pump", "returning"]
 
@@ -37,7 +38,7 @@ class Pump:
         self.run = run
         self.loop = run.loop
         self.context = copy_context()
-        self._joined = Joined()
+        self._joined = Joined(run)
         self._before = self.context.copy()
         self.returned: Any = None
         self.upstream: Any = x if live else None

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..streaming.blocking import in_pool
+from ..streaming.currents import JOINED
 from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.forks import after_fork
 from ..streaming.memory import call_soon
@@ -32,10 +33,14 @@ __all__ = ["Pool", "carry", "changed", "hop"]
 
 
 class Joined(set[asyncio.Task[Any]]):
-    """Tasks that a function in a thread has started on the run's loop, and waits for."""
+    """Tasks that a function in a thread has started on the loop of its run, and waits for."""
 
     over = False
     """Whether nobody waits for the function any more."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
 
     def add(self, task: asyncio.Task[Any]) -> None:
         if self.over:
@@ -49,9 +54,6 @@ class Joined(set[asyncio.Task[Any]]):
         for task in self:
             task.cancel()
 
-
-JOINED: ContextVar[Joined | None] = ContextVar("millrace_joined", default=None)
-"""Of the function that works in this thread."""
 
 HOLDS: ContextVar[tuple[Any, ...]] = ContextVar("millrace_holds", default=())
 """What is held while this code works, such as a slot; `keep_until(job)` is told of a function that is abandoned."""
@@ -159,7 +161,7 @@ async def hop(
     generator). Changes of context variables come back on success.
     """
     context = copy_context()
-    joined = Joined()
+    joined = Joined(run)
     context.run(JOINED.set, joined)
     before = context.copy()
     job = pool().submit(partial(context.run, _chain, run, steps, names, x, path, kept))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from asyncio.events import _get_running_loop
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+from .errors import RunCancelled
 from .events import Event
 from .memory import call_soon
 from .runs import ABANDONED, FRAME, LIVE, VOICE, Run
@@ -21,6 +24,10 @@ __all__ = [
     "emit",
     "status",
 ]
+
+
+JOINED: ContextVar[Any] = ContextVar("millrace_joined", default=None)
+"""The function that works in this thread: its `run`, and whether it is `over`, so that nobody waits for it any more."""
 
 
 def current_run() -> Run | None:
@@ -54,16 +61,26 @@ def emit(event: Event) -> None:
 
 
 def cancelled() -> bool:
-    """Whether the current run is being stopped; for functions that work long and cannot be interrupted."""
+    """Whether the current run is being stopped; for functions that work long and cannot be interrupted.
+
+    True too when the run goes on without this function: its timeout has passed, or another branch has failed.
+    """
     frame = FRAME.get()
-    return frame is not None and frame[0].cut is not None
+    return frame is not None and (frame[0].cut is not None or _is_given_up(frame[0]))
 
 
 def check_cancelled() -> None:
-    """Raises RunCancelled or RunTimeout when the current run is being stopped."""
+    """Raises RunCancelled or RunTimeout where `cancelled()` is true."""
     frame = FRAME.get()
     if frame is not None:
         frame[0].raise_if_cut()
+        if _is_given_up(frame[0]):
+            raise RunCancelled("nobody waits for this step any more")
+
+
+def _is_given_up(run: Run) -> bool:
+    joined = JOINED.get()
+    return joined is not None and joined.over and joined.run is run
 
 
 @dataclass(frozen=True, slots=True)
