@@ -141,14 +141,17 @@ class Cached(PolicyStep[In, Out]):
                 with Held(flight):
                     await close(stream)
             reason = run.finish_reason if output and self.sees_history else None
-            await self._keep(flight, Entry(values[0], items, reason))
+            if reason == "tool_calls":  # the calls are events, which are not kept
+                flight.leave()
+            else:
+                await self._keep(flight, Entry(values[0], items, reason))
         keep(values[0])
 
     # ------------------------------------------------------------ finding and keeping
 
     async def _find(self, key: Hashable, run: Run) -> Entry | Flight:
         """The entry of a key, a copy for the caller alone; or the flight in which the caller has to work."""
-        if not self.cache.blocking and (entry := self.cache.get(key)) is not None:
+        if not self.cache.blocking and (entry := await self._get(key)) is not None:
             return entry.copy()
         flight, leads = self.cache.flights.join(key, run)
         if not leads:

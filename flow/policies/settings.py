@@ -25,7 +25,7 @@ __all__ = ["Policies"]
 
 @dataclass(frozen=True)
 class Policies:
-    """The policies of a step. From the outside in: cache, fallback, retry, concurrency, rate, timeout.
+    """The policies of a step. From the outside in: fallback, cache, retry, concurrency, rate, timeout.
 
     Raises:
         FlowBuildError: one of them cannot be; it says which, and what there is.
@@ -69,11 +69,11 @@ class Policies:
         if self.retry is not None:
             retry = self.retry if isinstance(self.retry, Retry) else Retry(self.retry)
             inner = Retrying(inner, retry, name)
-        if self.fallback is not None:
-            inner = FallingBack(inner, as_step(self.fallback), name)
         if self.cache is not None and self.cache is not False:
             from .caching import Cached
             from .opening import open_cache
 
             inner = Cached(inner, open_cache(self.cache), name=name)
+        if self.fallback is not None:
+            inner = FallingBack(inner, as_step(self.fallback), name)
         return inner
