@@ -16,6 +16,7 @@ from ..flow.functions import as_step
 from ..flow.steps import Step
 from ..streaming.errors import FlowCallError, MillraceError, require
 from ..streaming.limits import Limits
+from ..streaming.runs import HOOKS
 from .admission import Admission
 
 if TYPE_CHECKING:
@@ -175,8 +176,10 @@ class Service:
         try:
             self._server = Server(self.app, self.timings, self._drain, self._cut_off, signals)
             # An empty context: requests must not find the session, or the run, that the service was started in.
+            context = Context()
+            context.run(HOOKS.set, HOOKS.get())
             self._serving = asyncio.get_running_loop().create_task(
-                self._server.serve(sockets=[self._listener]), context=Context()
+                self._server.serve(sockets=[self._listener]), context=context
             )
             up = self._server.listening
             await asyncio.wait([self._serving, up], return_when=asyncio.FIRST_COMPLETED)

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from millrace import Limits, MillraceError, Module, Pipeline, Service, session, step
+from millrace.flow import hooks
 from millrace.launchers.api.patience import Timings
 from millrace.streaming import FlowCallError, current_session, status
 from tests.launchers.support import PATH, Asking, Source, echo, question, running, words
@@ -50,6 +51,13 @@ class TestBlock:
             async with Service(whose, port=0) as service, httpx.AsyncClient() as client:
                 answer = await client.post(service.url + PATH, json=question())
         assert "starter" not in answer.text
+
+    async def test_the_hooks_of_the_starter_hear_the_requests(self) -> None:
+        heard: list[str] = []
+        with hooks(finished=lambda call: heard.append(call.value)):
+            async with Service(Pipeline(str.upper), port=0) as service, httpx.AsyncClient() as client:
+                await client.post(service.url + PATH, json=question("hi"))
+        assert heard == ["HI"]
 
     async def test_it_may_be_started_inside_a_run(self) -> None:
         async def starts(text: str) -> str:
