@@ -209,7 +209,12 @@ class TestFailing:
                 ended.append("sleeps")
 
         with Graph(name="search") as g:
-            g.a, g.sleeps, g.fails, g.join = add, sleeps, Parallel(sleeps, fails), lambda *xs: (lambda *x: later.append(x))(xs)
+            g.a, g.sleeps, g.fails, g.join = (
+                add,
+                sleeps,
+                Parallel(sleeps, fails),
+                lambda *xs: (lambda *x: later.append(x))(xs),
+            )
             g.edge(g.input, g.a)
             g.edge(g.a, g.sleeps)
             g.edge(g.a, g.fails)
