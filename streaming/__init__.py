@@ -45,7 +45,7 @@ from .limits import Limits
 from .messages import Message
 from .options import Options
 from .queues import Queue, RunInfo, open_queue
-from .readers import EventReader
+from .readers import Reader
 from .registries import MemoryQueue
 from .runs import Run
 from .sessions import session
@@ -62,7 +62,6 @@ __all__ = [
     "ContextLengthExceeded",
     "Data",
     "Event",
-    "EventReader",
     "EventsExpired",
     "FileQueue",
     "FlowBuildError",
@@ -79,6 +78,7 @@ __all__ = [
     "Queue",
     "QueueError",
     "QueueFull",
+    "Reader",
     "ReasoningDelta",
     "RemoteError",
     "Run",

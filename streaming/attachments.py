@@ -6,13 +6,13 @@ from typing import Any, cast
 
 from .endings import RunStatus
 from .queues import Queue, RunInfo, open_queue
-from .readers import EventReader, outcome_of
+from .readers import Reader, outcome_of
 from .registries import MEMORY
 
 __all__ = ["Attachment", "attach"]
 
 
-class Attachment(EventReader):
+class Attachment(Reader):
     """A run that somebody else has started, and its events: for `for` or `async for`, as from `run.events()`.
 
     Leaving it disturbs nobody; `cancel` stops the run for all.
@@ -62,11 +62,11 @@ class Attachment(EventReader):
                 await anext(reader)
             return cast("RunStatus", reader.finished.status)
 
-    def _twin(self) -> EventReader:
+    def _twin(self) -> Reader:
         """Another reader at the same place: waiting for the end takes no event from this one."""
         if self.finished is not None:
             return self
-        return EventReader(self.queue.read(self.run_id, self.seq), self.seq, self._loop)
+        return Reader(self.queue.read(self.run_id, self.seq), self.seq, self._loop)
 
 
 def attach(run_id: str, queue: Queue | str | None = None, after: int = 0) -> Attachment:

@@ -17,10 +17,10 @@ from .events import Event, RunFinished, TextDelta
 from .logs import Source
 from .memory import call_soon, resolve
 
-__all__ = ["EventReader", "TextPieces"]
+__all__ = ["Reader", "TextPieces"]
 
 
-class EventReader:
+class Reader:
     """The events of a run after a sequence number, for `for` or `async for`; one of any number of readers.
 
     It ends behind RunFinished. Where the run's writer has died, the last event is a RunFinished of status "lost"
@@ -146,7 +146,7 @@ class EventReader:
 class TextPieces:
     """The text that a reader comes by, piece by piece, for `for` or `async for`; then the run's error, if any."""
 
-    def __init__(self, reader: EventReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._silent = reader._from_start and not reader.seq
 

@@ -27,7 +27,7 @@ from .memory import MemoryLog, call_soon, pending_cancel
 from .notes import annotate
 from .options import NO_OPTIONS, Options
 from .queues import Queue
-from .readers import EventReader
+from .readers import Reader
 from .registries import MEMORY
 from .sessions import SESSION, new_session_id
 from .turns import Turn
@@ -70,6 +70,8 @@ class Run(Turn):
     queue: Queue | None = None
     hooks: Any = None
     stop_when: Callable[[str], bool] | None = None
+    outputs = 0
+    """How many streams of output text, ended or broken, have been heard of."""
     finish_reason: str | None = None
     born = 0.0
     _id: str | None = None
@@ -343,7 +345,7 @@ class Run(Turn):
                 self.status = "running"
                 self.say(StatusChanged("running"), path)
 
-    def events(self, after: int = 0) -> EventReader:
+    def events(self, after: int = 0) -> Reader:
         """What the run says after the event `after`, for `for` or `async for`; leaving disturbs nobody.
 
         In memory a stream keeps 256 events behind its listener, a detached run everything.
@@ -357,7 +359,7 @@ class Run(Turn):
                 "nobody keeps what this run says: it was called; use flow.stream(x) or flow.start(x), or give the "
                 "call a queue=..."
             )
-        return EventReader(self.log.source(after), after, self.loop)
+        return Reader(self.log.source(after), after, self.loop)
 
     def __repr__(self) -> str:
         return f"<Run {self.status}{f': {self.reason}' if self.reason else ''}>"
