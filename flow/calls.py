@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ..streaming.blocking import acquire
+from ..streaming.currents import JOINED
 from ..streaming.errors import RunCancelled
 from ..streaming.events import Path
 from ..streaming.loops import framework_loop
@@ -29,7 +30,7 @@ from ..streaming.sessions import SESSION
 from ..streaming.starting import start
 from .escapes import Escape, contained
 from .performing import perform
-from .threads import JOINED, carry
+from .threads import carry
 
 if TYPE_CHECKING:
     from .steps import Step
@@ -73,20 +74,27 @@ def call_direct(step: Step[Any, Any], x: Any) -> Any:
 def call_joined(step: Step[Any, Any], x: Any, run: Run, path: Path) -> Any:
     """Inside a synchronous step: goes on in the run that the step belongs to."""
     if step.plain and run.log is None and run.hooks is None:
-        return _drive(step.execute(x, None, path, False), run)
+        return _drive(step.execute(x, None, path, False), run, joins=True)
     if run.loop is None or run.over:
-        return call_blocking(step, x, NO_OPTIONS, run)
+        return call_blocking(step, x, NO_OPTIONS, run, joins=True)
     return _on_loop_of(run, partial(execute_joined, step, x, run, path))
 
 
 def call_blocking(
-    step: Step[Any, Any], x: Any, options: Options = NO_OPTIONS, parent: Run | None = None
+    step: Step[Any, Any],
+    x: Any,
+    options: Options = NO_OPTIONS,
+    parent: Run | None = None,
+    joins: bool = False,
 ) -> Any:
-    """A run on the framework's loop; this thread waits for it."""
+    """A run on the framework's loop; this thread waits for it.
+
+    With `joins` it stands for a part of `parent`: what its steps set in context variables is seen by the caller.
+    """
     run = Run()
     run.name = step.name
     run.adopt(options, parent)
-    return _block_on(run, partial(start_body, step, x), options.timeout)
+    return _block_on(run, partial(start_body, step, x), options.timeout, joins)
 
 
 async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
@@ -137,7 +145,7 @@ async def execute_joined(step: Step[Any, Any], x: Any, run: Run, path: Path) -> 
         FRAME.set(outer)  # never a token: a step may be closed in another context
 
 
-def _drive(coroutine: Coroutine[Any, Any, Any], run: Run) -> Any:
+def _drive(coroutine: Coroutine[Any, Any, Any], run: Run, joins: bool = False) -> Any:
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -147,7 +155,10 @@ def _drive(coroutine: Coroutine[Any, Any, Any], run: Run) -> Any:
             return _on_loop_of(run, partial(_resume, coroutine))
         finally:
             coroutine.close()  # of use where it was stopped before it went on
-    return _block_on(run, lambda _: _resume(coroutine), None)
+    if joins:  # the run itself goes on in this thread
+        run, parent = Run(), run
+        run.adopt(NO_OPTIONS, parent)
+    return _block_on(run, lambda _: _resume(coroutine), None, joins)
 
 
 @types.coroutine
@@ -160,17 +171,20 @@ async def _resume(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return await _continue(coroutine)
 
 
-def _block_on(run: Run, body: Body, timeout: float | None) -> Any:
-    ended = threading.Lock()
+def _block_on(run: Run, body: Body, timeout: float | None, joins: bool = False) -> Any:
+    context, ended = copy_context(), threading.Lock()
+    before = context.copy()
     ended.acquire()
     run.watch(ended.release)
     loop = run.loop = framework_loop()
     try:
-        loop.call_soon_threadsafe(run.open, body, loop, copy_context(), timeout)
+        loop.call_soon_threadsafe(run.open, body, loop, context, timeout)
         acquire(ended)
     except BaseException:  # Ctrl-C
         run.cancel("interrupted")
         raise
+    if joins:
+        carry(context, before)
     return run.outcome()
 
 
