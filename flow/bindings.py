@@ -50,6 +50,9 @@ class _ArgMaker:
 
 arg = _ArgMaker()
 
+STANDING = frozenset((Reference, Arg))
+"""Types of what stands for a value in the arguments of `bind`."""
+
 
 class Binding:
     """Makes the arguments of one call from what comes in and from the flow's values."""
@@ -66,20 +69,21 @@ class Binding:
         """Whether what comes in is all that goes on."""
 
     def __call__(self, x: Any) -> Call:
-        args = tuple(self._known(value, x) for value in self.args)
+        incoming = x if type(x) is Args else (x,)
         if self.upstream_first:
-            args = (*x, *args) if type(x) is Args else (x, *args)
-        return Call(args, {name: self._known(value, x) for name, value in self.kwargs.items()})
+            return Call((*incoming, *self.args), self.kwargs)
+        known, kwargs = self._known, self.kwargs
+        args = tuple([known(v, incoming) if type(v) in STANDING else v for v in self.args])
+        if kwargs:
+            kwargs = {k: known(v, incoming) if type(v) in STANDING else v for k, v in kwargs.items()}
+        return Call(args, kwargs)
 
-    def _known(self, value: Any, x: Any) -> Any:
-        if isinstance(value, Reference):
+    def _known(self, value: Any, incoming: tuple[Any, ...]) -> Any:
+        if type(value) is Reference:
             return value_of(value)
-        if isinstance(value, Arg):
-            values = x if type(x) is Args else (x,)
-            if value.index >= len(values):
-                raise FlowCallError(f"{value!r} in bind({self.name}, ...): only {len(values)} came in")
-            return values[value.index]
-        return value
+        if value.index >= len(incoming):
+            raise FlowCallError(f"{value!r} in bind({self.name}, ...): only {len(incoming)} came in")
+        return incoming[value.index]
 
 
 class BoundFlow(Step[Any, Any]):
