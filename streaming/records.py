@@ -122,7 +122,7 @@ def _refusal(event: Event, error: Exception) -> str:
 
 def _describe(error: BaseException) -> dict[str, Any]:
     """An error as JSON: of our own, with what it knows; of others, type and message."""
-    described: dict[str, Any] = {"type": _type_of(error), "message": str(error)}
+    described: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
     if notes := getattr(error, "__notes__", None):
         described["notes"] = [str(note) for note in notes]
     if type(error).__name__ in errors.__all__ and isinstance(error, MillraceError):
@@ -130,11 +130,6 @@ def _describe(error: BaseException) -> dict[str, Any]:
         if known:
             described["known"] = known
     return described
-
-
-def _type_of(error: BaseException) -> str:
-    kind = error.kind if isinstance(error, RemoteError) else None
-    return kind or type(error).__name__
 
 
 # ---------------------------------------------------------------- reading
