@@ -42,7 +42,7 @@ def read_mail(folder: Folder, lock: str, at: int) -> tuple[list[tuple[str, str]]
         try:
             request = json.loads(line)
             run_id, reason = request["cancel"], request["reason"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue  # an empty line, or one that a sender died in
         if isinstance(run_id, str) and isinstance(reason, str):
             requests.append((run_id, reason))

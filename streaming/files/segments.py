@@ -151,7 +151,7 @@ def _decoded(payload: bytes) -> dict[str, Any] | None:
     """A header whose own entries are what they should be."""
     try:
         header = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(header, dict) or not is_lock_name(header.get("lock")):
         return None

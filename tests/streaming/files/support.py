@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 from millrace.streaming.files import SegmentReader
+from tests.support.leaks import eventually
 
 DATA, HEADER, END, FOOTER = range(4)
 LOCK = "00112233445566778899aabbccddeeff.lock"
@@ -99,6 +100,11 @@ def read_what_is_there(reader: SegmentReader) -> list[bytes]:
     while frames := reader.take():
         found += frames
     return found
+
+
+def swept_already() -> None:
+    """Waits for the sweep that comes by itself with a process's first run; the next one is half a minute away."""
+    eventually(lambda: not any(thread.name == "millrace-files-sweep" for thread in threading.enumerate()))
 
 
 def mode_of(path: Path | str) -> int:

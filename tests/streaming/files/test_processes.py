@@ -11,7 +11,7 @@ import pytest
 
 from millrace.streaming.files import FileStore
 from tests.streaming.files import workers
-from tests.streaming.files.support import file_of, read_what_is_there
+from tests.streaming.files.support import file_of, read_what_is_there, swept_already
 
 RUNS, FRAMES = 4, 1500
 
@@ -48,6 +48,8 @@ def test_sweeps_of_two_processes_remove_what_they_should_and_nothing_else(tmp_pa
     for i in range(300):
         store.create(f"old-{i}", {}).end(b"x")
         store.create(f"new-{i}", {}).end(b"x")
+    swept_already()
+    for i in range(300):
         os.utime(file_of(tmp_path, f"old-{i}"), (1, 1))
     (tmp_path / "mine.txt").write_text("mine")
     working = [workers.start("sweep", tmp_path, 10**9) for _ in range(2)]
@@ -70,6 +72,7 @@ def test_the_quota_takes_the_oldest_and_no_live_run(tmp_path: Path) -> None:
     store = FileStore.at(tmp_path)
     live = store.create("live", {})
     live.append(bytes(5000))
+    swept_already()
     for i in range(20):
         store.create(f"run-{i}", {}).end(bytes(1000))
         os.utime(file_of(tmp_path, f"run-{i}"), (1e9 * 3 + i, 1e9 * 3 + i))
