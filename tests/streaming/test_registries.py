@@ -32,12 +32,13 @@ def run_of(n: int, **options: Any) -> Any:
 
 
 def test_a_run_is_found_once_somebody_asks_for_its_id() -> None:
-    before = {info.id for info in MEMORY.runs()}
-    with Pipeline(count).stream(3) as stream:
+    gate, before = Gate(), {info.id for info in MEMORY.runs()}
+    with Pipeline(gate.pieces).stream(3) as stream:
         assert {info.id for info in MEMORY.runs()} - before == set()
         run_id = stream.run.id
         assert {info.id for info in MEMORY.runs()} - before == {run_id}
         assert attach(run_id).status == "running"
+        gate.let(3)
         whole = seen(stream)
     assert attach(run_id).status == "done"
     assert seen(attach(run_id)) == whole
