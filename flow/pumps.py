@@ -16,7 +16,8 @@ from typing import Any, Self
 from ..streaming.currents import JOINED
 from ..streaming.memory import call_soon, resolve
 from ..streaming.runs import VOICE, Run
-from .threads import Joined, abandon, carry, stop_iteration
+from .contexts import Settings, Watch
+from .threads import Joined, abandon, stop_iteration
 
 __all__ = ["Pump", "returning"]
 
@@ -27,6 +28,7 @@ class Pump:
     The thread looks at the run before each item, so that a stopped run's generator makes at most the item it is
     at; then it closes the generator itself, in the same thread. It runs at most `AHEAD` items ahead. With
     `live`, `x` is an asynchronous stream and the generator receives an iterator that asks the loop for each item.
+    What is set in context variables goes along with the items, in both directions.
     """
 
     AHEAD = 64
@@ -39,7 +41,8 @@ class Pump:
         self.loop = run.loop
         self.context = copy_context()
         self._joined = Joined(run)
-        self._before = self.context.copy()
+        self._seen = Watch()
+        self._news: Settings | None = None
         self.returned: Any = None
         self.upstream: Any = x if live else None
         self._call = call
@@ -70,6 +73,7 @@ class Pump:
     def _drive(self) -> None:
         VOICE.set((threading.get_ident(), self._hand_over))
         JOINED.set(self._joined)
+        self._told = Watch()
         generator, buffer = self._call(self._x), self._buffer
         try:
             while not self.stopped():
@@ -77,7 +81,9 @@ class Pump:
                     item = next(generator)
                 except StopIteration as stop:
                     self.returned = stop.value
+                    self._tell(last=True)
                     return
+                self._tell()
                 self._hand_over(item)
                 while len(buffer) >= self.AHEAD and not self.stopped():
                     self._blocked = True
@@ -86,6 +92,11 @@ class Pump:
             self._cut_off = True
         finally:
             generator.close()
+
+    def _tell(self, last: bool = False) -> None:
+        news = self._told.news(last)
+        if news is not None:
+            self._buffer.append(news)
 
     def _hand_over(self, item: Any) -> None:
         self._buffer.append(item)
@@ -101,7 +112,13 @@ class Pump:
         self._wake()
         if self.stopped():
             self._refuse()
-        return asked.result()
+        try:
+            return asked.result()
+        finally:
+            news, self._news = self._news, None
+            if news is not None:
+                news.take_over()
+                self._told.learn(news)
 
     def _wake(self) -> None:
         self._waking = True
@@ -119,20 +136,24 @@ class Pump:
 
     async def __anext__(self) -> Any:
         buffer = self._buffer
-        while not buffer:
-            if self._asked is not None:
-                await self._answer()
-            elif self._job is not None and self._job.done() and not buffer:
-                if self._cut_off and self.run.cut is not None:
-                    await self.run.park()  # what has come is no value: nobody shall go on with it
-                self._finish()
-            else:
-                await self._rest()
-        item = buffer.popleft()
-        if self._blocked and len(buffer) <= self.AHEAD >> 1:
-            self._blocked = False
-            self._room.release()
-        return item
+        while True:
+            while not buffer:
+                if self._asked is not None:
+                    await self._answer()
+                elif self._job is not None and self._job.done() and not buffer:
+                    if self._cut_off and self.run.cut is not None:
+                        await self.run.park()  # what has come is no value: nobody shall go on with it
+                    self._finish()
+                else:
+                    await self._rest()
+            item = buffer.popleft()
+            if self._blocked and len(buffer) <= self.AHEAD >> 1:
+                self._blocked = False
+                self._room.release()
+            if type(item) is not Settings:
+                return item
+            item.take_over()
+            self._seen.learn(item)
 
     async def _rest(self) -> None:
         """Waits until the thread has an item, asks for one, or is done."""
@@ -150,12 +171,16 @@ class Pump:
         assert asked is not None
         try:
             item = await anext(self.upstream)
-        except (Exception, StopAsyncIteration) as error:
+        except StopAsyncIteration as end:
+            self._news = self._seen.news(last=True)
+            asked.set_exception(end)
+        except Exception as error:
             asked.set_exception(error)
         except BaseException:
             asked.set_exception(self.run._stop_error())
             raise
         else:
+            self._news = self._seen.news()
             asked.set_result(item)
 
     def _start(self) -> None:
@@ -168,7 +193,6 @@ class Pump:
     def _finish(self) -> None:
         if self._error is not None:
             raise self._error
-        carry(self.context, self._before)
         raise StopAsyncIteration
 
     def _refuse(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextvars import copy_context
 from typing import Any, Self
 
+from .contexts import Settings, Watch
 from .escapes import Escape, contained
 from .taps import close, joined
 from .threads import carry
@@ -22,7 +23,7 @@ class Tee:
     Inside of `async with tee:` a task of its own does the reading. It waits while the slowest reader is more
     than `AHEAD` items behind; a reader that is closed is not waited for, and when all are closed the stream is
     closed as well. What the stream raises is raised by each reader in its place. With `whole`, everything is kept for
-    `value()`. Without `bounded` nobody is waited for: where some readers may begin only after others have ended.
+    `value()`. What the stream sets in context variables goes along with its items. Without `bounded` nobody is waited for: where some readers may begin only after others have ended.
     """
 
     AHEAD = 64
@@ -35,6 +36,7 @@ class Tee:
         self._bounded = bounded
         self._wants_value = whole
         self._items: list[Any] = []
+        self._set = Settings()
         self._ended = False
         self._error: BaseException | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -64,8 +66,10 @@ class Tee:
 
     async def feed(self) -> None:
         """Reads the stream to its end, or for as long as somebody wants it."""
+        watch = Watch()
         try:
             async for item in self._stream:
+                self._tell(watch.news())
                 if self._wants_value:
                     self._items.append(item)
                 for reader in self.readers:
@@ -76,6 +80,7 @@ class Tee:
                     await self._changed()
                 if not self._is_wanted():
                     break
+            self._tell(watch.news(last=True))
         except Exception as error:
             self._error = error
         finally:
@@ -85,12 +90,20 @@ class Tee:
                 self._ended = True
                 self._wake()
 
+    def _tell(self, news: Settings | None) -> None:
+        if news is not None:
+            self._set += news
+            for reader in self.readers:
+                if not reader.closed:
+                    reader.items.append(news)
+
     async def value(self) -> Any:
         """The whole of the stream, when it has come to its end; for a Tee made with `whole`."""
         while not self._ended:
             await self._changed()
         if self._error is not None:
             raise self._error
+        self._set.take_over()
         return joined(list(self._items))
 
     def _is_full(self) -> bool:
@@ -124,18 +137,21 @@ class Branch:
 
     async def __anext__(self) -> Any:
         tee = self._tee
-        while not self.items:
-            if self.closed:
-                raise StopAsyncIteration
-            if tee._ended:
-                if tee._error is not None:
-                    raise tee._error
-                raise StopAsyncIteration
-            await tee._changed()
-        item = self.items.popleft()
-        if len(self.items) == tee.AHEAD >> 1:
-            tee._wake()
-        return item
+        while True:
+            while not self.items:
+                if self.closed:
+                    raise StopAsyncIteration
+                if tee._ended:
+                    if tee._error is not None:
+                        raise tee._error
+                    raise StopAsyncIteration
+                await tee._changed()
+            item = self.items.popleft()
+            if len(self.items) == tee.AHEAD >> 1:
+                tee._wake()
+            if type(item) is not Settings:
+                return item
+            item.take_over()
 
     async def aclose(self) -> None:
         """The reader is gone: it is not waited for any more."""
