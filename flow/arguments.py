@@ -107,10 +107,11 @@ def bound_problems(
     args: Sequence[Given] | None,
     kwargs: Mapping[str, Given],
     live: Given | None = None,
+    left: bool = False,
 ) -> Iterator[str]:
     """What is wrong when a step is called with bound arguments; `args` is None where their number is not known.
 
-    `live` is what comes in, where the step takes the pieces of that as they come.
+    `live` is what comes in, where the step takes the pieces of that as they come; `left`: it is given nowhere.
     """
     parameters = signature.parameters
     open_ended = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
@@ -130,7 +131,12 @@ def bound_problems(
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         if "keyword-only" not in str(error):  # that has been said above
-            yield f"bind({name}, ...) calls it wrongly: {error}; its parameters: {', '.join(parameters)}"
+            cure = (
+                "; beside a reference, what comes in is given as arg[0]"
+                if left and "missing" in str(error)
+                else ""
+            )
+            yield f"bind({name}, ...) calls it wrongly: {error}; its parameters: {', '.join(parameters)}{cure}"
         return
     for key, value in bound.arguments.items():
         slot = parameters[key]

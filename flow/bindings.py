@@ -65,6 +65,8 @@ class Binding:
         if any(value is arg for value in given):
             raise FlowBuildError(f"bind({name}, ... arg): say which of the values that come in: arg[0]")
         self.upstream_first = not any(isinstance(value, (Reference, Arg)) for value in given)
+        self.leaves_upstream = not self.upstream_first and not any(isinstance(value, Arg) for value in given)
+        """Whether what comes in goes nowhere: there are references alone."""
         self.passes_upstream = not given or (len(given) == 1 and isinstance(given[0], Arg))
         """Whether what comes in is all that goes on."""
 

@@ -141,7 +141,9 @@ class Walk:
             args, kwargs = self.arguments(binding, given, name, step.live)
             if reading.signature is not None:
                 live = given if step.live else None
-                self.report(bound_problems(name, reading.signature, args, kwargs, live))
+                self.report(
+                    bound_problems(name, reading.signature, args, kwargs, live, binding.leaves_upstream)
+                )
         elif binding is None and reading.signature is not None:
             self.report(plain_problems(name, reading.signature, given, step.live))
         return Given(reading.value, reading.pieces, name)

@@ -73,10 +73,10 @@ async def asks_wrongly(pieces: Iterator[str]) -> str:
     return "".join(pieces)
 
 
-def with_reference() -> Any:
+def with_reference(kind: str = "value") -> Any:
     with Pipeline() as p:
         p.shout = shout
-        p.said = bind(both_live, p.shout, "a")
+        p.said = bind(both_live, p.shout, "a") if kind == "value" else bind(both_live, times=p.input)
     return p
 
 
@@ -111,6 +111,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: Pipeline(shout, asked_otherwise), r"take the pieces as they come, annotate it AsyncIterator\[str\]"),
     (lambda: Pipeline(shout, bind(both_live, "a", arg[0])), r"as pieces: only what comes in .*bind\(both_live"),
     (lambda: with_reference(), r"as pieces: only what comes in can be taken live: bind\(said, arg\[0\]\)"),
+    (lambda: with_reference("live"), r"missing .*'pieces'.*beside a reference, what comes in is given as arg\[0\]"),
     (lambda: Pipeline(asks_wrongly), r"asks_wrongly is asynchronous and takes what comes in live as an AsyncIterator"),
     (lambda: Pipeline(shout, live_numbers), r"shout gives str, and live_numbers takes Iterator\[int\]"),
     (lambda: Pipeline(said, count), r"said gives None, and count takes str: said returns nothing"),
