@@ -22,8 +22,9 @@ class Tee:
 
     Inside of `async with tee:` a task of its own does the reading. It waits while the slowest reader is more
     than `AHEAD` items behind; a reader that is closed is not waited for, and when all are closed the stream is
-    closed as well. What the stream raises is raised by each reader in its place. With `whole`, everything is kept for
-    `value()`. What the stream sets in context variables goes along with its items. Without `bounded` nobody is waited for: where some readers may begin only after others have ended.
+    closed as well. What the stream raises is raised by each reader in its place, and what it sets in context
+    variables is set there. With `whole`, everything is kept for `value()`. Without `bounded` nobody is waited for:
+    where some readers may begin only after others have ended.
     """
 
     AHEAD = 64

@@ -1,4 +1,4 @@
-"""Context variables: the caller's are seen in every step; what a step sets is seen behind it in its run, and nowhere else."""
+"""Context variables: every step sees the caller's, and what the steps before it in its run have set; nobody else does."""
 
 from __future__ import annotations
 
