@@ -81,7 +81,10 @@ class Turn(Ending):
             HISTORIES.give_back(self._session, self, turn)
 
     def _answer(self) -> str:
-        if self.status != "done" or isinstance(self.value, str):
-            return self.value if self.status == "done" else self.text
+        """As far as it was delivered, or will be: a cancelled listener goes straight to the end."""
+        if self.status in ("cancelled", "timeout"):
+            return self.text
+        if self.status == "done" and isinstance(self.value, str):
+            return self.value
         said = self.log.said() if self.log is not None else ""
         return said or ("" if self.value is None else str(self.value))
