@@ -115,6 +115,7 @@ def warm_up(core: EngineCore, loaded: LoadedModel) -> None:
         for _, delta in core.step():
             if delta.error is not None:
                 raise ModelError(f"{loaded.name} cannot produce a token: {delta.error}") from delta.error
+    core.blocks.forget()
     core.steps = core.tokens_read = core.tokens_produced = 0
     if loaded.device.type == "cuda":
         torch.cuda.synchronize(loaded.device)

@@ -207,6 +207,7 @@ class EngineCore:
             error = ModelError("the model's logits are not finite (NaN or infinite); this request has ended")
             return self._end(sequence, "error", error=error)
         sequence.verified = True
+        self.blocks.share(sequence)
         sequence.tokens.append(choice.token)
         self.tokens_produced += 1
         text, reason = self._text_of(sequence, choice.token)

@@ -27,6 +27,7 @@ class Request:
         sampling: how tokens are chosen, and when to stop.
         deadline: the `time.monotonic()` at which the request ends as `timeout`, wherever it stands then.
         salt: requests with different salts never share cached prefixes.
+        session: whose request it is; where requests wait, sessions take turns.
         drop_oldest: how many messages after the system message may be dropped, oldest turns first and each in
             whole, so that the prompt fits the context; `Generation.dropped` says how many were.
         chat_template: Jinja source for the messages; the engine's by default.
@@ -43,6 +44,7 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     deadline: float | None = None
     salt: str = ""
+    session: str = ""
     drop_oldest: int = 0
     chat_template: str | None = None
     is_stopped: Callable[[], bool] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 
 from .blocks import BlockManager
 from .sequences import Sequence
@@ -37,9 +37,10 @@ class Scheduler:
     """Lets sequences join and leave between steps.
 
     Each step runs every decoding sequence by one token, then fills up with chunks of prompts, oldest first. A
-    sequence is admitted when there are blocks for all of its prompt. When blocks run out while decoding, the
-    youngest sequence loses its blocks and waits; it is computed again later, with the same tokens, and so goes on
-    as if nothing had happened.
+    sequence is admitted when there are blocks for all of its prompt; where several sessions wait, the one with the
+    least at work is next, so that nobody's many requests keep another's few waiting. When blocks run out while
+    decoding, the youngest sequence loses its blocks and waits; it is computed again later, with the same tokens, and
+    so goes on as if nothing had happened.
     """
 
     def __init__(self, blocks: BlockManager, running: int, tokens_per_step: int = TOKENS_PER_STEP) -> None:
@@ -93,7 +94,7 @@ class Scheduler:
         found = [sequence for sequence in self.running if sequence.remaining > 1]
         wanted = sum(sequence.remaining for sequence in found)
         while wanted < budget and self.waiting and len(self.running) < self.limit:
-            sequence = self.waiting[0]
+            sequence = self._next_waiting()
             if sequence.finish_reason is None:
                 cached = self.blocks.admit(sequence)
                 if cached is None:
@@ -103,13 +104,21 @@ class Scheduler:
                 else:
                     found.append(sequence)
                     wanted += sequence.remaining
-            self.waiting.popleft()
+            self.waiting.remove(sequence)
         return found
+
+    def _next_waiting(self) -> Sequence:
+        """Whose turn it is: one that lost its place, else the first of the session with the least at work."""
+        first = self.waiting[0]
+        if first.preempted or not any(sequence.session != first.session for sequence in self.waiting):
+            return first
+        at_work = Counter(sequence.session for sequence in self.running)
+        return min(self.waiting, key=lambda sequence: at_work[sequence.session])
 
     def _begin(self, sequence: Sequence, cached: int) -> bool:
         if sequence.listener is not None and not sequence.listener.begin():
             return False
-        sequence.running = True
+        sequence.running, sequence.preempted = True, False
         sequence.computed = cached
         self.running.append(sequence)
         return True
@@ -118,6 +127,7 @@ class Scheduler:
         """Takes the blocks of a running sequence; it waits at the head of the line and is computed again."""
         self._give_back(sequence)
         sequence.computed = 0
+        sequence.preempted = True
         self.waiting.appendleft(sequence)
         self.preemptions += 1
         if sequence.listener is not None:

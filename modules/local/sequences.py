@@ -47,12 +47,22 @@ class Sequence:
     """The answer goes on where a raw prompt ended, so a leading space counts."""
     listener: Listener | None = None
     is_stopped: Callable[[], bool] | None = None
+    salt: str = ""
+    """Only sequences with the same salt share blocks."""
+    session: str = ""
+    """Whose it is; sessions take turns."""
     blocks: list[int] = field(default_factory=list)
+    shared: int = 0
+    """How many of its blocks, from the first, others may have as well."""
+    prefix: int | str = ""
+    """Which chain of tokens those are; at the beginning the salt."""
     computed: int = 0
     scheduled: int = 0
     """How many tokens the step at hand runs through the model."""
     running: bool = False
     """It has its place among the running ones and, but for a preemption, keeps it to its end."""
+    preempted: bool = False
+    """It lost its blocks to an older one, and is the next to get some."""
     verified: bool = False
     """The newest logits were finite, so keys and values are fit for use."""
     failures: int = 0
@@ -62,6 +72,7 @@ class Sequence:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self.prefix = self.salt
         seed = self.sampling.seed
         self.seed = _random.getrandbits(64) if seed is None else seed & (2**64 - 1)
 

@@ -34,6 +34,8 @@ class EngineStatus:
     steps: int = 0
     tokens_read: int = 0
     """Prompt tokens computed, recomputed ones included."""
+    tokens_reused: int = 0
+    """Prompt tokens that another request had left in the pool: prefix hits."""
     tokens_produced: int = 0
     preemptions: int = 0
     stops: Mapping[str, int] = field(default_factory=dict)

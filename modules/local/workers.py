@@ -128,6 +128,7 @@ class EngineWorker:
                 context_length=self._assembled.prompts.limit,
                 steps=core.steps,
                 tokens_read=core.tokens_read,
+                tokens_reused=core.blocks.tokens_reused,
                 tokens_produced=core.tokens_produced,
                 preemptions=core.scheduler.preemptions,
                 tokens_per_second=self._rate.rate(core.tokens_produced),
@@ -314,6 +315,8 @@ class EngineWorker:
             continues_text=request.messages is None,
             listener=generation,
             is_stopped=request.is_stopped,
+            salt=request.salt,
+            session=request.session,
         )
         with self._changed:
             if generation.join_line(sequence, prompt.dropped):

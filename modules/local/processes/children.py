@@ -146,6 +146,7 @@ COUNTERS = (
     "context_length",
     "steps",
     "tokens_read",
+    "tokens_reused",
     "tokens_produced",
     "preemptions",
 )

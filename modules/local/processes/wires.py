@@ -112,6 +112,7 @@ def request_to(request: Request) -> Json:
         "sampling": sampling,
         "deadline": request.deadline,
         "salt": request.salt,
+        "session": request.session,
         "drop_oldest": request.drop_oldest,
         "chat_template": request.chat_template,
     }
