@@ -41,11 +41,12 @@ class FallingBack(PolicyStep[In, Out]):
         return twin
 
     async def work(self, x: Any, run: Run, path: Path, output: bool) -> Any:
-        upstream = Upstream(x) if self.live and is_stream(x) else None
+        upstream, before = Upstream(x) if self.live and is_stream(x) else None, run.outputs
         try:
             return await self.inner.execute(x if upstream is None else upstream.read(), run, path, output)
         except Exception as error:
-            if is_final(error, run, upstream):
+            heard = output and run.outputs != before
+            if heard or is_final(error, run, upstream):
                 raise
             failure = self._say(error, run, path)
         given = await self._input(x, upstream)

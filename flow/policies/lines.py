@@ -28,11 +28,12 @@ class Waiter:
         self.served = False
 
     def wake(self) -> bool:
-        """Lets it go on, from any thread; false when its loop is closed, so that it never will."""
+        """Lets it go on, from any thread; false when its loop is closed: it was not served after all."""
         if _get_running_loop() is self.loop:
             resolve(self.future)
-            return True
-        return call_soon(self.loop, partial(resolve, self.future))
+        elif not call_soon(self.loop, partial(resolve, self.future)):
+            self.served = False
+        return self.served
 
 
 class Line:

@@ -90,7 +90,7 @@ class Retry:
         if callable(self.wait):
             seconds = float(self.wait(attempt))
         else:
-            whole = min(self.most, math.ldexp(self.wait, min(attempt - 1, 64)))
+            whole = min(self.most, self.wait * 2.0 ** min(attempt - 1, 1000))
             seconds = whole * random.uniform(0.5, 1.0)
         asked = error.retry_after if isinstance(error, Overloaded) else 0.0
         return max(seconds, asked, 0.0)
@@ -105,13 +105,14 @@ class Retrying(PolicyStep[In, Out]):
 
     async def work(self, x: Any, run: Run, path: Path, output: bool) -> Any:
         upstream = Upstream(x) if self.live and is_stream(x) else None
-        attempt = 1
+        attempt, before = 1, run.outputs
         while True:
             try:
                 given = x if upstream is None else upstream.read()
                 return await self.inner.execute(given, run, path, output)
             except Exception as error:
-                pause = self._pause(error, attempt, run, upstream)
+                heard = output and run.outputs != before  # of a part that streams, such as a loop's turn
+                pause = None if heard else self._pause(error, attempt, run, upstream)
                 if pause is None:
                     raise
                 self._say(error, attempt, pause, run, path)

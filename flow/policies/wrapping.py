@@ -86,6 +86,8 @@ class PolicyStep(Step[In, Out]):
                 elif not count & 255:
                     await asyncio.sleep(0)  # nobody's backpressure lets a cancel in
         finally:
+            if output and count:
+                run.outputs += 1
             await close(stream)
         return values[0]
 

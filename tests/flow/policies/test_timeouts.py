@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from millrace import LocalModel, Pipeline, Sampling, step
+from millrace.flow.policies import Retry
+from millrace.streaming import FlowBuildError, RunCancelled, RunTimeout, cancelled, status
+from tests.flow.policies.test_retries import CALLS, letters
+from tests.support.gated import Gate, gated_engine
+from tests.support.leaks import eventually, leaks
+
+SHORT = 0.1
+
+
+class Slow:
+    """A step in many forms that waits for ever, and counts how often it was cleaned up."""
+
+    def __init__(self, pieces_before: int = 0) -> None:
+        self.pieces_before = pieces_before
+        self.cleaned = 0
+        self.calls = 0
+        self.go_on = threading.Event()
+
+    async def coroutine(self, x: str) -> str:
+        try:
+            self.calls += 1
+            await asyncio.Event().wait()
+        finally:
+            self.cleaned += 1
+        return x
+
+    async def stream(self, x: str) -> AsyncIterator[str]:
+        try:
+            self.calls += 1
+            for piece in x[: self.pieces_before]:
+                yield piece
+            await asyncio.Event().wait()
+        finally:
+            self.cleaned += 1
+
+    def plain(self, x: str) -> str:
+        self.calls += 1
+        try:
+            self.go_on.wait(20)
+        finally:
+            self.cleaned += 1
+        return x
+
+    def generator(self, x: str) -> Iterator[str]:
+        self.calls += 1
+        yield from x[: self.pieces_before]
+        try:
+            while not cancelled():
+                time.sleep(0.001)
+        finally:
+            self.cleaned += 1
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "stream", "generator"])
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: Pipeline(str, s, str)], ids=["alone", "inside"])
+def test_what_takes_too_long_is_stopped_and_cleaned_up(kind: str, call: Any, wrap: Any) -> None:
+    slow = Slow()
+    flow = wrap(step(getattr(slow, kind), timeout=SHORT, name="ask"))
+    with (
+        leaks(),
+        pytest.raises(TimeoutError, match=r"step ask did not end within its timeout of 0\.1 s") as caught,
+    ):
+        call(flow, "x")
+    assert not isinstance(caught.value, RunTimeout)  # that is the run's own deadline
+    eventually(lambda: (slow.calls, slow.cleaned) == (1, 1))
+    assert status().runs == 0
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "stream"])
+def test_one_that_is_fast_enough(kind: str) -> None:
+    async def fast(x: str) -> str:
+        return x
+
+    for call in CALLS:
+        assert call(step({"coroutine": fast, "stream": letters}[kind], timeout=30), "abc") == "abc"
+
+
+def test_a_plain_function_is_abandoned_and_told_so() -> None:
+    slow, later = Slow(), []
+    flow = Pipeline(step(slow.plain, timeout=SHORT), later.append)
+    with pytest.raises(TimeoutError, match="step plain"):
+        flow("x")
+    assert (status().runs, status().abandoned, slow.cleaned) == (0, 1, 0)
+    slow.go_on.set()
+    eventually(lambda: status().abandoned == 0)
+    assert later == []
+
+
+def test_a_function_that_asks_hears_of_it() -> None:
+    heard: list[bool] = []
+
+    def patient(x: str) -> str:
+        while not cancelled():
+            time.sleep(0.001)
+        heard.append(True)
+        return x
+
+    assert step(patient, timeout=SHORT, fallback=str.upper)("x") == "X"  # the run itself goes on
+    eventually(lambda: heard == [True])
+
+
+@pytest.mark.parametrize("kind", ["stream", "generator"])
+def test_in_the_middle_of_a_stream(kind: str) -> None:
+    slow = Slow(pieces_before=2)
+    stream = step(getattr(slow, kind), timeout=0.1, retry=Retry(3, wait=0)).stream("abc")
+    with stream, pytest.raises(TimeoutError):
+        list(stream)
+    assert (stream.run.text, slow.calls) == ("ab", 1)
+    eventually(lambda: slow.cleaned == 1)
+
+
+def test_a_stream_that_never_waits() -> None:
+    async def babble(x: str) -> AsyncIterator[str]:
+        while True:
+            yield x
+
+    with pytest.raises(TimeoutError):
+        step(babble, timeout=SHORT)("x")
+    with pytest.raises(TimeoutError):
+        for _ in step(babble, timeout=SHORT).stream("x"):
+            pass
+
+
+def test_each_attempt_has_its_time_and_another_step_bounds_the_whole() -> None:
+    slow = Slow()
+    with pytest.raises(TimeoutError, match="step coroutine"):
+        step(slow.coroutine, timeout=SHORT, retry=Retry(3, wait=0))("x")
+    assert slow.calls == slow.cleaned == 3
+    inner = step(slow.coroutine, timeout=60, retry=3)
+    with pytest.raises(TimeoutError, match=r"step whole .* 0\.1 s"):
+        step(inner, timeout=SHORT, name="whole")("x")
+    assert slow.calls == slow.cleaned == 4
+
+
+def test_its_own_timeout_error_is_the_steps_own() -> None:
+    async def impatient(x: str) -> str:
+        async with asyncio.timeout(0.001):
+            await asyncio.Event().wait()
+        return x
+
+    def raises(x: str) -> str:
+        raise TimeoutError("of the server")
+
+    with pytest.raises(TimeoutError) as caught:
+        step(impatient, timeout=30)("x")
+    assert str(caught.value) == ""
+    with pytest.raises(TimeoutError, match="of the server"):
+        step(raises, timeout=30)("x")
+
+
+def test_between_two_pieces_the_task_is_not_the_steps() -> None:
+    """The time passes while the consumer works: the consumer is not cancelled, the step's next piece is."""
+    waited: list[str] = []
+
+    async def consumer(pieces: AsyncIterator[str]) -> str:
+        try:
+            async for _ in pieces:
+                await asyncio.sleep(SHORT * 2)
+                waited.append("whole")
+        except TimeoutError as error:
+            return str(error)[:12]
+        return "no error"
+
+    assert Pipeline(step(letters, timeout=SHORT), consumer)("abc") == "step letters"
+    assert waited == ["whole"]
+
+
+def test_the_runs_deadline_and_cancel_keep_their_names() -> None:
+    slow = Slow()
+    with pytest.raises(RunTimeout):
+        step(slow.coroutine, timeout=30)("x", timeout=SHORT)
+    with pytest.raises(RunCancelled, match="enough"), step(slow.stream, timeout=30).stream("x") as stream:
+        eventually(lambda: slow.calls == 2)
+        stream.run.cancel("enough")
+        list(stream)
+    assert slow.cleaned == 2
+
+
+def test_a_model_is_stopped_and_its_memory_free() -> None:
+    gate = Gate()
+    engine = gated_engine(gate)
+    engine.wait_ready(60)
+    model = LocalModel(engine, sampling=Sampling(temperature=0.0, max_tokens=300))
+    opener = threading.Timer(0.4, gate.open_all)  # its first forward ends after the time is over
+    opener.start()
+    try:
+        with pytest.raises(TimeoutError, match="step LocalModel"):
+            step(model, timeout=0.2)("the mill")
+        eventually(lambda: (engine.status().running, engine.status().blocks_used) == (0, 0))
+        assert engine.status().tokens_produced <= 1
+        assert step(model, timeout=30)("the mill")
+    finally:
+        opener.join()
+        engine.close()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), True, "2"])
+def test_times_that_cannot_be(timeout: Any) -> None:
+    with pytest.raises(FlowBuildError, match=r"timeout=.*: give a number of seconds above 0"):
+        step(str, timeout=timeout)
