@@ -11,7 +11,7 @@ from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.runs import FRAME, Run
 from .hooks import StepCall
 from .performing import leaving
-from .taps import Remembered, close_all, origin_of
+from .taps import Remembered, close_all, is_from_upstream, origin_of
 
 if TYPE_CHECKING:
     from .steps import Keep, Step
@@ -129,13 +129,11 @@ class Chain:
         FRAME.set((self.run, self.path))
 
     def failed(self, error: BaseException) -> BaseException:
-        """The error as it leaves the chain: with the name of the step that it arose in."""
-        origin, hooks = origin_of(error), self.run.hooks
-        wheres = [where for _, where, _ in self.links]
-        at = wheres.index(origin) if origin in wheres else len(wheres) - 1
+        """The error as it leaves the chain: with the name of the step that it arose in, if it was one of these."""
+        hooks, at = self.run.hooks, self._origin(error)
         stopped = isinstance(error, (CancelledError, GeneratorExit))
-        link, where, _ = self.links[at]
-        if not stopped:
+        if not stopped and at is not None:
+            link, where, _ = self.links[at]
             error = leaving(error, None if link.name is None else link.label)
             if link.name is not None and self.run.log is not None and isinstance(error, Exception):
                 self.run.log.put(StepFinished(error), where)
@@ -146,3 +144,10 @@ class Chain:
                 hooks.end(call, self.values.get(i))
         FRAME.set((self.run, self.path))
         return error
+
+    def _origin(self, error: BaseException) -> int | None:
+        """Which step the error arose in; None where it came with the pieces that the first one takes."""
+        within = [i for i, (_, where, _) in enumerate(self.links) if not is_from_upstream(error, where)]
+        if not within:
+            return None
+        return within[-1] if origin_of(error) is None else within[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.notes import trail
 from ..streaming.runs import FRAME, Run
+from .taps import is_from_upstream
 from .threads import stop_iteration
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ async def perform(
         try:
             return await step.execute(x, run, where, output)
         except BaseException as error:
-            raise leaving(error, label)  # noqa: B904
+            raise leaving(error, label, where)  # noqa: B904
     FRAME.set((run, where))
     if log is not None:
         log.put(StepStarted(), where)
@@ -46,7 +47,7 @@ async def perform(
     try:
         x = await step.execute(x, run, where, output)
     except BaseException as error:
-        error = leaving(error, label)
+        error = leaving(error, label, where)
         if log is not None and isinstance(error, Exception):
             log.put(StepFinished(error), where)
         if call is not None:
@@ -61,10 +62,10 @@ async def perform(
     return x
 
 
-def leaving(error: BaseException, label: str | None) -> BaseException:
-    """The error as it leaves the step that the note calls `label`."""
+def leaving(error: BaseException, label: str | None, where: Path = ()) -> BaseException:
+    """The error as it leaves the step at `where` that the note calls `label`; it is named where it arose in it."""
     if isinstance(error, (StopIteration, StopAsyncIteration)):
         error = stop_iteration(label or "step", error)
-    if label is not None and not isinstance(error, CancelledError):
+    if label is not None and not isinstance(error, CancelledError) and not is_from_upstream(error, where):
         trail(error, label)
     return error

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from ..streaming.events import Data, Event, Path, TextDelta
+from ..streaming.notes import forget_origin
 from ..streaming.runs import FRAME, Run
 from .references import SCOPE
 
@@ -155,9 +156,14 @@ def came_from(error: BaseException, path: Path) -> None:
 def origin_of(error: BaseException) -> Path | None:
     """The place noted by `came_from`; it is forgotten, so that the error can be raised again elsewhere."""
     origin: Path | None = getattr(error, "_millrace_origin", None)
-    if origin is not None:
-        del error._millrace_origin  # type: ignore[attr-defined]
+    forget_origin(error)
     return origin
+
+
+def is_from_upstream(error: BaseException, where: Path) -> bool:
+    """Whether an error that leaves the step at `where` had come to it with the pieces it takes."""
+    origin: Path | None = getattr(error, "_millrace_origin", None)
+    return origin is not None and origin[: len(where)] != where
 
 
 async def close(stream: Any) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .runs import Run
 
-__all__ = ["also_failed", "annotate", "forget", "trail"]
+__all__ = ["also_failed", "annotate", "forget", "forget_origin", "trail"]
 
 PACKAGE = str(FilePath(__file__).parent.parent) + os.sep
 
@@ -47,6 +47,14 @@ def forget(error: BaseException) -> None:
     marks.clear()
 
 
+def forget_origin(error: BaseException) -> None:
+    """Takes back where the error came from, as `flow/taps.py` has noted it."""
+    try:
+        del error._millrace_origin  # type: ignore[attr-defined]
+    except AttributeError:
+        pass
+
+
 def also_failed(error: BaseException, name: str, other: BaseException) -> None:
     """Notes that the sibling `name` failed as well; its type only, since notes end up in logs."""
     try:
@@ -62,6 +70,7 @@ def annotate(error: BaseException, run: Run) -> None:
     root = _root(run)
     try:
         error._millrace_trail = []  # type: ignore[attr-defined]
+        forget_origin(error)
         if mark is not None:
             if mark.note is not None and mark.note in getattr(error, "__notes__", ()):
                 error.__notes__.remove(mark.note)

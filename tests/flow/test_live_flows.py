@@ -261,3 +261,30 @@ def test_a_branch_may_catch_what_the_upstream_raised() -> None:
 
     assert Pipeline(fails, Parallel(patient))(3) == (["a", "?"],)
     assert Pipeline(Pipeline(fails), patient)(3) == ["a", "?"]
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda: [dotted],
+        lambda: [Parallel(dotted, count)],
+        lambda: [Parallel(a=dotted, b=count, name="both")],
+        lambda: [Pipeline(dotted, dotted, name="inner"), count],
+        lambda: [Loop(dotted, count=2)],
+    ],
+)
+def test_an_error_is_named_where_it_arose_and_not_where_it_passed(behind: Callable[[], list[Any]]) -> None:
+    async def breaks(n: int) -> AsyncIterator[str]:
+        yield "a"
+        await asyncio.sleep(0)
+        raise ConnectionError
+
+    for flow in (Pipeline(breaks, *behind()), Pipeline(Pipeline(breaks), *behind())):
+        with pytest.raises(ConnectionError) as caught:
+            flow(1)
+        (note,) = caught.value.__notes__
+        assert note.startswith("in breaks (test_live_flows.py:")
+        finished = []
+        with pytest.raises(ConnectionError):
+            finished.extend(e.path for e in flow.stream(1) if isinstance(e, StepFinished) and e.error)
+        assert ("breaks",) in finished
