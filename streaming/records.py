@@ -54,11 +54,14 @@ KINDS: Mapping[str, type[Event]] = {
     )
 }
 
+_FIELDS = {name: [field.name for field in fields(kind)] for name, kind in KINDS.items()}  # type: ignore[arg-type]
+
 _paths: dict[Path, str] = {}
 _PATHS = 1024
 """How many paths are remembered as JSON: most events of a run come from a few steps."""
 
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_from_json = json.JSONDecoder().raw_decode
 _to_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
@@ -80,14 +83,14 @@ def encode(event: Event) -> bytes:
             ).encode()
         except UnicodeEncodeError:
             pass  # half a surrogate pair, which can only be escaped
-    fields = {"kind": event.kind, "seq": event.seq, "path": event.path, "time": event.time}
+    told = {"kind": event.kind, "seq": event.seq, "path": event.path, "time": event.time}
     for name, value in event.payload().items():
-        fields[name] = _plain(value)
+        told[name] = _plain(value)
     try:
         try:
-            return _to_json(fields).encode()
+            return _to_json(told).encode()
         except UnicodeEncodeError:
-            return _to_ascii(fields).encode()
+            return _to_ascii(told).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise QueueError(_refusal(event, error)) from error
 
@@ -142,9 +145,16 @@ def decode(record: bytes) -> Event:
         QueueError: it is no record at all.
     """
     try:
-        given = json.loads(record)
+        text = record.decode()
+        given, end = _from_json(text)
+        if end != len(text):
+            raise ValueError("something stands behind it")
         kind, seq, path, time = given.pop("kind"), given.pop("seq"), given.pop("path"), given.pop("time")
-        event = _event(kind, given)
+        event: Event
+        if kind == "text_delta" and len(given) == 2:
+            event = TextDelta(**given)
+        else:
+            event = _event(kind, given)
         event.seq, event.path, event.time = seq, tuple(path), time
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise QueueError(f"this is no record of an event: {record[:60]!r}") from error
@@ -152,18 +162,11 @@ def decode(record: bytes) -> Event:
 
 
 def _event(kind: str, given: dict[str, Any]) -> Event:
-    made = KINDS.get(kind)
-    if made is not None:
-        known = {
-            field.name: _revived(field.name, given[field.name])
-            for field in fields(made)  # type: ignore[arg-type]
-            if field.name in given
-        }
-        try:
-            return made(**known)
-        except TypeError:
-            pass  # of another version, with fewer fields than are needed here
-    return Data({"kind": kind, **given}, output=False)
+    known = {name: _revived(name, given[name]) for name in _FIELDS.get(kind, ()) if name in given}
+    try:
+        return KINDS[kind](**known)
+    except (KeyError, TypeError):  # of another version: unknown here, or with fewer fields than are needed
+        return Data({"kind": kind, **given}, output=False)
 
 
 def _revived(name: str, value: Any) -> Any:
