@@ -16,7 +16,7 @@ from .arguments import UNKNOWN, Given, bound_problems, incoming, plain_problems
 from .bindings import Arg, Binding
 from .flows import Flow, label_of
 from .functions import FunctionStep, WholeStep
-from .hints import MISSING, attribute_of, describe, item_of
+from .hints import MISSING, Named, attribute_of, describe, item_of
 from .references import Reference, Tail, parts_of
 from .steps import Step
 
@@ -198,7 +198,8 @@ class Walk:
             found = item_of(hint, key) if item else attribute_of(hint, key)
             if found is MISSING:
                 by = given.by or "its caller"
-                self.report([f"{name} refers to {reference!r}, and {by} gives {describe(hint)}"])
+                cure = f': write ["{key}"]' if isinstance(hint, Named) and not item else ""
+                self.report([f"{name} refers to {reference!r}, and {by} gives {describe(hint)}{cure}"])
                 return UNKNOWN
             hint = found
         return Given(hint, hint, repr(reference)) if tail else given

@@ -35,7 +35,7 @@ class Flow(Step[In, Out]):
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise FlowBuildError(
             f"{self!r} is built and cannot be changed (assigning {name!r}); make a new flow, "
-            f"or assign inside of `with {type(self).__name__}() as flow:`"
+            f"or assign inside of `with {kind_of(self)}() as flow:`"
         )
 
     def __delattr__(self, name: str) -> NoReturn:
@@ -43,7 +43,7 @@ class Flow(Step[In, Out]):
 
     def __repr__(self) -> str:
         inside = ", ".join(label_of(child) for child in self.children())
-        return f"<{type(self).__name__}{f' {self.name}' if self.name else ''}({inside})>"
+        return f"<{kind_of(self)}{f' {self.name}' if self.name else ''}({inside})>"
 
     @staticmethod
     def unique_names(steps: Sequence[Step[Any, Any]]) -> tuple[str | None, ...]:
@@ -61,5 +61,10 @@ class Flow(Step[In, Out]):
         return tuple(names)
 
 
+def kind_of(flow: Step[Any, Any]) -> str:
+    """What kind of flow or step it is, also where it was written in a block."""
+    return type(flow).__name__.removeprefix("Open")
+
+
 def label_of(step: Step[Any, Any]) -> str:
-    return step.name or type(step).__name__
+    return step.name or kind_of(step)

@@ -190,7 +190,9 @@ def item_of(hint: Any, key: Any) -> Any:
 def attribute_of(hint: Any, name: str) -> Any:
     """The type of `value.name`; MISSING where there is no such attribute."""
     kind = class_of(hint)
-    if kind is None or isinstance(hint, Named):
+    if isinstance(hint, Named):
+        return Any if hasattr(dict, name) else MISSING
+    if kind is None:
         return Any
     if kind.__module__ == "builtins":
         return Any if hasattr(kind, name) else MISSING

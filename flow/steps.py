@@ -77,6 +77,10 @@ class Step(Generic[In, Out]):
         """The steps that this one is made of."""
         return ()
 
+    def __repr__(self) -> str:
+        name = self.name
+        return f"<{type(self).__name__}{f' {name}' if name and name != type(self).__name__ else ''}>"
+
     # ------------------------------------------------------------ calling
 
     def __call__(

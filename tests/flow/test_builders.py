@@ -165,3 +165,16 @@ def test_a_block_that_raises_builds_nothing() -> None:
 def test_a_switch_that_was_never_written() -> None:
     with pytest.raises(FlowCallError, match="no case yet"):
         Switch()(1)
+
+
+def test_a_flow_looks_the_same_whichever_way_it_was_written() -> None:
+    with Pipeline(name="p") as p:
+        p.a = double
+        with Parallel() as p.both:
+            p.both.more = increment
+    assert repr(p) == "<Pipeline p(double, Parallel)>"
+    with pytest.raises(FlowBuildError, match="with Pipeline"):
+        p.b = double
+    with pytest.raises(FlowBuildError, match="branches of <Parallel"), Parallel() as parallel:
+        parallel.a = double
+        parallel.b = bind(both, parallel.a)

@@ -80,6 +80,14 @@ def with_reference(kind: str = "value") -> Any:
     return p
 
 
+def with_attribute() -> Any:
+    with Pipeline() as p:
+        with Parallel() as p.found:
+            p.found.words = words
+        p.shown = bind(count, p.found.words)
+    return p
+
+
 def both(left: str, right: str) -> str:
     return left + right
 
@@ -111,6 +119,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: Pipeline(shout, asked_otherwise), r"take the pieces as they come, annotate it AsyncIterator\[str\]"),
     (lambda: Pipeline(shout, bind(both_live, "a", arg[0])), r"as pieces: only what comes in .*bind\(both_live"),
     (lambda: with_reference(), r"as pieces: only what comes in can be taken live: bind\(said, arg\[0\]\)"),
+    (lambda: with_attribute(), r"refers to p\.found\.words, and found gives a dict with words: write \[\"words\"\]"),
     (lambda: with_reference("live"), r"missing .*'pieces'.*beside a reference, what comes in is given as arg\[0\]"),
     (lambda: Pipeline(asks_wrongly), r"asks_wrongly is asynchronous and takes what comes in live as an AsyncIterator"),
     (lambda: Pipeline(shout, live_numbers), r"shout gives str, and live_numbers takes Iterator\[int\]"),

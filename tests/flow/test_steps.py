@@ -136,6 +136,11 @@ def test_pieces_are_told_apart_from_intermediate_ones(function: Any) -> None:
     assert list(Pipeline(function, len).stream(0).text()) == ["3"]
 
 
+def test_a_step_shows_its_name() -> None:
+    assert repr(step(str.strip)) == "<FunctionStep strip>"
+    assert repr(step(str.strip, name="clean")) == "<FunctionStep clean>"
+
+
 def test_step_as_a_decorator() -> None:
     @step
     def plain(x: int) -> int:
