@@ -13,7 +13,7 @@ from ..streaming.runs import Run
 from .chains import run_chain, stream_chain
 from .fanout import Group, OnError
 from .performing import leaving, perform
-from .taps import close, is_stream
+from .taps import came_from, close, is_stream
 from .tees import Branch, Tee
 from .threads import changed
 from .units import Layout, Unit
@@ -31,8 +31,8 @@ class Nodes(Group):
     """All units of a layout but the last, which runs when they are over.
 
     Each runs in a context of its own, in which it finds what was set by the nodes that lead to it; where several have
-    set the same variable, the one that is last in order counts. A node that streams to others runs as a Tee, whose
-    readers start with its first piece.
+    set the same variable, the one that is last in order counts. A node whose pieces
+    several others take as they come runs as a Tee.
     """
 
     def __init__(
@@ -56,7 +56,6 @@ class Nodes(Group):
         self._contexts: dict[int, tuple[Context, Context]] = {}
         self._changes: list[Changes] = [NONE] * len(layout.units)
         self._tees: dict[int, Tee] = {}
-        self._begun: set[int] = set()
         self._ended_well: set[int] = set()
 
     # ------------------------------------------------------------ in the graph's own task
@@ -74,7 +73,8 @@ class Nodes(Group):
             self._ready.append(first)
         else:
             self._left -= 1
-            self._release(first)
+            self._release(first.users)
+            self._release(first.readers)
         if self._left:
             await super().run()
         self.outcome([unit.name for unit in units])
@@ -112,27 +112,16 @@ class Nodes(Group):
         unit = self.layout.units[i]
         self.found[unit.name] = self.values[i]
         self._note_changes(unit)
-        self._release(unit)
+        self._release(unit.users)
         self._start_ready()
 
-    def _release(self, unit: Unit) -> None:
-        """The unit is over."""
-        for user in unit.users:
-            self._count_down(user)
-        self._release_readers(unit)
-
-    def _release_readers(self, unit: Unit) -> None:
-        """There are pieces of the unit, or a value."""
-        if unit.readers and unit.index not in self._begun:
-            self._begun.add(unit.index)
-            for reader in unit.readers:
-                self._count_down(reader)
-
-    def _count_down(self, i: int) -> None:
-        self._waiting[i] -= 1
-        unit = self.layout.units[i]
-        if not self._waiting[i] and unit is not self.layout.last:
-            self._ready.append(unit)
+    def _release(self, units: Sequence[int]) -> None:
+        """One thing that these units have waited for is there."""
+        for i in units:
+            self._waiting[i] -= 1
+            unit = self.layout.units[i]
+            if not self._waiting[i] and unit is not self.layout.last:
+                self._ready.append(unit)
 
     # ------------------------------------------------------------ context variables
 
@@ -183,35 +172,40 @@ class Nodes(Group):
         if unit.links:
             stream = stream_chain(unit.links, x, self.owner, self.path, False, value.append)
         at_once = self._limit >= len(self.work)
-        tee = Tee(self._beginning(unit, stream), len(unit.readers), unit.kept, at_once)
+        tee = Tee(self._marked(unit, stream), len(unit.readers), unit.kept, at_once)
         self._tees[unit.index] = tee
+        self._release(unit.readers)
+        self._start_ready()
         await tee.feed()
-        whole = await tee.value()  # raises what the stream has raised
+        try:
+            whole = await tee.value()
+        except Exception:
+            if unit.kept:
+                raise
+            return None  # those who read it have it, and may go on without the rest
         return value[0] if value else whole
 
-    async def _beginning(self, unit: Unit, stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """The stream of a unit; its first piece starts the readers."""
+    async def _marked(self, unit: Unit, stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """The stream of a unit; its error is told from those of its readers."""
         try:
             async for item in stream:
-                if unit.index not in self._begun:
-                    self._note_changes(unit)
-                    self._release_readers(unit)
-                    self._start_ready()
                 yield item
             self._ended_well.add(unit.index)
+        except Exception as error:
+            if unit.links:
+                came_from(error, (*self.path, unit.name))
+            raise
         finally:
             await close(stream)
 
     async def _pieces_of(self, unit: Unit, branch: Branch) -> AsyncIterator[Any]:
-        """What one reader is given. A unit that fails says so itself, and its readers are stopped with all others."""
-        try:
-            async for item in branch:
-                yield item
-        except Exception:
-            if self.on_error == "keep":
-                raise
+        """What one reader is given."""
+        async for item in branch:
+            yield item
         if unit.index not in self._ended_well:
-            await self.loop.create_future()
+            await (
+                self.loop.create_future()
+            )  # the program is being left: this is no end, and will be cancelled
 
 
 def _leading_to(unit: Unit) -> Sequence[int]:
