@@ -129,14 +129,11 @@ class SegmentReader:
     def _look_closer(self, descriptor: int, parsed: Parsed, most: int) -> Parsed:
         """Bytes that are no frame: still being written, torn by the writer's death, or damaged?"""
         size = os.fstat(descriptor).st_size
-        if read_footer(descriptor, size, self._segment.lock) is not None:
-            parsed = self._parsed(descriptor, most)  # it may have been closed since
-            damaged = not parsed.payloads and parsed.special == DATA
-        else:
-            behind = size - self._at - parsed.needs
-            damaged = parsed.fault and behind > 0 and self._writer_lives()
-        if damaged:
-            self._is_damaged()
+        closed = read_footer(descriptor, size, self._segment.lock) is not None
+        if closed or (parsed.fault and size > self._at + parsed.needs and self._writer_lives()):
+            parsed = self._parsed(descriptor, most)  # it may have changed since
+            if not parsed.payloads and parsed.special == DATA and (closed or parsed.fault):
+                self._is_damaged()
         return parsed
 
     def _is_damaged(self) -> None:

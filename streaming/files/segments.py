@@ -136,7 +136,7 @@ def _read_header(descriptor: int, path: str) -> tuple[dict[str, Any], int]:
     if not data.startswith(MAGIC):
         raise QueueError(f"{path} is no segment of this format; it was not touched, remove it")
     parsed = parse(data[len(MAGIC) :])
-    if not parsed.fault and parsed.needs <= LONGEST_HEADER + HEAD_SIZE:
+    if parsed.special != HEADER and not parsed.fault and parsed.needs <= LONGEST_HEADER + HEAD_SIZE:
         data = os.pread(descriptor, parsed.needs, len(MAGIC))
         parsed = parse(data)
         if len(data) < parsed.needs:

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
@@ -49,7 +50,9 @@ class SharedFolder:
         self._open = 0
         self._idle_since = 0.0
         self._mail_read = 0
+        self._unclaimed: dict[str, str] = {}
         self._ends: tuple[Call, ...] = ()
+        self.dropped: deque[SegmentWriter] = deque()
         self.live_bytes = 0
         self._sweep: Callable[[], object] | None = None
         self._sweep_every = 0.0
@@ -89,9 +92,14 @@ class SharedFolder:
             return self._held.name
 
     def enlist(self, writer: SegmentWriter) -> None:
-        """What is sent to the writer's run reaches it from now on."""
+        """What is sent to the writer's run reaches it from now on, and what was sent since its file was there."""
         with self._lock:
             self._writers[writer.run_id] = writer
+            reason = self._unclaimed.pop(writer.run_id, None)
+            if len(self._writers) == self._open:
+                self._unclaimed.clear()
+        if reason is not None:
+            writer.cancel(reason)
 
     def leave(self, run_id: str) -> None:
         """One run less is open."""
@@ -108,6 +116,8 @@ class SharedFolder:
                 return
             mail, self._mail_read = read_mail(self.folder, self._held.name, self._mail_read)
             told = [(self._writers.get(run_id), reason) for run_id, reason in mail]
+            if len(self._writers) < self._open:  # some are only just being made
+                self._unclaimed.update(mail)
         for writer, reason in told:
             if writer is not None:
                 try:
@@ -143,7 +153,9 @@ class SharedFolder:
         self.rest()
 
     def rest(self, after: float = LINGER) -> None:
-        """Lets go of the lock when no run has been open for `after` seconds."""
+        """Abandons dropped runs, and lets go of the lock when no run has been open for `after` seconds."""
+        while self.dropped:
+            self.dropped.popleft().abandon()
         with self._lock:
             if self._held is None or self._open or time.monotonic() - self._idle_since < after:
                 return

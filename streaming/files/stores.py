@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from ..errors import EventsExpired, QueueError, QueueFull, RunUnknown
@@ -30,6 +32,9 @@ Payload = bytes
 
 TTL = 3600.0
 MAX_BYTES = 1 << 30
+
+SWEEP_EVERY = 30.0
+"""Seconds between two sweeps while runs are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +119,12 @@ class FileStore:
         name = stem_of(run_id) + RUN
         taken = sorted(set(header) & set(RESERVED))
         if taken:
-            raise QueueError(
-                f"the header of run {shown(run_id)} may not have {taken[0]!r}: the store sets it"
-            )
-        if self._shared.live_bytes > self.max_bytes:
-            self._shared.sweep_soon(self._sweep)
-            raise QueueFull(
-                f"runs that are still live take {self._shared.live_bytes} bytes of {self.root}, and max_bytes is "
-                f"{self.max_bytes}; wait until some have ended, or raise it"
-            )
+            raise QueueError(f"a run's header may not have {taken[0]!r}, since the store sets that itself")
+        self._check_room()
+        own = {"run_id": run_id, "pid": os.getpid(), "created": time.time(), "ttl": self.ttl}
         lock = self._shared.enter()
-        self._shared.keep_swept(self._sweep, min(30.0, self.ttl / 2))
         try:
-            whole = {
-                "run_id": run_id,
-                "lock": lock,
-                "pid": os.getpid(),
-                "created": time.time(),
-                "ttl": self.ttl,
-                **header,
-            }
+            whole = {**own, "lock": lock, **header}
             data = encode_header(whole)
             descriptor = self._begin(name, data, run_id)
         except BaseException:
@@ -141,32 +132,40 @@ class FileStore:
             raise
         writer = SegmentWriter(self._shared, whole, descriptor, len(data), self.max_bytes, self.sync)
         self._shared.enlist(writer)
+        self._shared.keep_swept(self._sweep, min(SWEEP_EVERY, self.ttl / 2))
         return writer
 
+    def _check_room(self) -> None:
+        live = self._shared.live_bytes
+        if live > self.max_bytes:
+            self._shared.sweep_soon(self._sweep)
+            raise QueueFull(
+                f"runs that are still live take {live} bytes of {self.root}, and max_bytes is {self.max_bytes}; "
+                "wait until some have ended, or raise it"
+            )
+
     def _begin(self, name: str, data: bytes, run_id: str) -> int:
+        """Makes the file of a run with its header; it is there whole, or not at all."""
         try:
-            descriptor = with_room(lambda: self._folder.create(name))
+            descriptor = with_room(partial(self._folder.create, name))
         except FileExistsError:
-            raise QueueError(
-                f"run {shown(run_id)} is in {self.root} already; a run is written once"
-            ) from None
+            raise QueueError(f"run {shown(run_id)} is in {self.root} already; it is written once") from None
         except OSError as error:
-            raise QueueError(
-                f"run {shown(run_id)} cannot be made in {self.root}: {error.strerror}"
-            ) from error
+            raise self._unmade(run_id, error) from error
         try:
             if os.write(descriptor, data) != len(data):
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if self.sync:
                 os.fsync(descriptor)
                 self._folder.sync()
         except OSError as error:
             os.close(descriptor)
             self._folder.remove(name)
-            raise QueueError(
-                f"run {shown(run_id)} cannot be made in {self.root}: {error.strerror}"
-            ) from error
+            raise self._unmade(run_id, error) from error
         return descriptor
+
+    def _unmade(self, run_id: str, error: OSError) -> QueueError:
+        return QueueError(f"run {shown(run_id)} cannot be made in {self.root}: {error.strerror}")
 
     def read(self, run_id: str, after: int = 0) -> SegmentReader:
         """The frames of a run behind number `after`, while it is written and after.
@@ -257,12 +256,12 @@ class FileStore:
     def _entry(self, stem: str) -> RunEntry | None:
         try:
             segment = Segment.open(self._folder, stem)
-        except FileNotFoundError:
-            return None
+            entry = self._entry_of(segment)
+        except (FileNotFoundError, EventsExpired):
+            return None  # removed meanwhile
         except QueueError as error:
             logger.warning("a file among the runs is passed over: %s", error)
             return None
-        entry = self._entry_of(segment)
         expired = entry.state != "live" and entry.modified + segment.ttl < time.time()
         return None if expired else entry
 

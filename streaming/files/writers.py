@@ -30,8 +30,8 @@ sync_data = getattr(os, "fdatasync", os.fsync)
 class SegmentWriter:
     """Appends the frames of one run; made by `FileStore.create`.
 
-    It is closed by `end` or `abandon`; one that is dropped unclosed abandons its run. `descriptor` is that of the
-    file, which has `start` bytes of header so far and may have `most` in all.
+    It is closed by `end` or `abandon`; one that is dropped unclosed is abandoned soon after. `descriptor` is that of
+    the file, which has `start` bytes of header so far and may have `most` in all.
     """
 
     def __init__(
@@ -201,6 +201,6 @@ class SegmentWriter:
         self._file = OpenFile(self._refuse)
         self._cancel_lock = threading.Lock()
 
-    def __del__(self) -> None:
+    def __del__(self) -> None:  # it may run anywhere, so it takes no lock
         if getattr(self, "_closed", "") is None:
-            self.abandon()
+            self._shared.dropped.append(self)

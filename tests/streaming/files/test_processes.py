@@ -77,7 +77,7 @@ def test_the_quota_takes_the_oldest_and_no_live_run(tmp_path: Path) -> None:
         store.create(f"run-{i}", {}).end(bytes(1000))
         os.utime(file_of(tmp_path, f"run-{i}"), (1e9 * 3 + i, 1e9 * 3 + i))
     each = store.entry("run-0").bytes
-    worker = workers.start("sweep", tmp_path, live.size + 5 * each + 10)
+    worker = workers.start("sweep", tmp_path, live.size + 5 * each + 500)
     assert workers.told(worker) == "begun"
     assert workers.finish(worker, "\n") == "15"
     assert {entry.run_id for entry in store.runs()} == {"live", *(f"run-{i}" for i in range(15, 20))}
