@@ -152,10 +152,8 @@ class Nodes(Group):
             return await self._run_unit(unit, self.input_of(unit))
         upstream = self.layout.units[unit.upstream or 0]
         branch = tee.readers[upstream.readers.index(unit.index)]
-        try:
+        with branch.at_work():
             return await self._run_unit(unit, self._pieces_of(upstream, branch))
-        finally:
-            await branch.aclose()
 
     async def _run_unit(self, unit: Unit, x: Any) -> Any:
         if unit.readers:

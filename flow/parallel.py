@@ -208,10 +208,8 @@ class Parallel(Fan[In, Out]):
     async def _live_branch(self, i: int, tee: Tee, reader: Any, run: Run, path: Path) -> Any:
         if reader is None:
             return await self._branch(i, await tee.value(), run, path)()
-        try:
+        with reader.at_work():
             return await self._branch(i, reader, run, path)()
-        finally:
-            await reader.aclose()
 
 
 class Diverter(Parallel[In, Out]):

@@ -189,7 +189,8 @@ class Pipeline(Flow[In, Out]):
         kept: dict[str, Any] | None,
         plan: Sequence[Segment] | None = None,
     ) -> Any:
-        given, count, silent = x, len(self.steps), run.log is None and run.hooks is None
+        count, silent = len(self.steps), run.log is None and run.hooks is None
+        given = x if self.live and is_stream(x) else None
         if silent and kept is None and self.coroutines is not None:
             return await self._await_all(x, run, path, output)
         for kind, start, end in self.plan if plan is None else plan:
@@ -210,10 +211,11 @@ class Pipeline(Flow[In, Out]):
                     raise leaving(error, self.names[start])  # noqa: B904
             else:
                 x = await perform(self.steps[start], x, run, path, self.names[start], last)
+            if given is not None:
+                upstream, given = given, None
+                await close(upstream)  # also where it was left early: no later step reads it
             if kept is not None:
                 kept[self.labels[end - 1]] = x
-                if "input" not in kept:
-                    await close(given)  # it was left early
             if run.cut is not None:
                 await run.park()  # no step begins in a run that is being stopped
         return x

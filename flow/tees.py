@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
+from asyncio.events import _get_running_loop
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, Self
 
 from .contexts import Settings, Watch
 from .escapes import Escape, contained
 from .taps import close, joined
-from .threads import carry
+from .threads import READING, carry
 
-__all__ = ["Tee"]
+__all__ = ["Tee", "held_up"]
 
 
 class Tee:
@@ -22,7 +24,7 @@ class Tee:
 
     Inside of `async with tee:` a task of its own does the reading. It waits while the slowest reader is more
     than `AHEAD` items behind; a reader that is closed is not waited for, and when all are closed the stream is
-    closed as well. What the stream raises is raised by each reader in its place, and what it sets in context
+    closed as well; nor is one that is `held_up`. What the stream raises is raised by each reader in its place, and what it sets in context
     variables is set there. With `whole`, everything is kept for `value()`. Without `bounded` nobody is waited for:
     where some readers may begin only after others have ended.
     """
@@ -108,7 +110,9 @@ class Tee:
         return joined(list(self._items))
 
     def _is_full(self) -> bool:
-        return self._bounded and any(len(r.items) >= self.AHEAD for r in self.readers if not r.closed)
+        return self._bounded and any(
+            len(r.items) >= self.AHEAD for r in self.readers if not (r.closed or r.held)
+        )
 
     def _is_wanted(self) -> bool:
         return self._wants_value or any(not reader.closed for reader in self.readers)
@@ -130,8 +134,11 @@ class Branch:
 
     def __init__(self, tee: Tee) -> None:
         self._tee = tee
+        self.loop = asyncio.get_running_loop()
         self.items: deque[Any] = deque()
         self.closed = False
+        self.held = 0
+        """How many parts of its branch are held up."""
 
     def __aiter__(self) -> Branch:
         return self
@@ -154,8 +161,41 @@ class Branch:
                 return item
             item.take_over()
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Around the work of the branch that reads; then the reader is closed."""
+        outer = READING.get()
+        READING.set((*outer, self))
+        try:
+            yield
+        finally:
+            READING.set(outer)
+            self._close()
+
+    def hold(self, count: int) -> None:
+        self.held += count
+        if self.held:
+            self._tee._wake()
+
     async def aclose(self) -> None:
         """The reader is gone: it is not waited for any more."""
+        self._close()
+
+    def _close(self) -> None:
         self.closed = True
         self.items.clear()
         self._tee._wake()
+
+
+@contextmanager
+def held_up() -> Iterator[None]:
+    """While this code waits for what another branch of the same stream may have: no stream waits for it meanwhile."""
+    here = _get_running_loop()
+    readers = [reader for reader in READING.get() if reader.loop is here]
+    for reader in readers:
+        reader.hold(1)
+    try:
+        yield
+    finally:
+        for reader in readers:
+            reader.hold(-1)

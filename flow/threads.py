@@ -7,16 +7,13 @@ function's late result is discarded, and `millrace.streaming.status()` counts it
 from __future__ import annotations
 
 import asyncio
-import threading
 from asyncio import CancelledError
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..streaming.blocking import in_pool
 from ..streaming.currents import JOINED
 from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.forks import after_fork
@@ -25,11 +22,12 @@ from ..streaming.notes import trail
 from ..streaming.runs import ABANDONED, FRAME, VOICE, Run
 from ..streaming.sessions import SESSION
 from .args import UNSETTLED, dispose
+from .pools import Pool
 
 if TYPE_CHECKING:
     from .functions import FunctionStep
 
-__all__ = ["Pool", "carry", "changed", "hop"]
+__all__ = ["carry", "changed", "hop", "pool"]
 
 
 class Joined(set[asyncio.Task[Any]]):
@@ -58,79 +56,11 @@ class Joined(set[asyncio.Task[Any]]):
 HOLDS: ContextVar[tuple[Any, ...]] = ContextVar("millrace_holds", default=())
 """What is held while this code works, such as a slot; `keep_until(job)` is told of a function that is abandoned."""
 
-OURS = frozenset((FRAME, SESSION, VOICE, JOINED, HOLDS))
+READING: ContextVar[tuple[Any, ...]] = ContextVar("millrace_reading", default=())
+"""Readers of shared streams, in whose branches this code works: innermost last."""
+
+OURS = frozenset((FRAME, SESSION, VOICE, JOINED, HOLDS, READING))
 """Context variables that belong to a place, not to the values of a run."""
-
-
-class Pool:
-    """Daemon threads, as many as are needed up to `most`; idle ones are used first and end after a while.
-
-    Unlike the standard library's executor it is not waited for at interpreter exit: a function that blocks for
-    ever would keep the process alive.
-    """
-
-    IDLE = 30.0
-    """Seconds after which an idle thread ends."""
-
-    def __init__(self, most: int = 128) -> None:
-        self.most = most
-        self._changed = threading.Condition()
-        self._work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._threads = 0
-        self._idle = 0
-        self._waiting = 0
-
-    def submit(self, function: Callable[[], Any]) -> Future[Any]:
-        future: Future[Any] = Future()
-        with self._changed:
-            self._work.append((future, function))
-            self._see_to_it()
-        return future
-
-    def _see_to_it(self) -> None:
-        if self._idle >= len(self._work):
-            self._changed.notify()
-        elif self._threads - self._waiting < self.most:
-            self._threads += 1
-            threading.Thread(target=self._serve, name="millrace-step", daemon=True).start()
-
-    def _wait_begins(self) -> None:
-        """One of our threads waits for a run: it does not count, or as many waiters as threads would stop all."""
-        with self._changed:
-            self._waiting += 1
-            if self._work:
-                self._see_to_it()
-
-    def _wait_ends(self) -> None:
-        with self._changed:
-            self._waiting -= 1
-
-    def _serve(self) -> None:
-        in_pool(self._wait_begins, self._wait_ends)
-        while (job := self._next()) is not None:
-            future, function = job
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = function()
-                except BaseException as error:
-                    future.set_exception(error)
-                else:
-                    future.set_result(result)
-                    del result
-            del job, future, function
-
-    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        with self._changed:
-            while not self._work:
-                self._idle += 1
-                try:
-                    woken = self._changed.wait(self.IDLE)
-                finally:
-                    self._idle -= 1
-                if not woken and not self._work:
-                    self._threads -= 1
-                    return None
-            return self._work.popleft()
 
 
 POOL = Pool()
@@ -164,7 +94,8 @@ async def hop(
     joined = Joined(run)
     context.run(JOINED.set, joined)
     before = context.copy()
-    job = pool().submit(partial(context.run, _chain, run, steps, names, x, path, kept))
+    threads = pool()
+    job = threads.submit(partial(context.run, _chain, run, steps, names, x, path, kept))
     try:
         done: tuple[int, Any] = await asyncio.wrap_future(job)
     except CancelledError:
@@ -172,6 +103,7 @@ async def hop(
         if not job.cancel():
             if not job.done():
                 abandon(job)
+                threads.leave_alone(job)
             job.add_done_callback(_discard)
         raise
     carry(context, before)

@@ -11,6 +11,7 @@ from functools import partial
 
 from ...streaming.forks import after_fork
 from ...streaming.memory import call_soon, resolve
+from ..tees import held_up
 
 __all__ = ["Line", "Waiter"]
 
@@ -56,7 +57,8 @@ class Line:
     async def stand(self, waiter: Waiter) -> None:
         """Waits until the waiter, which is in the line, is served; a cancel leaves the line or gives back."""
         try:
-            await waiter.future
+            with held_up():  # the slot may be that of a branch which reads the same stream
+                await waiter.future
         except BaseException:
             with self.lock:
                 served = waiter.served
