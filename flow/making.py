@@ -145,7 +145,7 @@ def _dressed(inner: Step[Any, Any], name: str | None, inline: bool, show: Show |
             f"step({inner!r}, show='silent'): say so of the steps inside, where they are made; "
             "of a whole flow, show is 'output' or 'trace'"
         )
-    if vars(inner).get("open") is True:
+    if vars(inner).get("unfinished"):
         raise FlowBuildError(
             f"step({inner!r}, ...): its block is still open; give it policies after the block"
         )

@@ -56,7 +56,8 @@ class Same:
 def same(step: Step[Any, Any]) -> Hashable:
     """What a step is in this process: the function, the module or the flow itself, not what it is made of."""
     if isinstance(step, PolicyStep):
-        return tuple(same(child) for child in step.children())
+        inside = tuple(same(child) for child in step.children())
+        return inside if len(inside) > 1 else inside[0]
     function = vars(step).get("function") if isinstance(step, FunctionStep) else None
     if function is None:
         return Same(step)

@@ -100,7 +100,7 @@ def _taken_apart(value: Any, place: str) -> tuple[str, Iterable[tuple[str, Any]]
         return name, (("", value.args), ("", dict(value.kwargs)))
     if isinstance(value, Enum):
         return name, (("", value.name),)
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return name, ((f".{f.name}", getattr(value, f.name)) for f in fields(value))
     if kind in WRITTEN:
         return name, (("", repr(value)),)
