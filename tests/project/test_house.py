@@ -63,6 +63,7 @@ class TestRoot:
             ("Overloaded", "from millrace.streaming import Overloaded"),
             ("TextDelta", "from millrace.streaming import TextDelta"),
             ("hooks", "from millrace.flow import hooks"),
+            ("Retry", "from millrace.flow.policies import Retry"),
             ("Engine", "from millrace.modules.local import Engine"),
             ("pipeline", "it is written Pipeline"),
             ("ARG", "it is written arg"),
