@@ -23,10 +23,10 @@ class Tee:
     """Reads an asynchronous stream once and gives every item to each of its readers, in order.
 
     Inside of `async with tee:` a task of its own does the reading. It waits while the slowest reader is more
-    than `AHEAD` items behind; a reader that is closed is not waited for, and when all are closed the stream is
-    closed as well; nor is one that is `held_up`. What the stream raises is raised by each reader in its place, and what it sets in context
-    variables is set there. With `whole`, everything is kept for `value()`. Without `bounded` nobody is waited for:
-    where some readers may begin only after others have ended.
+    than `AHEAD` items behind; a reader that is closed is not waited for, nor is one that is `held_up`, and when all
+    are closed the stream is closed as well. What the stream raises is raised by each reader in its place, and what
+    it sets in context variables is set there. With `whole`, everything is kept for `value()`. Without `bounded`
+    nobody is waited for: where some readers may begin only after others have ended.
     """
 
     AHEAD = 64
