@@ -31,7 +31,10 @@ def read_mail(folder: Folder, lock: str, at: int) -> tuple[list[tuple[str, str]]
 
     What is no request is passed over.
     """
-    descriptor = with_room(lambda: folder.open_to_read(mail_name(lock)))
+    try:
+        descriptor = with_room(lambda: folder.open_to_read(mail_name(lock)))
+    except FileNotFoundError:
+        return [], at  # somebody has removed the whole directory
     try:
         data = os.pread(descriptor, os.fstat(descriptor).st_size - at, at)
     finally:

@@ -117,6 +117,8 @@ class Polling:
     """
 
     SHORTEST, LONGEST = 0.001, 0.01
+    BUSY = 0.1
+    """Seconds after a change for which the pauses stay short."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -124,6 +126,7 @@ class Polling:
         self._last = 0
         self._woken = threading.Event()
         self._pause = self.LONGEST
+        self._changed_at = 0.0
 
     def add(self, path: str, what: What) -> int:
         with self._lock:
@@ -143,8 +146,9 @@ class Polling:
             if time.monotonic() >= deadline or self._woken.wait(self._pause):
                 self._woken.clear()
                 return Changes()
-            self._pause = min(self._pause * 1.2, self.LONGEST)
-        self._pause = self.SHORTEST
+            if time.monotonic() - self._changed_at > self.BUSY:
+                self._pause = min(self._pause * 1.2, self.LONGEST)
+        self._pause, self._changed_at = self.SHORTEST, time.monotonic()
         return Changes(changed)
 
     def _changed(self) -> set[int]:

@@ -142,6 +142,8 @@ class SharedFolder:
     def _swept(self, sweep: Callable[[], object]) -> None:
         try:
             sweep()
+        except FileNotFoundError:
+            pass  # somebody has removed the whole directory
         except Exception:
             logger.exception("sweeping %s failed", self.folder.root)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -70,6 +71,18 @@ def test_a_directory_that_was_made_anew_is_another_one(tmp_path: Path) -> None:
     FileStore.at(root).create("run", {}).end(b"2")
     assert FileStore.at(root).read("run").take() == [b"2"]
     assert store.read("run").take() == FileStore.at(tmp_path / "moved").read("run").take() == [b"1"]
+
+
+def test_a_directory_may_be_removed_under_a_resting_store(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FileStore.at(tmp_path / "runs", ttl=0.2)
+    store.create("run", {}).end(b"")
+    shutil.rmtree(tmp_path / "runs")
+    with pytest.raises(QueueError, match="cannot be made"):
+        store.create("another", {})
+    eventually(lambda: not any(thread.name.startswith("millrace-files") for thread in threading.enumerate()))
+    assert caplog.text == ""
 
 
 def test_sweeps_come_by_themselves_while_runs_are_written(tmp_path: Path) -> None:

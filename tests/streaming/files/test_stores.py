@@ -358,6 +358,28 @@ class TestCancel:
         writer.end(b"")
         other.end(b"")
 
+    def test_it_reaches_a_run_that_has_only_just_begun(self, store: FileStore) -> None:
+        missed = []
+
+        def cancel(run_id: str) -> None:
+            while True:
+                try:
+                    store.cancel(run_id, "x")
+                    return
+                except RunUnknown:
+                    pass
+
+        for number in range(100):
+            heard, thread = threading.Event(), threading.Thread(target=cancel, args=(f"run-{number}",))
+            thread.start()
+            writer = store.create(f"run-{number}", {})
+            writer.on_cancel = lambda reason, heard=heard: heard.set()
+            if not heard.wait(5):
+                missed.append(number)
+            thread.join()
+            writer.end(b"")
+        assert missed == []
+
     def test_what_is_over_is_not_cancelled(self, store: FileStore) -> None:
         store.create("run", {}).abandon()
         assert store.cancel("run", "x") is False
