@@ -38,6 +38,7 @@ class LanguageModel(Module[Question, str]):
     Args:
         system: the system prompt.
         sampling: how tokens are chosen, for every request unless the run says otherwise.
+        tools: what the model may call, as JSON schemas of functions in OpenAI's form; its calls are events.
         owns_engine: the engine was made for models such as this one, and is closed with the last of them.
     """
 
@@ -50,11 +51,13 @@ class LanguageModel(Module[Question, str]):
         system: str | None,
         sampling: Sampling | Mapping[str, Any] | None,
         owns_engine: bool,
+        tools: Sequence[Mapping[str, Any]] = (),
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
         self.system = system
         self.sampling = sampling_with(Sampling(), sampling)
+        self.tools = _checked_tools(tools)
         self._owns_engine = owns_engine
 
     @property
@@ -63,13 +66,18 @@ class LanguageModel(Module[Question, str]):
         raise NotImplementedError
 
     def replace(
-        self, *, system: str | None = None, sampling: Sampling | Mapping[str, Any] | None = None
+        self,
+        *,
+        system: str | None = None,
+        sampling: Sampling | Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> Self:
         """The same model on the same engine, with other settings."""
         twin = copy(self)
         vars(twin).update(_is_ready=False, _pending=None)
         twin.system = self.system if system is None else system
         twin.sampling = sampling_with(self.sampling, sampling)
+        twin.tools = self.tools if tools is None else _checked_tools(tools)
         return twin
 
     # ------------------------------------------------------------ its life
@@ -159,7 +167,13 @@ class LanguageModel(Module[Question, str]):
         sampling = self.sampling
         if output and run.sampling:
             sampling = sampling_with(sampling, run.sampling)
-        options = {"sampling": sampling, "is_stopped": run.is_cut, **self.request_options()}
+        options = {
+            "sampling": sampling,
+            "session": run.session,
+            "tools": self.tools,
+            "is_stopped": run.is_cut,
+            **self.request_options(),
+        }
         if not isinstance(question, str):
             return Request(messages=_messages(question), **options)
         history, system = run.take_history(question), self.system
@@ -189,6 +203,17 @@ def sampling_with(base: Sampling, given: Sampling | Mapping[str, Any] | None) ->
     if wrong := [name for name in given if name not in known]:
         raise TypeError(f"sampling has no setting {wrong[0]!r}; it has {', '.join(known)}")
     return base.replace(**given)
+
+
+def _checked_tools(tools: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    for tool in tools:
+        function = tool.get("function") if isinstance(tool, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise TypeError(
+                f"tools=[{tool!r}]: give OpenAI's form: "
+                '{"type": "function", "function": {"name": ..., "parameters": {...}}}'
+            )
+    return tuple(tools)
 
 
 def _messages(given: Any) -> list[Message]:

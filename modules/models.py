@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path as FilePath
@@ -39,6 +39,7 @@ class LocalModel(LanguageModel):
         quantization: passed to the quantisation library of transformers.
         kv: how much memory is reserved for keys and values.
         limits: how many requests run and wait.
+        tools: what the model may call, as JSON schemas of functions in OpenAI's form; its calls are events.
         adapter: the directory of a LoRA adapter, merged into the weights when they load.
         idle: seconds without any request after which the weights are unloaded; the next request loads them again.
         process: whether the engine runs in a process of its own; by default a thread in a script, and a process in
@@ -63,6 +64,7 @@ class LocalModel(LanguageModel):
         quantization: Any = None,
         kv: KV | None = None,
         limits: Limits | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
         adapter: str | FilePath | None = None,
         idle: float | None = None,
         process: bool | None = None,
@@ -73,7 +75,7 @@ class LocalModel(LanguageModel):
                 f"LocalModel({source!r}): give the path of a directory with weights, or a name such as 'org/name'"
             )
         given = isinstance(source, Engine)
-        super().__init__(system=system, sampling=sampling, owns_engine=not given, name=name)
+        super().__init__(system=system, sampling=sampling, tools=tools, owns_engine=not given, name=name)
         self.chat_template = chat_template
         self._engine = source if isinstance(source, Engine) else None
         if not isinstance(source, Engine):

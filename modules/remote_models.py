@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..streaming.limits import Limits
@@ -32,11 +32,12 @@ class RemoteModel(LanguageModel):
         api_key_env: the environment variable that has the key instead, read with the first connection.
         system: the system prompt.
         sampling: how tokens are chosen, for every request unless the run says otherwise.
+        tools: what the model may call, as JSON schemas of functions in OpenAI's form; its calls are events.
         limits: how many requests are with the server at once (64) and wait here (256); more are refused.
         timeouts: how long the server may take to connect, to its first token, between tokens and in total.
         retries: how many more attempts a request gets before its first token, after 429 (as `Retry-After` says), 502,
             503, 504 and broken connections.
-        extra: further fields for every request's body, such as `{"top_k": 20}` or `{"tools": [...]}`; one that is
+        extra: further fields for every request's body, such as `{"top_k": 20}`; one that is
             None is left out of the body.
         http: options of `httpx.AsyncClient`: `verify`, `proxy`, `headers`, `trust_env`, ... Unless told otherwise
             the proxies and certificates of the environment are used, but never a proxy for this machine.
@@ -57,6 +58,7 @@ class RemoteModel(LanguageModel):
         api_key_env: str | None = None,
         system: str | None = None,
         sampling: Sampling | Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         retries: int = 2,
@@ -65,7 +67,7 @@ class RemoteModel(LanguageModel):
         name: str | None = None,
     ) -> None:
         given = isinstance(url, RemoteEngine)
-        super().__init__(system=system, sampling=sampling, owns_engine=not given, name=name)
+        super().__init__(system=system, sampling=sampling, tools=tools, owns_engine=not given, name=name)
         if isinstance(url, RemoteEngine):
             self._engine = url
             return

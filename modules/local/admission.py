@@ -65,7 +65,7 @@ class Admission:
         self.live.discard(generation)
         self._last_end = time.monotonic()
         self.stops[generation.finish_reason or "error"] += 1
-        if generation.finish_reason in ("stop", "length"):
+        if generation.finish_reason in ("stop", "length", "tool_calls"):
             spent = time.monotonic() - generation.submitted
             self._mean_time += WEIGHT * (spent - self._mean_time)
 

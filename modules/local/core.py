@@ -7,9 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...streaming.errors import ModelError
+from .answer_parts import AnswerParts, AnswerSplitter
 from .blocks import BlockManager
 from .detokenizer import Detokenizer
 from .memory import PoolSize
@@ -34,6 +35,19 @@ class Text:
 
     detokenizer: Detokenizer
     stops: StopChecker
+    splitter: AnswerSplitter | None
+
+    def parts(self, text: str, last: bool) -> AnswerParts:
+        """What a piece of text adds to the answer; at the `last` one everything that was held comes out."""
+        if self.splitter is None:
+            return AnswerParts(text)
+        found = self.splitter.push(text)
+        if last:
+            rest = self.splitter.flush()
+            found = AnswerParts(
+                found.text + rest.text, found.reasoning + rest.reasoning, found.tool_calls + rest.tool_calls
+            )
+        return found
 
 
 class EngineCore:
@@ -81,7 +95,9 @@ class EngineCore:
         if sequence.finish_reason is not None:
             return
         context = sequence.tokens[: sequence.prompt_length] if sequence.continues_text else ()
-        self._texts[sequence] = Text(Detokenizer(self._decode, context), StopChecker(sequence.sampling.stops))
+        self._texts[sequence] = Text(
+            Detokenizer(self._decode, context), StopChecker(sequence.sampling.stops), sequence.splitter
+        )
         self.scheduler.add(sequence)
 
     def abort(self, sequence: Sequence, reason: FinishReason = "cancelled") -> None:
@@ -211,10 +227,18 @@ class EngineCore:
         sequence.tokens.append(choice.token)
         self.tokens_produced += 1
         text, reason = self._text_of(sequence, choice.token)
-        logprobs = () if choice.logprobs is None else (choice.logprobs,)
-        if reason is not None:
-            return self._end(sequence, reason, Delta(text, (choice.token,), logprobs=logprobs))
-        return sequence, Delta(text, (choice.token,), logprobs=logprobs)
+        way = self._texts[sequence]
+        parts = way.parts(text, reason is not None)
+        if reason == "stop" and way.splitter is not None and way.splitter.called:
+            reason = "tool_calls"
+        delta = Delta(
+            parts.text,
+            (choice.token,),
+            logprobs=() if choice.logprobs is None else (choice.logprobs,),
+            reasoning=parts.reasoning,
+            tool_calls=parts.tool_calls,
+        )
+        return (sequence, delta) if reason is None else self._end(sequence, reason, delta)
 
     def _text_of(self, sequence: Sequence, token: int) -> tuple[str, FinishReason | None]:
         """The text that may go out after this token, and whether it was the last one."""
@@ -243,8 +267,8 @@ class EngineCore:
         self.scheduler.finish(sequence)
         self.sampler.forget(sequence)
         self._texts.pop(sequence, None)
-        last = last or Delta()
-        return sequence, Delta(last.text, last.token_ids, reason, sequence.usage, error, last.logprobs)
+        last = replace(last or Delta(), finish_reason=reason, usage=sequence.usage, error=error)
+        return sequence, last
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from ...streaming.errors import ModelError
 from .adapters import check_adapter, merge_adapter
+from .answer_parts import tags_of
 from .architectures import check_architecture
 from .estimates import check_memory
 from .places import find_weights
@@ -32,6 +33,17 @@ class LoadedModel:
     tokenizer: Any
     name: str
     device: torch.device
+    tags: dict[int, str] = field(default_factory=dict)
+    """Special tokens that are text all the same: the tags of reasoning and of tool calls."""
+
+    def __post_init__(self) -> None:
+        template = str(self.tokenizer.chat_template or "")
+        for tags in tags_of(template):
+            for tag in (tags.opening, tags.closing or tags.opening) if tags is not None else ():
+                token = self.tokenizer.get_vocab().get(tag)
+                added = self.tokenizer.added_tokens_decoder.get(token)
+                if added is not None and added.special:
+                    self.tags[token] = tag
 
     @property
     def config(self) -> Any:
@@ -62,7 +74,16 @@ class LoadedModel:
         return frozenset(found)
 
     def decode(self, token_ids: Any) -> str:
-        """Tokens to text, without special tokens and without tidying up spaces."""
+        """Tokens to text, without special tokens (tags aside) and without tidying up spaces."""
+        if self.tags and any(token in self.tags for token in token_ids):
+            text = ""
+            plain: list[int] = []
+            for token in token_ids:
+                if token in self.tags:
+                    text, plain = text + self.decode(plain) + self.tags[token], []
+                else:
+                    plain.append(token)
+            return text + self.decode(plain)
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is not None:
             return str(backend.decode(list(token_ids), skip_special_tokens=True))

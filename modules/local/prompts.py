@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ...streaming.errors import ContextLengthExceeded, ModelError
 from ...streaming.messages import Message
+from .answer_parts import AnswerSplitter, CallParser, parse_calls, tags_of
 from .requests import Request
 
 __all__ = ["Prompt", "PromptBuilder"]
 
+OPENING = 8
+"""Tokens at the end of a prompt among which the opening tag of reasoning may be."""
 ROOM = 256
 """Tokens left for an answer, at most a quarter of the context, when a history is shortened without max_tokens."""
 
@@ -25,6 +30,8 @@ class Prompt:
     max_tokens: int
     dropped: int = 0
     """Messages left out so that the prompt fits."""
+    splitter: AnswerSplitter | None = None
+    """Tells reasoning and calls apart from the answer, where the chat template knows of them."""
 
 
 class PromptBuilder:
@@ -81,7 +88,24 @@ class PromptBuilder:
         if not token_ids:
             raise ValueError("the prompt has no tokens; give some text, or a chat template that makes some")
         max_tokens = self._max_tokens(len(token_ids), request.sampling.max_tokens)
-        return Prompt(token_ids, max_tokens, dropped)
+        return Prompt(token_ids, max_tokens, dropped, self._splitter(request, token_ids))
+
+    def _splitter(self, request: Request, token_ids: Sequence[int]) -> AnswerSplitter | None:
+        if request.messages is None:
+            return None
+        reasoning, calls = tags_of(self._template(request))
+        if reasoning is None and not (calls and request.tools):
+            return None
+        opened = reasoning is not None and self._tokenizer.decode(token_ids[-OPENING:]).rstrip().endswith(
+            reasoning.opening
+        )
+        return AnswerSplitter(reasoning, opened, calls if request.tools else None, self._parser())
+
+    def _parser(self) -> CallParser | None:
+        """How calls are read: as the tokenizer's own response template says, where it has one."""
+        if getattr(self._tokenizer, "response_template", None) is None:
+            return None
+        return partial(parse_as_tokenizer, self._tokenizer)
 
     def _check_ids(self, name: str, ids: Any) -> None:
         wrong = next((token for token in ids if not 0 <= token < self._vocab_size), None)
@@ -124,21 +148,52 @@ class PromptBuilder:
         cut = cuts[min(bisect_left(cuts, True, key=excess), len(cuts) - 1)]
         return self._encode(request, messages[:first] + messages[cut:]), cut - first
 
-    def _encode(self, request: Request, messages: Sequence[Message]) -> list[int]:
+    def _template(self, request: Request) -> str:
         template = request.chat_template or self._chat_template or self._tokenizer.chat_template
+        if isinstance(template, dict):  # several by name: one of them may be for tools
+            template = template.get("tool_use" if request.tools else "default") or template.get("default")
         if not template:
             raise ModelError(
                 f"{self._model} has no chat template, so it cannot take messages; give one with chat_template=... "
                 "(Jinja source)"
             )
+        if request.tools and "tools" not in template:
+            raise ModelError(
+                f"the chat template of {self._model} knows no tools; give one that does, or no tools"
+            )
+        return str(template)
+
+    def _encode(self, request: Request, messages: Sequence[Message]) -> list[int]:
+        template = self._template(request)
         turns = [message.as_dict() for message in messages]
         try:
             encoded = self._tokenizer.apply_chat_template(
-                turns, chat_template=template, add_generation_prompt=True, tokenize=True, return_dict=True
+                turns,
+                tools=[dict(tool) for tool in request.tools] or None,
+                chat_template=template,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
             )
         except Exception as error:
             raise ModelError(f"the chat template of {self._model} refused the messages: {error}") from error
         return list(encoded["input_ids"])
+
+
+def parse_as_tokenizer(tokenizer: Any, inside: str) -> list[tuple[str, str]]:
+    """The calls in a part of an answer, as the tokenizer's own response template reads them.
+
+    Raises:
+        ValueError: there are none.
+    """
+    try:
+        found = tokenizer.parse_response(inside).get("tool_calls") or []
+        calls = [call.get("function", call) for call in found]
+        return [
+            (call["name"], json.dumps(call["arguments"], ensure_ascii=False)) for call in calls
+        ] or parse_calls(inside)
+    except (AttributeError, KeyError, TypeError):
+        return parse_calls(inside)
 
 
 def turn_starts(messages: Sequence[Message], first: int, most: int) -> list[int]:

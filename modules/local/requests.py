@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ...streaming.events import ToolCall, ToolCallDelta
 from ...streaming.messages import Message
@@ -31,6 +31,8 @@ class Request:
         drop_oldest: how many messages after the system message may be dropped, oldest turns first and each in
             whole, so that the prompt fits the context; `Generation.dropped` says how many were.
         chat_template: Jinja source for the messages; the engine's by default.
+        tools: what the model may call, as JSON schemas of functions in OpenAI's form; for messages only, and where
+            the chat template knows tools. Calls come as `Delta.tool_calls`.
         is_stopped: asked by the engine before and after each forward; true ends the request as `cancelled`. For
             callers whose word to stop is there before they can call `Generation.cancel`.
 
@@ -47,6 +49,7 @@ class Request:
     session: str = ""
     drop_oldest: int = 0
     chat_template: str | None = None
+    tools: Sequence[Mapping[str, Any]] = ()
     is_stopped: Callable[[], bool] | None = None
 
     def __post_init__(self) -> None:
@@ -62,6 +65,10 @@ class Request:
             raise ValueError("Request(prompt=''): give a prompt of at least one character")
         if self.token_ids is not None and not len(self.token_ids):
             raise ValueError("Request(token_ids=[]): give at least one token id")
+        if self.tools and self.messages is None:
+            raise ValueError(
+                "Request(tools=...): tools go with messages, whose chat template tells them the model"
+            )
         if self.drop_oldest < 0:
             raise ValueError(f"Request(drop_oldest={self.drop_oldest}): give a number of messages from 0")
 

@@ -9,6 +9,7 @@ from random import SystemRandom
 from typing import Protocol
 
 from ...streaming.usage import TokenUsage
+from .answer_parts import AnswerSplitter
 from .requests import FinishReason
 from .sampling import Sampling
 
@@ -45,6 +46,8 @@ class Sequence:
     deadline: float | None = None
     continues_text: bool = False
     """The answer goes on where a raw prompt ended, so a leading space counts."""
+    splitter: AnswerSplitter | None = None
+    """Tells the parts of an answer to messages apart."""
     listener: Listener | None = None
     is_stopped: Callable[[], bool] | None = None
     salt: str = ""

@@ -317,6 +317,7 @@ class EngineWorker:
             is_stopped=request.is_stopped,
             salt=request.salt,
             session=request.session,
+            splitter=prompt.splitter,
         )
         with self._changed:
             if generation.join_line(sequence, prompt.dropped):

@@ -42,6 +42,8 @@ def body_of(request: Request, model: str, extra: Mapping[str, Any]) -> dict[str,
         body["prompt"] = request.prompt if request.token_ids is None else list(request.token_ids)
     body |= {"stream": True, "stream_options": {"include_usage": True}}
     body |= _sampling(request.sampling)
+    if request.tools:
+        body["tools"] = [dict(tool) for tool in request.tools]
     if request.salt:
         body["cache_salt"] = request.salt
     body |= extra

@@ -113,6 +113,7 @@ def request_to(request: Request) -> Json:
         "deadline": request.deadline,
         "salt": request.salt,
         "session": request.session,
+        "tools": list(request.tools),
         "drop_oldest": request.drop_oldest,
         "chat_template": request.chat_template,
     }
