@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from millrace import Limits, LocalModel, Pipeline, Sampling
+from millrace import Graph, Limits, LocalModel, Pipeline, Sampling
 from millrace.modules.local import Engine, Request
 from millrace.streaming import Event, StepStarted, TextDelta, current_run, status
 from millrace.streaming.runs import LIVE, Run
@@ -128,6 +128,19 @@ class Intermediate(AsyncGenerator):
     @property
     def flow(self) -> Pipeline[Any, Any]:
         return Pipeline(self.body, self.after)
+
+
+class Shared(Intermediate):
+    """In a graph, where two nodes read its pieces as they come."""
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        async def read(pieces: AsyncIterator[str]) -> int:
+            return len([piece async for piece in pieces])
+
+        edges = [("input", "body"), ("body", "a"), ("body", "b"), (("a", "b"), "after"), ("after", "output")]
+        graph = Graph({"body": self.body, "a": read, "b": read, "after": lambda a, b: self.after(a)}, edges)
+        return Pipeline(graph, self.after)
 
 
 class Awaiting(AsyncGenerator):
@@ -350,6 +363,7 @@ def solo() -> Any:
 KINDS: dict[str, Callable[[], Subject]] = {
     "async generator": AsyncGenerator,
     "intermediate": Intermediate,
+    "shared in a graph": Shared,
     "awaiting": Awaiting,
     "sync generator": SyncGenerator,
     "nested flow": Nested,
