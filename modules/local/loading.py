@@ -37,7 +37,7 @@ class LoadedModel:
     """Special tokens that are text all the same: the tags of reasoning and of tool calls."""
 
     def __post_init__(self) -> None:
-        template = str(self.tokenizer.chat_template or "")
+        template = str(getattr(self.tokenizer, "chat_template", None) or "")
         for tags in tags_of(template):
             for tag in (tags.opening, tags.closing or tags.opening) if tags is not None else ():
                 token = self.tokenizer.get_vocab().get(tag)
