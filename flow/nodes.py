@@ -31,8 +31,8 @@ class Nodes(Group):
     """All units of a layout but the last, which runs when they are over.
 
     Each runs in a context of its own, in which it finds what was set by the nodes that lead to it; where several have
-    set the same variable, the one that is last in order counts. A node whose pieces
-    several others take as they come runs as a Tee.
+    set the same variable, the one that is last in order counts. A node whose pieces several others take as they
+    come runs as a Tee.
     """
 
     def __init__(
@@ -201,9 +201,8 @@ class Nodes(Group):
         async for item in branch:
             yield item
         if unit.index not in self._ended_well:
-            await (
-                self.loop.create_future()
-            )  # the program is being left: this is no end, and will be cancelled
+            # The stream was left by SystemExit or the like: this is no end, and the cancel is on its way.
+            await self.loop.create_future()
 
 
 def _leading_to(unit: Unit) -> Sequence[int]:
