@@ -80,7 +80,7 @@ class Flight:
 
     def fail(self, error: Exception) -> None:
         """The work has failed; whoever waits fails as well, and whoever comes later tries again."""
-        self.error = error
+        self.error = twin_of(error)  # before the leader's run writes its note on it
         self._end()
 
     def leave(self) -> None:
