@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from asyncio import AbstractEventLoop
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -104,30 +105,37 @@ class FileQueue:
 
     def _existing(self, run_id: str) -> FileStore:
         """The store, to look for a run in: looking makes no directory."""
+        if not isinstance(run_id, str) or not run_id:
+            raise RunUnknown(f"there is no run {shown(run_id)}: an id is what run.id shows")
         if not os.path.isdir(self.path):
             raise RunUnknown(f"there is no run {shown(run_id)} in {self.path}: there is no such directory")
         return self._store()
 
 
 class FileSource:
-    """A reader's place in the file of a run."""
+    """A reader's place in the file of a run.
+
+    It is watched while somebody waits, and no longer: what is dropped without a word is let go of at the run's next
+    event.
+    """
 
     def __init__(self, reader: SegmentReader) -> None:
         self._reader = reader
         self._usage = TokenUsage()
-        self._ended = False
-        self._unwatch: Any = None
-        self._wake: Any = None
+        self._lost = False
+        self._lock = threading.Lock()
+        self._watching = False
         self._changed = False
+        self._wake: Callable[[], object] | None = None
 
     @property
     def ended(self) -> bool:
         """As `Source.ended`."""
-        return self._ended or self._reader.ended
+        return self._lost or self._reader.ended
 
     def take(self) -> Sequence[Event]:
         """As `Source.take`."""
-        if self._ended:
+        if self._lost:
             return ()
         self._changed = False
         events = [decode(record) for record in self._reader.take()]
@@ -135,7 +143,7 @@ class FileSource:
             if type(event) is Usage:
                 self._usage += TokenUsage(event.prompt_tokens, event.completion_tokens)
         if not events and self._reader.lost:
-            self._ended = True
+            self._lost = True
             return (self._loss(),)
         return events
 
@@ -148,16 +156,21 @@ class FileSource:
         event.path, event.time = (), time.time()
         return event
 
-    def wake_at_more(self, wake: Any) -> None:
+    def wake_at_more(self, wake: Callable[[], object]) -> None:
         """As `Source.wake_at_more`."""
         self._wake = wake
-        if self._unwatch is None:
-            self._unwatch = self._reader.watch(self._tell)
+        with self._lock:
+            if not self._watching:
+                self._watching = True
+                self._reader.watch(partial(_told, weakref.ref(self), self._reader))
         if self._changed:
             wake()
 
-    def _tell(self) -> None:
-        """Called by the thread that watches files."""
+    def tell(self) -> None:
+        """There may be more; called by the thread that watches files."""
+        with self._lock:
+            self._reader.unwatch()
+            self._watching = False
         self._changed = True
         wake, self._wake = self._wake, None
         if wake is not None:
@@ -165,9 +178,16 @@ class FileSource:
 
     def close(self) -> None:
         """As `Source.close`."""
-        if self._unwatch is not None:
-            self._unwatch()
-        self._reader.close()
+        with self._lock:
+            self._reader.close()
+
+
+def _told(source: weakref.ref[FileSource], reader: SegmentReader) -> None:
+    there = source()
+    if there is not None:
+        there.tell()
+    else:
+        reader.close()
 
 
 def _info(store: FileStore, entry: RunEntry) -> RunInfo:

@@ -150,11 +150,8 @@ def decode(record: bytes) -> Event:
         if end != len(text):
             raise ValueError("something stands behind it")
         kind, seq, path, time = given.pop("kind"), given.pop("seq"), given.pop("path"), given.pop("time")
-        event: Event
-        if kind == "text_delta" and len(given) == 2:
-            event = TextDelta(**given)
-        else:
-            event = _event(kind, given)
+        is_text = kind == "text_delta" and len(given) == 2
+        event = TextDelta(**given) if is_text else _event(kind, given)
         event.seq, event.path, event.time = seq, tuple(path), time
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise QueueError(f"this is no record of an event: {record[:60]!r}") from error

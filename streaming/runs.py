@@ -134,6 +134,7 @@ class Run(Turn):
             if options.queue is not None:
                 self.queue = options.queue
                 self.log = options.queue.open_log(self, listener)
+                MEMORY.register(self)
                 return
         if listener is not None:
             self.log = MemoryLog(listener)
