@@ -18,6 +18,7 @@ from .mailboxes import read_mail
 from .names import mail_name
 from .peers import Peers
 from .segments import Segment
+from .sweeping import Known
 from .watchers import Notify, Watcher
 from .writers import SegmentWriter
 
@@ -54,6 +55,7 @@ class SharedFolder:
         self._ends: tuple[Call, ...] = ()
         self.dropped: deque[SegmentWriter] = deque()
         self.live_bytes = 0
+        self.known: Known = {}
         self._sweep: Callable[[], object] | None = None
         self._sweep_every = 0.0
         self._sweep_due = 0.0

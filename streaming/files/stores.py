@@ -285,10 +285,10 @@ class FileStore:
         It is done every 30 seconds while runs are written here, and more often where they are kept for less than a
         minute. Another sweep that is going on is waited for, or else trusted.
         """
-        swept = sweep(self._folder, self._shared.peers, self.max_bytes, wait)
+        swept = sweep(self._folder, self._shared.peers, self.max_bytes, self._shared.known, wait)
         if swept is None:
             return 0
-        self._shared.live_bytes = swept.live_bytes
+        self._shared.live_bytes, self._shared.known = swept.live_bytes, swept.known
         return swept.removed
 
     def _sweep(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from millrace.streaming.errors import EventsExpired, RunUnknown
 from millrace.streaming.files import FileStore
 from tests.streaming.files.support import LOCK, file_of, segment, swept_already
+from tests.support.leaks import eventually
 
 
 def ages(path: Path, seconds: float) -> None:
@@ -80,6 +82,32 @@ def test_damaged_and_foreign_files_stay_for_whoever_wants_to_look(tmp_path: Path
     before = {path for path in tmp_path.iterdir() if path.suffix != ".lock"}
     assert store.sweep() == 0
     assert {path for path in tmp_path.iterdir() if path.suffix != ".lock"} == before
+
+
+def test_a_new_run_is_not_taken_for_an_old_one_of_its_name(tmp_path: Path) -> None:
+    """Sweeps remember what is over by name and time of change, and make sure before they remove it."""
+    store = FileStore.at(tmp_path, ttl=1)
+    store.create("run", {}).end(b"")
+    swept_already()
+    changed = file_of(tmp_path, "run").stat().st_mtime_ns
+    assert store.sweep() == 0
+    store.delete("run")
+    writer = store.create("run", {})
+    os.utime(file_of(tmp_path, "run"), ns=(changed, changed))
+    eventually(lambda: time.time() > changed / 1e9 + 1.1)
+    assert store.sweep() == 0
+    writer.append(b"unharmed")
+    assert store.read("run").take() == [b"unharmed"]
+    writer.end(b"")
+
+
+def test_a_run_that_was_seen_before_expires_in_time(tmp_path: Path) -> None:
+    store = FileStore.at(tmp_path, ttl=0.5)
+    store.create("run", {}).end(b"")
+    assert store.sweep() == 0
+    eventually(lambda: store.sweep() or not list(tmp_path.glob("*.run")))
+    with pytest.raises(EventsExpired):
+        store.read("run")
 
 
 def test_a_sweep_does_not_disturb_who_writes(tmp_path: Path) -> None:
