@@ -109,7 +109,7 @@ class FileQueue:
             raise RunUnknown(f"there is no run {shown(run_id)}: an id is what run.id shows")
         if not os.path.isdir(self.path):
             raise RunUnknown(f"there is no run {shown(run_id)} in {self.path}: there is no such directory")
-        return self._store()
+        return self._store(make=False)
 
 
 class FileSource:

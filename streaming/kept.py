@@ -24,6 +24,10 @@ SAMPLE = 256
 """How many of a container's values are weighed; a quarter as many on each level further inside."""
 
 
+BREATH = 63
+"""Where nobody listens, a producer that never waits lets other tasks run whenever these bits of `seq` are 0."""
+
+
 class KeptLog:
     """The events of a detached run, all of them. Written on the run's loop, read from anywhere, by anybody."""
 
@@ -44,7 +48,7 @@ class KeptLog:
         return len(self.events)
 
     def put(self, event: Event, path: Path) -> bool:
-        """As `MemoryLog.put`; nobody has to be waited for until the run is cut, or has said too much."""
+        """As `MemoryLog.put`; nobody is waited for, but others are let run now and then."""
         if self.last is not None:
             return False
         size = 0 if isinstance(event, RunFinished) else weight_of(event)
@@ -61,7 +65,7 @@ class KeptLog:
         self.events.append(event)
         if self._waiting:
             self._wake()
-        return not self.bound
+        return not self.bound or not event.seq & BREATH
 
     def _wake(self) -> None:
         with self._lock:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from .errors import QueueError
 from .events import Event, Path, RunFinished, TextDelta
+from .kept import BREATH
 from .logs import Source
 from .memory import LATE, MemoryLog, pending_cancel
 from .records import encode
@@ -19,9 +20,6 @@ from .usage import TokenUsage
 __all__ = ["RecordedLog", "StoredLog", "Writer"]
 
 logger = logging.getLogger("millrace.streaming")
-
-BREATH = 63
-"""A producer that never waits lets other tasks run after so many events and one; a power of two less one."""
 
 
 class Writer(Protocol):
