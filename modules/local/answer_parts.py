@@ -83,6 +83,11 @@ class AnswerSplitter:
             self._state = "reasoning" if opened else "begin"
             self._bare = opened
 
+    @property
+    def reasons(self) -> bool:
+        """The answer itself has not begun."""
+        return self._state == "reasoning"
+
     def push(self, text: str) -> AnswerParts:
         """Takes the next piece; returns what may go out."""
         parts = AnswerParts()

@@ -53,7 +53,13 @@ def assemble(settings: EngineSettings, say: Callable[[float, str], None]) -> Ass
         ModelRunner(loaded.model, pool), size, loaded.decode, loaded.end_tokens, settings.limits.running
     )
     prompts = PromptBuilder(
-        loaded.tokenizer, loaded.name, context_length, size.tokens, loaded.vocab_size, settings.chat_template
+        loaded.tokenizer,
+        loaded.name,
+        context_length,
+        size.tokens,
+        loaded.vocab_size,
+        settings.chat_template,
+        loaded.end_tokens,
     )
     say(0.95, "warming up")
     warm_up(core, loaded)

@@ -222,6 +222,9 @@ class EngineCore:
         if not choice.finite:
             error = ModelError("the model's logits are not finite (NaN or infinite); this request has ended")
             return self._end(sequence, "error", error=error)
+        held_to = sequence.held_to
+        if held_to is not None and choice.token not in self._end_tokens:
+            held_to.accept(choice.token)
         sequence.verified = True
         self.blocks.share(sequence)
         sequence.tokens.append(choice.token)
@@ -248,9 +251,10 @@ class EngineCore:
         text = way.stops.push(way.detokenizer.push(token))
         if way.stops.stopped:
             return text, "stop"
-        if sequence.produced >= sequence.max_tokens:
+        whole = sequence.constraint is not None and sequence.constraint.ended
+        if whole or sequence.produced >= sequence.max_tokens:
             text += way.stops.push(way.detokenizer.flush())
-            return text + way.stops.flush(), "stop" if way.stops.stopped else "length"
+            return text + way.stops.flush(), "stop" if whole or way.stops.stopped else "length"
         return text, None
 
     def _end(

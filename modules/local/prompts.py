@@ -12,6 +12,7 @@ from typing import Any
 from ...streaming.errors import ContextLengthExceeded, ModelError
 from ...streaming.messages import Message
 from .answer_parts import AnswerSplitter, CallParser, parse_calls, tags_of
+from .constraints import Constraint, ConstraintMaker
 from .requests import Request
 
 __all__ = ["Prompt", "PromptBuilder"]
@@ -32,6 +33,8 @@ class Prompt:
     """Messages left out so that the prompt fits."""
     splitter: AnswerSplitter | None = None
     """Tells reasoning and calls apart from the answer, where the chat template knows of them."""
+    constraint: Constraint | None = None
+    """What the answer is held to."""
 
 
 class PromptBuilder:
@@ -44,6 +47,7 @@ class PromptBuilder:
         pool_tokens: tokens that the KV pool holds.
         vocab_size: token ids are below it.
         chat_template: Jinja source; None takes the tokenizer's own.
+        end_tokens: the model's own end tokens.
     """
 
     def __init__(
@@ -54,8 +58,10 @@ class PromptBuilder:
         pool_tokens: int,
         vocab_size: int,
         chat_template: str | None = None,
+        end_tokens: frozenset[int] = frozenset(),
     ) -> None:
         self._tokenizer = tokenizer
+        self._constraints = ConstraintMaker(tokenizer, vocab_size, end_tokens)
         self._model = model
         self._context_length = context_length
         self._pool_tokens = pool_tokens
@@ -73,7 +79,8 @@ class PromptBuilder:
         Raises:
             ContextLengthExceeded: prompt and `max_tokens` do not fit; names both numbers.
             ModelError: there is no chat template, or it refuses the messages.
-            ValueError: a token id that the model does not have, or a prompt without any token.
+            ValueError: a token id that the model does not have, a prompt without any token, or a schema or
+                expression that cannot be held to.
         """
         self._check_ids("logit_bias", request.sampling.logit_bias)
         dropped = 0
@@ -88,7 +95,8 @@ class PromptBuilder:
         if not token_ids:
             raise ValueError("the prompt has no tokens; give some text, or a chat template that makes some")
         max_tokens = self._max_tokens(len(token_ids), request.sampling.max_tokens)
-        return Prompt(token_ids, max_tokens, dropped, self._splitter(request, token_ids))
+        constraint = self._constraints.make(request.sampling)
+        return Prompt(token_ids, max_tokens, dropped, self._splitter(request, token_ids), constraint)
 
     def _splitter(self, request: Request, token_ids: Sequence[int]) -> AnswerSplitter | None:
         if request.messages is None:

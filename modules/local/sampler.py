@@ -82,7 +82,7 @@ class Batch:
 
     sequences: list[Sequence]
     plain: bool
-    """All greedy, without penalties, biases and log-probabilities."""
+    """All greedy, without penalties, biases, constraints and log-probabilities."""
     limited: Group | None
     """Sampled rows with top-k, top-p or min-p."""
     open: Group | None
@@ -92,8 +92,9 @@ class Batch:
 class Sampler:
     """Picks the next token of each row.
 
-    After penalties and biases come temperature, top-k, top-p and min-p, in this order. The choice among what is
-    left adds Gumbel noise to the logits and takes the largest, so that there is no running random state.
+    After penalties, biases and constraints come temperature, top-k, top-p and min-p, in this order. The choice
+    among what is left adds Gumbel noise to the logits and takes the largest, so that there is no running random
+    state.
     """
 
     def __init__(self) -> None:
@@ -110,7 +111,7 @@ class Sampler:
             best, tokens = logits.max(-1)
             finite = best.isfinite().tolist()
             return [Sampled(token, fine) for token, fine in zip(tokens.tolist(), finite, strict=True)]
-        changed = self._penalties.apply(sequences, logits)
+        changed = hold(sequences, self._penalties.apply(sequences, logits), logits)
         best, tokens = changed.max(-1)
         for group, draw in ((batch.limited, self._draw_likely), (batch.open, self._draw_any)):
             if group is not None:
@@ -138,7 +139,8 @@ class Sampler:
             plain=not rows
             and not any(
                 self._penalties.wanted(sampling) or sampling.logprobs is not None for sampling in settings
-            ),
+            )
+            and all(sequence.constraint is None for sequence in sequences),
             limited=Group.of(limited, logits),
             open=Group.of([(row, found) for row, found in rows if not is_limited(found)], logits),
         )
@@ -172,6 +174,21 @@ class Sampler:
         return TokenLogprobs(
             token, float(spread[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True))
         )
+
+
+def hold(sequences: list[Sequence], changed: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Rules out what a sequence's constraint does, as -inf; the model's `own` logits stay as they are."""
+    held = [(row, found) for row, sequence in enumerate(sequences) if (found := sequence.held_to) is not None]
+    if not held:
+        return changed
+    words = torch.stack([constraint.mask() for _, constraint in held]).to(changed.device)
+    bits = (words[:, :, None] >> torch.arange(32, device=words.device, dtype=torch.int32)) & 1
+    may = bits.flatten(1)[:, : changed.shape[1]].bool()
+    rows = torch.tensor([row for row, _ in held], device=changed.device)
+    if changed is own:
+        changed = changed.clone()
+    changed[rows] = changed[rows].masked_fill(~may, -math.inf)
+    return changed
 
 
 def is_limited(sequence: Sequence) -> bool:

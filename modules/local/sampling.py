@@ -32,6 +32,9 @@ class Sampling:
         seed: the same seed gives the same choices; None draws a fresh one.
         stop: one text or several at which the answer ends; they are never part of it.
         stop_token_ids: token ids at which the answer ends, besides the model's own.
+        json_schema: the answer is JSON that this JSON schema allows; `{"type": "object"}` is any object.
+        regex: the answer matches this regular expression, from its beginning to its end (the syntax of Rust's
+            regex crate). Only one of both.
         logprobs: report the log-probability of each token and of this many alternatives, 0 to 20.
 
     Raises:
@@ -51,6 +54,8 @@ class Sampling:
     stop: Sequence[str] | str = ()
     stop_token_ids: Sequence[int] = ()
     logprobs: int | None = None
+    json_schema: Mapping[str, Any] | None = None
+    regex: str | None = None
 
     def __post_init__(self) -> None:
         self._check_number("temperature", 0.0, math.inf)
@@ -75,6 +80,13 @@ class Sampling:
             raise ValueError(f"Sampling(stop={self.stop!r}): give texts of at least one character")
         if any(not _whole(token) or token < 0 for token in self.stop_token_ids):
             raise ValueError(f"Sampling(stop_token_ids={self.stop_token_ids!r}): give token ids from 0")
+
+        if self.json_schema is not None and not isinstance(self.json_schema, Mapping):
+            raise ValueError(f"Sampling(json_schema={self.json_schema!r}): give a JSON schema as a dict")
+        if self.regex is not None and (not isinstance(self.regex, str) or not self.regex):
+            raise ValueError(f"Sampling(regex={self.regex!r}): give a regular expression as text")
+        if self.json_schema is not None and self.regex is not None:
+            raise ValueError("Sampling(json_schema=..., regex=...): give one of both")
 
     @property
     def stops(self) -> tuple[str, ...]:

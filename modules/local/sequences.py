@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ...streaming.usage import TokenUsage
 from .answer_parts import AnswerSplitter
+from .constraints import Constraint
 from .requests import FinishReason
 from .sampling import Sampling
 
@@ -48,6 +49,8 @@ class Sequence:
     """The answer goes on where a raw prompt ended, so a leading space counts."""
     splitter: AnswerSplitter | None = None
     """Tells the parts of an answer to messages apart."""
+    constraint: Constraint | None = None
+    """What the answer is held to."""
     listener: Listener | None = None
     is_stopped: Callable[[], bool] | None = None
     salt: str = ""
@@ -78,6 +81,13 @@ class Sequence:
         self.prefix = self.salt
         seed = self.sampling.seed
         self.seed = _random.getrandbits(64) if seed is None else seed & (2**64 - 1)
+
+    @property
+    def held_to(self) -> Constraint | None:
+        """What the next token is held to: nothing while the model reasons."""
+        if self.constraint is None or (self.splitter is not None and self.splitter.reasons):
+            return None
+        return self.constraint
 
     @property
     def remaining(self) -> int:

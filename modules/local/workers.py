@@ -318,6 +318,7 @@ class EngineWorker:
             salt=request.salt,
             session=request.session,
             splitter=prompt.splitter,
+            constraint=prompt.constraint,
         )
         with self._changed:
             if generation.join_line(sequence, prompt.dropped):

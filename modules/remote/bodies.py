@@ -75,6 +75,9 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
         fields["stop"] = list(sampling.stops)
     if sampling.stop_token_ids:
         fields["stop_token_ids"] = list(sampling.stop_token_ids)
+    if sampling.json_schema is not None:
+        schema = {"name": "answer", "schema": dict(sampling.json_schema), "strict": True}
+        fields["response_format"] = {"type": "json_schema", "json_schema": schema}
     if sampling.logit_bias:
         fields["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
     return fields
@@ -84,6 +87,10 @@ def _refuse(request: Request) -> None:
     if request.chat_template is not None:
         raise ValueError(
             "chat_template: a remote model has its server's; set it there, or render it and give prompt="
+        )
+    if request.sampling.regex is not None:
+        raise ValueError(
+            "Sampling(regex): OpenAI's API has none; give a json_schema, or your server's own field as extra="
         )
     if request.sampling.logprobs is not None:
         raise ValueError(

@@ -1,0 +1,112 @@
+"""Constraints: what may come next, so that an answer is JSON of a schema, or matches a regular expression.
+
+Behind the interface stands llguidance (https://github.com/guidance-ai/llguidance): one wheel of 3 MB without
+dependencies, masks in some ten microseconds without compiling an automaton first, and an error for what of a schema
+it does not know. xgrammar needs a compiler runtime and Triton to install; outlines-core compiles each schema to an
+automaton of the vocabulary before the first token, which takes seconds for large schemas.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any, Protocol
+
+from ...streaming.errors import require
+from .sampling import Sampling
+
+__all__ = ["Constraint", "ConstraintMaker"]
+
+
+class Constraint(Protocol):
+    """What one answer may say; it goes along token by token."""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing may come any more: the answer is whole."""
+        ...
+
+    def mask(self) -> Any:
+        """Which tokens may come next: bits of a tensor of int32, (vocabulary / 32), the lowest bit first."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """This token has come."""
+        ...
+
+
+class Grammar:
+    """A Constraint of llguidance's."""
+
+    def __init__(self, matcher: Any, vocab_size: int) -> None:
+        import torch
+
+        self._matcher = matcher
+        self._words = torch.zeros((vocab_size + 31) // 32, dtype=torch.int32)
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._matcher.is_stopped())
+
+    def mask(self) -> Any:
+        words = self._words
+        self._matcher.unsafe_compute_mask_ptr(words.data_ptr(), words.numel() * words.element_size())
+        return words
+
+    def accept(self, token: int) -> None:
+        if not self._matcher.consume_token(token):
+            raise ValueError(f"the answer has left its grammar: {self._matcher.get_error() or token}")
+
+
+class ConstraintMaker:
+    """Makes the constraints for one model; from any thread.
+
+    Args:
+        tokenizer: of transformers, a fast one.
+        vocab_size: of the model.
+        end_tokens: the model's own; they may come where the answer is whole.
+    """
+
+    def __init__(self, tokenizer: Any, vocab_size: int, end_tokens: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._end_tokens = sorted(end_tokens)
+        self._made: Any = None
+        self._lock = threading.Lock()
+
+    def make(self, sampling: Sampling) -> Constraint | None:
+        """The constraint that these settings ask for; None: there is none.
+
+        Raises:
+            ValueError: the schema or the expression cannot be held to; says what of it.
+            MissingExtra: llguidance is not installed.
+        """
+        if sampling.json_schema is None and sampling.regex is None:
+            return None
+        library = require("llguidance", "local")
+        matcher = library.LLMatcher
+        try:
+            if sampling.regex is not None:
+                name, grammar = "regex", matcher.grammar_from_regex(sampling.regex)
+            else:
+                name = "json_schema"
+                grammar = matcher.grammar_from_json_schema(json.dumps(sampling.json_schema))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"this {name} cannot be held to: {_first_line(error)}") from error
+        made = matcher(self._library_tokenizer(), grammar, log_level=0)
+        if made.is_error():
+            raise ValueError(f"this {name} cannot be held to: {_first_line(made.get_error())}")
+        return Grammar(made, self._vocab_size)
+
+    def _library_tokenizer(self) -> Any:
+        """The tokenizer as llguidance sees it; made at the first use, since that takes a second."""
+        with self._lock:
+            if self._made is None:
+                from_tokenizer = require("llguidance.hf", "local").from_tokenizer
+                ends = self._end_tokens or None
+                self._made = from_tokenizer(self._tokenizer, n_vocab=self._vocab_size, eos_token=ends)
+            return self._made
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().split("\n")[0][:300]
