@@ -9,6 +9,7 @@ from typing import Any
 
 from ..flow.functions import FunctionStep
 from ..flow.pipeline import Pipeline
+from ..flow.policies import bare
 from ..flow.steps import Step
 from ..modules.base import Module
 from ..streaming.messages import Message
@@ -18,8 +19,9 @@ __all__ = ["modules_of", "takes_messages"]
 
 def takes_messages(flow: Step[Any, Any]) -> bool:
     """Whether its input is annotated `list[Message]`: it then gets the whole conversation, not the last text."""
+    flow = bare(flow)
     while isinstance(flow, Pipeline) and flow.steps:
-        flow = flow.steps[0]
+        flow = bare(flow.steps[0])
     if not isinstance(flow, FunctionStep):
         return False
     hint = _first_hint(flow.function)

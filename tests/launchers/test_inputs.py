@@ -43,6 +43,8 @@ class Taking(Module[Any, str]):
     "flow",
     [
         step(of_list),
+        step(of_list, retry=3, timeout=9),
+        step(Pipeline(step(Taking(), cache=True), str.upper), name="whole", concurrency=2),
         step(of_sequence),
         step(partial(of_sequence, more=1)),
         step(Callable()),

@@ -12,7 +12,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from millrace import Graph, Limits, LocalModel, Pipeline, Sampling
+from millrace import Graph, Limits, LocalModel, Pipeline, Sampling, step
+from millrace.flow.policies import Limiter, Retry
 from millrace.modules.local import Engine, Request
 from millrace.streaming import Event, StepStarted, TextDelta, current_run, status
 from millrace.streaming.runs import LIVE, Run
@@ -128,6 +129,77 @@ class Intermediate(AsyncGenerator):
     @property
     def flow(self) -> Pipeline[Any, Any]:
         return Pipeline(self.body, self.after)
+
+
+class WithPolicies(AsyncGenerator):
+    """Under every policy at once; its slot is free afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limiter = Limiter(1)
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        return Pipeline(
+            step(
+                self.body,
+                retry=3,
+                timeout=100,
+                fallback=str,
+                cache=True,
+                concurrency=self.limiter,
+                rate="1000/s",
+            )
+        )
+
+    def stopped(self) -> None:
+        super().stopped()
+        eventually(lambda: (self.limiter.working, self.limiter.waiting) == (0, 0))
+
+
+class InLine(Subject):
+    """It waits for a slot that somebody else holds; it never begins."""
+
+    pieces = False
+    more = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limiter = Limiter(1)
+        self.permit = asyncio.run(self.limiter.enter())
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        async def body(x: Any) -> None:
+            self.make()
+
+        return Pipeline(step(body, concurrency=self.limiter), self.after)
+
+    def stands(self) -> bool:
+        return self.limiter.waiting == 1
+
+    def stopped(self) -> None:
+        eventually(lambda: (status().runs, self.limiter.waiting, self.limiter.working) == (0, 0, 1))
+        self.permit.release()
+        assert (self.limiter.working, self.made, self.later) == (0, 0, 0)
+
+
+class BetweenAttempts(Subject):
+    """It has failed, and waits to be tried again."""
+
+    pieces = False
+    more = 0
+
+    @property
+    def flow(self) -> Pipeline[Any, Any]:
+        async def body(x: Any) -> None:
+            try:
+                self.make()
+                raise ConnectionError
+            finally:
+                self.cleaned += 1
+
+        return Pipeline(step(body, retry=Retry(3, wait=1000, most=1000)), self.after)
 
 
 class Shared(Intermediate):
@@ -362,6 +434,9 @@ def solo() -> Any:
 
 KINDS: dict[str, Callable[[], Subject]] = {
     "async generator": AsyncGenerator,
+    "with policies": WithPolicies,
+    "in line for a slot": InLine,
+    "between two attempts": BetweenAttempts,
     "intermediate": Intermediate,
     "shared in a graph": Shared,
     "awaiting": Awaiting,
