@@ -54,7 +54,8 @@ def test_kill_9_of_a_writer_a_hundred_times(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:  # while one dies, the next one starts
         list(pool.map(kill, range(KILLS)))
     assert len(late) == 3 * KILLS
-    assert max(late) < GRACE
+    assert sorted(late)[len(late) * 9 // 10] < GRACE
+    assert max(late) < 3 * GRACE, "even where other work keeps this process waiting"
     assert torn > KILLS // 10, "the kills have met no write, and so have shown nothing"
     assert frames > 10 * KILLS
 
