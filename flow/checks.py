@@ -50,9 +50,16 @@ def check_flow(flow: Step[Any, Any], given: Any = Any) -> None:
     Raises:
         FlowBuildError: all problems, numbered.
     """
+    refuse_open(flow, "checked")
     walk = Walk(whole=True)
     walk.through(flow, Given(given, given, None))
     walk.complain(flow)
+
+
+def refuse_open(flow: Step[Any, Any], done: str) -> None:
+    """Raises: FlowBuildError, inside of the block that writes the flow."""
+    if vars(flow).get("unfinished") is True:
+        raise FlowBuildError(f"a flow cannot be {done} inside of the block that writes it; do it after the block")
 
 
 class Frame(NamedTuple):

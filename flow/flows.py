@@ -41,6 +41,10 @@ class Flow(Step[In, Out]):
     def __delattr__(self, name: str) -> NoReturn:
         raise FlowBuildError(f"{self!r} is built and cannot be changed (deleting {name!r})")
 
+    def _repr_svg_(self) -> str:
+        """For notebooks."""
+        return self.draw("svg")
+
     def __repr__(self) -> str:
         inside = ", ".join(label_of(child) for child in self.children())
         return f"<{kind_of(self)}{f' {self.name}' if self.name else ''}({inside})>"

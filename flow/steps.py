@@ -273,6 +273,28 @@ class Step(Generic[In, Out]):
         check_flow(self, given)
         return self
 
+    @overload
+    def draw(self, form: Literal["mermaid", "text", "svg"] = "mermaid", *, width: int = 100) -> str: ...
+
+    @overload
+    def draw(self, form: Literal["png"], *, width: int = 100) -> bytes: ...
+
+    def draw(self, form: Literal["mermaid", "text", "svg", "png"] = "mermaid", *, width: int = 100) -> Any:
+        """A drawing of the step and of all steps inside, made without a network.
+
+        Args:
+            form: `"mermaid"`, Mermaid text; `"text"`, lines for a terminal; `"svg"`, one SVG element, in which each
+                step carries its path as `data-path`; `"png"`, the bytes of a picture.
+            width: columns that a text takes at most, if that can be.
+
+        Raises:
+            FlowBuildError: there is no such form.
+            MissingExtra: a PNG needs the extra `draw`.
+        """
+        from .drawing import draw
+
+        return draw(self, form, width)
+
     # ------------------------------------------------------------ resources
 
     async def ready(self) -> None:

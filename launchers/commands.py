@@ -1,4 +1,4 @@
-"""The command line: `millrace run`, `millrace chat`, `millrace serve`.
+"""The command line: `millrace run`, `millrace chat`, `millrace serve`, `millrace draw`.
 
 Importing this module imports typer; what a command needs beyond that it imports itself, so that `--help` and `run`
 load no web server.
@@ -26,7 +26,7 @@ from .targets import DEMO, load_target
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Flows that stream, stop and give their memory back: ask one, chat with it, serve it.",
+    help="Flows that stream, stop and give their memory back: ask one, chat with it, serve it, draw it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -160,6 +160,64 @@ def _serve(target: str, **options: Any) -> None:
     flow = _load(target)
     with Loading(flow, chat=options["chat"]) as loading:
         serve(flow, announce=loading.announce, **options)
+
+
+# ---------------------------------------------------------------- draw
+
+FORMS = {
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+   
+    ".svg": "svg",
+    ".png": "png",
+    ".txt": "text",
+}
+"""Forms of a drawing by how a file's name ends."""
+
+
+@app.command()
+def draw(
+    target: DemoTarget = DEMO,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; its ending says the form.")
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="text, mermaid, svg or png. [default: the file's, or text]"),
+    ] = None,
+) -> None:
+    """Draw a flow: on the terminal, or into a file (.svg, .png, .mmd, .txt). Nothing is loaded, nothing runs."""
+    with errors(debug=False):
+        chosen = form or _form_of(output)
+        if chosen not in FORMS.values():
+            raise typer.BadParameter(f"there is no format {chosen!r}; use text, mermaid, svg or png")
+        if chosen == "png" and output is None:
+            raise typer.BadParameter("a png goes into a file: -o flow.png")
+        flow = _load(target)
+        drawn: str | bytes = flow.draw(chosen, width=_columns())  # type: ignore[call-overload]
+        if output is None:
+            typer.echo(drawn, nl=False)
+        elif isinstance(drawn, bytes):
+            output.write_bytes(drawn)
+        else:
+            output.write_text(drawn, encoding="utf-8")
+
+
+def _form_of(output: Path | None) -> str:
+    if output is None:
+        return "text"
+    if output.suffix.lower() not in FORMS:
+        raise typer.BadParameter(
+            f"what is {output.name} to be? end it in .svg, .png, .mmd or .txt, or give --format"
+        )
+    return FORMS[output.suffix.lower()]
+
+
+def _columns() -> int:
+    """How wide the terminal is; 100 where there is none."""
+    import shutil
+
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 # ---------------------------------------------------------------- what all commands share
