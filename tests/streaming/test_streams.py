@@ -332,8 +332,8 @@ def test_a_deadline(flow: Pipeline[Any, str], producer: Producer) -> None:
     eventually(lambda: producer.cleaned == 2)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
-def test_a_deadline_that_is_none(timeout: float) -> None:
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "3"])
+def test_a_deadline_that_is_none(timeout: Any) -> None:
     with pytest.raises(ValueError, match="above 0"):
         Pipeline(str).stream(1, timeout=timeout)
 
