@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..streaming.events import Event
 from .functions import FunctionStep
 from .hints import class_of, members_of, union_of
-from .kinds import Kind, body_of, hints_of, kind_of
+from .kinds import Kind, body_of, hints_of, kind_of, signed
 from .steps import Step
 
 __all__ = ["Reading", "read_class", "read_function", "read_step"]
@@ -106,7 +106,7 @@ def _source_of(function: Any) -> Any:
 def _signature(function: Callable[..., Any], hints: dict[str, Any]) -> inspect.Signature | None:
     """The signature with resolved annotations, Any where there are none."""
     try:
-        signature = inspect.signature(function, follow_wrapped=False)
+        signature = inspect.signature(signed(function), follow_wrapped=False)
     except (TypeError, ValueError):  # a C function that does not tell
         return None
     slots = signature.parameters.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -49,7 +50,7 @@ def apply(function: Callable[..., Any], x: Any) -> Any:
 
 STREAMS = (types.GeneratorType, types.AsyncGeneratorType)
 
-UNSETTLED = frozenset((types.CoroutineType, *STREAMS))
+UNSETTLED = frozenset((types.CoroutineType, asyncio.Future, asyncio.Task, *STREAMS))
 """Types of what a plain function may return that is no value yet."""
 
 ODD = UNSETTLED | {Args}

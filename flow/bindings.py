@@ -67,8 +67,17 @@ class Binding:
         self.upstream_first = not any(isinstance(value, (Reference, Arg)) for value in given)
         self.leaves_upstream = not self.upstream_first and not any(isinstance(value, Arg) for value in given)
         """Whether what comes in goes nowhere: there are references alone."""
+        self.place = self._place()
+        """Where the value that comes in stands in the call, by position or name; None: nowhere, or in parts."""
         self.passes_upstream = not given or (len(given) == 1 and isinstance(given[0], Arg))
         """Whether what comes in is all that goes on."""
+
+    def _place(self) -> int | str | None:
+        if self.upstream_first:
+            return 0
+        given: list[tuple[int | str, Any]] = [*enumerate(self.args), *self.kwargs.items()]
+        places = [place for place, value in given if isinstance(value, Arg)]
+        return places[0] if len(places) == 1 else None
 
     def __call__(self, x: Any) -> Call:
         incoming = x if type(x) is Args else (x,)

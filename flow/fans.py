@@ -8,10 +8,11 @@ from typing import Any
 from ..streaming.errors import FlowBuildError
 from ..streaming.events import Path
 from ..streaming.runs import Run
+from .args import UNSETTLED
 from .chains import Link, stream_chain
 from .fanout import OnError, check_concurrency, check_on_error
 from .flows import Flow
-from .functions import as_step
+from .functions import FunctionStep, as_step
 from .performing import perform
 from .steps import In, Keep, Out, Step
 from .taps import close, framed
@@ -37,6 +38,8 @@ class Fan(Flow[In, Out]):
         owner = type(self).__name__
         check_concurrency(concurrency, owner)
         check_on_error(on_error, owner)
+        if isinstance(collect, Step):
+            raise FlowBuildError(f"{owner}(collect={collect!r}): a step for the results is given as post=")
         if collect is not None and not callable(collect):
             raise FlowBuildError(
                 f"{owner}(collect={collect!r}): give something that can be called with the results"
@@ -61,7 +64,12 @@ class Fan(Flow[In, Out]):
 
     async def _collected(self, x: Any, run: Run, path: Path) -> Any:
         values = await self.results(x, run, path)
-        return values if self.collect is None else self.collect(values)
+        if self.collect is None:
+            return values
+        value = self.collect(values)
+        if type(value) in UNSETTLED:  # an async function
+            value = await FunctionStep(self.collect).settle(value, run, path, False)
+        return value
 
     def open(
         self, x: Any, run: Run, path: Path, output: bool = False, keep: Keep | None = None

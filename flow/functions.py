@@ -13,9 +13,9 @@ from typing import Any, Literal
 from ..streaming.errors import FlowBuildError
 from ..streaming.events import Data, Event, Path, TextDelta
 from ..streaming.runs import Run
-from .args import UNSETTLED, Args, Call, apply, dispose
+from .args import STREAMS, UNSETTLED, Args, Call, apply, dispose
 from .calls import HANDOVER, run_here
-from .kinds import Kind, body_of, hints_of, kind_of, name_of
+from .kinds import Kind, body_of, hints_of, kind_of, live_as, name_of
 from .pumps import Pump, returning
 from .steps import In, Keep, Out, Step
 from .taps import close, is_stream, joined, one, tap
@@ -50,15 +50,17 @@ class FunctionStep(Step[In, Out]):
         call = body_of(function)
         self.kind: Kind = kind_of(call)
         hints = hints_of(call)
-        first = next((hint for name, hint in hints.items() if name != "return"), None)
-        self.live = typing.get_origin(first) in (AsyncIterator, Iterator)
-        if typing.get_origin(first) is Iterator and self.kind in ("async", "async generator"):
+        taken = live_as(function, hints, getattr(self.resolve, "place", 0))
+        self.live = taken is not None
+        self.hands_on = taken is AsyncIterator and self.kind == "sync"
+        """Whether it gives the stream to somebody else, as decorators of coroutine functions do."""
+        if taken is Iterator and self.kind in ("async", "async generator"):
             raise FlowBuildError(
                 f"{self.name} is asynchronous and takes what comes in live as an AsyncIterator, not an Iterator"
             )
-        if typing.get_origin(first) is Iterator and self.kind in ("async", "async generator"):
+        if taken is AsyncIterator and self.kind == "generator":
             raise FlowBuildError(
-                f"{self.name} is asynchronous and takes what comes in live as an AsyncIterator, not an Iterator"
+                f"{self.name} is not asynchronous and takes what comes in live as an Iterator, not an AsyncIterator"
             )
         self.plain = self.kind == "sync" and not self.live
         self.streams = self.kind in ("generator", "async generator")
@@ -97,7 +99,7 @@ class FunctionStep(Step[In, Out]):
         return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
 
     async def settle(self, value: Any, run: Run | None, path: Path, output: bool) -> Any:
-        """A function returned what is no value yet: a coroutine or a generator."""
+        """A function returned what is no value yet: a coroutine, a task or a generator."""
         if run is None:
             run = run_here()
             if run is None:
@@ -108,7 +110,7 @@ class FunctionStep(Step[In, Out]):
                     raise
                 run = run_here()
             assert run is not None
-        if type(value) is types.CoroutineType:
+        if type(value) not in STREAMS:
             value = await value
             return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
         if type(value) is types.GeneratorType:
@@ -164,6 +166,8 @@ class FunctionStep(Step[In, Out]):
                     elif run.say(item, path):
                         await log.room()
         finally:
+            if output and items:
+                run.outputs += 1
             await close(stream)
         return self.value_of(items, stream)
 
@@ -174,7 +178,7 @@ class FunctionStep(Step[In, Out]):
 
     async def take_live(self, x: Any, run: Run, path: Path, output: bool) -> Any:
         """A step with a live parameter that is no generator: it consumes the upstream and returns a value."""
-        if self.kind == "sync":
+        if self.kind == "sync" and not self.hands_on:
             pump = Pump(partial(returning, self.call), x, run, live=True)
             try:
                 async for event in pump:  # it yields nothing; what comes is what it emits
@@ -182,6 +186,8 @@ class FunctionStep(Step[In, Out]):
             finally:
                 await pump.aclose()
             value = pump.returned
+        elif self.hands_on:
+            value = self.call(x)
         else:
             value = await self.call(x)
         return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)

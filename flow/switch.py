@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..streaming.errors import FlowBuildError, FlowCallError
 from ..streaming.events import Path
 from ..streaming.runs import Run
 from .args import UNSETTLED
+from .calls import run_here
 from .chains import Link, stream_chain
 from .checks import refuse_misfits
-from .flows import Flow
+from .flows import Flow, label_of
 from .functions import FunctionStep, WholeStep, as_step
 from .performing import leaving, perform
 from .steps import In, Keep, Out, Step
 from .taps import close, framed
-from .threads import hop
+from .threads import hop, stop_iteration
 
 if TYPE_CHECKING:
     from .builders import OpenSwitch
 
 __all__ = ["Switch"]
+
+KEY = -1
+"""The index of the key among the steps that decide."""
+
+
+class Undecided(NamedTuple):
+    """A plain function that was to decide gave no answer yet, but something to await or to read."""
+
+    i: int
+    value: Any
+    pending: Any
 
 
 class Switch(Flow[In, Out]):
@@ -120,26 +132,47 @@ class Switch(Flow[In, Out]):
     def children(self) -> Sequence[Step[Any, Any]]:
         return (*([self.key] if self.key is not None else []), *self.tests, *self.branches)
 
-    def _decide(self, x: Any) -> int:
-        """The index of the branch, where key and cases are plain functions."""
-        value = self.key.call(x) if isinstance(self.key, FunctionStep) else x
-        for i, test in enumerate(self.tests):
-            fits = test.call(value)  # type: ignore[attr-defined]
-            if type(fits) in UNSETTLED:
-                getattr(fits, "close", bool)()
-                raise TypeError(
-                    f"the case {self.names[i]} of a Switch returned a {type(fits).__name__}, which is always true; "
-                    "write it as an async function"
-                )
-            if fits:
-                return i
+    def _decide(self, x: Any) -> int | Undecided:
+        """The index of the branch, where key and cases are plain functions; or how far that came."""
+        value, i = x, KEY
+        try:
+            if self.key is not None:
+                value = self.key.call(x)  # type: ignore[attr-defined]
+                if type(value) in UNSETTLED:
+                    return Undecided(KEY, None, value)
+            for i, test in enumerate(self.tests):
+                fits = test.call(value)  # type: ignore[attr-defined]
+                if type(fits) in UNSETTLED:
+                    return Undecided(i, value, fits)
+                if fits:
+                    return i
+        except (StopIteration, StopAsyncIteration) as error:
+            raise stop_iteration(label_of(self._deciding(i)), error) from error
         return self._otherwise(value)
 
-    async def _decide_slowly(self, x: Any, run: Run | None, path: Path) -> int:
-        """The same where deciding takes more than plain functions."""
-        value = x if self.key is None else await self.key.execute(x, run, path, False)
-        for i, test in enumerate(self.tests):
-            if await test.execute(value, run, path, False):
+    def _deciding(self, i: int) -> Step[Any, Any]:
+        return self.tests[i] if i != KEY else self.key  # type: ignore[return-value]
+
+    async def _decide_slowly(
+        self, x: Any, run: Run | None, path: Path, undecided: Undecided | None = None
+    ) -> int:
+        """The same where deciding takes more than plain functions; or from where they could not go on."""
+        value, start = x, 0
+        if undecided is not None:
+            i, value, pending = undecided
+            step = self._deciding(i)
+            assert isinstance(step, FunctionStep)
+            answer = await step.settle(pending, run, path, False)
+            run = run or run_here()
+            if i == KEY:
+                value = answer
+            elif answer:
+                return i
+            start = i + 1
+        elif self.key is not None:
+            value = await self.key.execute(x, run, path, False)
+        for i in range(start, len(self.tests)):
+            if await self.tests[i].execute(value, run, path, False):
                 return i
         return self._otherwise(value)
 
@@ -158,12 +191,16 @@ class Switch(Flow[In, Out]):
         if self.decider is None:
             return await self._decide_slowly(x, run, path)
         if run is None or self.decider.inline:
-            return self._decide(x)
-        _, chosen = await hop(run, (self.decider,), (None,), x, path, None)
-        return int(chosen)
+            chosen: int | Undecided = self._decide(x)
+        else:
+            _, chosen = await hop(run, (self.decider,), (None,), x, path, None)
+        if type(chosen) is Undecided:
+            return await self._decide_slowly(x, run, path, chosen)
+        return int(chosen)  # type: ignore[arg-type]
 
     async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
-        chosen = self._decide(x) if run is None and self.decider else await self.choose(x, run, path)
+        chosen = await self.choose(x, run, path)
+        run = run or run_here()
         name, branch = self.names[chosen], self.branches[chosen]
         if run is not None:
             return await perform(branch, x, run, path, name, output)

@@ -31,6 +31,10 @@ async def add(x: int) -> int:
     return x + 1
 
 
+async def add_none(x: int) -> None:
+    await asyncio.sleep(0)
+
+
 def plus(x: int) -> int:
     return x + 1
 
@@ -204,8 +208,13 @@ def test_more_waiting_functions_than_the_pool_has_threads() -> None:
 
 
 def test_a_predicate_that_forgot_to_be_async() -> None:
-    with pytest.raises(TypeError, match="write it as an async function"):
-        Switch({(lambda x: add(x)): plus})(1)
+    for flow in (
+        Switch({(lambda x: add(x)): plus}),
+        Switch({2: plus}, key=lambda x: add(x)),
+        Switch({(lambda x: add_none(x)): str, (lambda x: add(x)): plus}),
+        Pipeline(plus, plus, If(lambda x: add_none(x), str, plus), lambda x: x - 2),
+    ):
+        assert flow(1) == flow.stream(1).result == asyncio.run(flow.acall(1)) == 2
 
 
 @pytest.mark.parametrize("asynchronously", [False, True])
