@@ -32,6 +32,7 @@ class WriterLock:
 
         Raises:
             QueueError: the file system knows no locks, or does not heed them.
+            OSError: nothing can be made in the directory.
         """
         from filelock import lock_descriptor
 
@@ -50,7 +51,11 @@ class WriterLock:
                 f"{folder.root} is on a file system without working locks ({fault}), so that nobody could tell "
                 "a dead writer from a slow one; use a directory on a local disk"
             )
-        os.close(with_room(lambda: folder.create(mail_name(name))))
+        try:
+            os.close(with_room(lambda: folder.create(mail_name(name))))
+        except OSError:
+            lock.drop()
+            raise
         return lock
 
     def drop(self) -> None:
@@ -72,7 +77,7 @@ def is_held(folder: Folder, name: str) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # file systems differ in how they say that it is held
         return True
     finally:
         os.close(descriptor)

@@ -71,9 +71,7 @@ class Inotify:
         return self._called(self._libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask))
 
     def remove(self, key: int) -> None:
-        self._libc.inotify_rm_watch(
-            self._descriptor, key
-        )  # fails where the file has gone, and is not needed then
+        self._libc.inotify_rm_watch(self._descriptor, key)  # fails, and is not needed, where the file is gone
 
     def wait(self, timeout: float) -> Changes:
         changes = Changes()

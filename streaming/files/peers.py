@@ -33,7 +33,7 @@ class Peers:
         self._notify: Notify = notify
         self._lock = threading.RLock()
         self._known: dict[str, tuple[bool, float]] = {}
-        self._followers: dict[str, tuple[Call, ...]] = {}
+        self._followers: dict[str, dict[object, Call]] = {}
         self._ends: dict[str, tuple[Call, Call]] = {}
 
     def lives(self, lock: str) -> bool:
@@ -47,23 +47,25 @@ class Peers:
 
     def follow(self, lock: str, call: Call) -> Call:
         """Calls `call` when the writer dies; what is returned ends that."""
+        ticket = object()
         with self._lock:
+            followers = self._followers.setdefault(lock, {})
+            followers[ticket] = call
             if lock not in self._ends:
                 watcher, path = Watcher.of(self._notify), self._folder.path(lock)
                 self._ends[lock] = (
                     watcher.watch(path, "closes", partial(self._suspect, lock)),
                     watcher.every_tick(partial(self._check, lock)),
                 )
-            self._followers[lock] = (*self._followers.get(lock, ()), call)
-        return partial(self._unfollow, lock, call)
+        return partial(self._unfollow, lock, ticket)
 
-    def _unfollow(self, lock: str, call: Call) -> None:
+    def _unfollow(self, lock: str, ticket: object) -> None:
+        ends: tuple[Call, ...] = ()
         with self._lock:
-            left = tuple(other for other in self._followers.get(lock, ()) if other is not call)
-            self._followers[lock] = left
-            ends = () if left else self._ends.pop(lock, ())
-            if not left:
+            followers = self._followers.get(lock, {})
+            if followers.pop(ticket, None) is not None and not followers:
                 del self._followers[lock]
+                ends = self._ends.pop(lock)
         for end in ends:
             end()
 
@@ -84,5 +86,7 @@ class Peers:
 
     def _check(self, lock: str) -> None:
         if not self.lives(lock):
-            for call in self._followers.get(lock, ()):
+            with self._lock:
+                calls = list(self._followers.get(lock, {}).values())
+            for call in calls:
                 call()

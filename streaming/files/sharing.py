@@ -80,6 +80,7 @@ class SharedFolder:
 
         Raises:
             QueueError: the file system has no locks.
+            OSError: nothing can be made in the directory.
         """
         with self._lock:
             if self._held is None:

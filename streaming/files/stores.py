@@ -3,55 +3,33 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 from ..errors import EventsExpired, QueueError, QueueFull, RunUnknown
 from .descriptors import with_room
+from .entries import RunEntry, entries, entry_of
 from .mailboxes import send_mail
-from .names import GONE, RUN, split
+from .names import GONE, RUN
 from .names import stem as stem_of
 from .readers import SegmentReader
-from .segments import RESERVED, Segment, State, encode_header, shown
+from .segments import RESERVED, Segment, encode_header, shown
 from .sharing import SharedFolder
 from .states import condition, repair
 from .sweeping import alone, remove, sweep
 from .watchers import Notify
 from .writers import SegmentWriter
 
-__all__ = ["FileStore", "RunEntry"]
-
-logger = logging.getLogger("millrace.streaming")
-
-Payload = bytes
+__all__ = ["FileStore"]
 
 TTL = 3600.0
 MAX_BYTES = 1 << 30
 
 SWEEP_EVERY = 30.0
 """Seconds between two sweeps while runs are written."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunEntry:
-    """One run in a list. `frames` and `last`, the payload of its end, are None while it is live.
-
-    `bytes` is the size of its file; `created` and `modified` are seconds since the epoch.
-    """
-
-    run_id: str
-    header: dict[str, Any]
-    state: State
-    bytes: int
-    created: float
-    modified: float
-    frames: int | None = None
-    last: Payload | None = None
 
 
 class FileStore:
@@ -122,7 +100,7 @@ class FileStore:
             raise QueueError(f"a run's header may not have {taken[0]!r}, since the store sets that itself")
         self._check_room()
         own = {"run_id": run_id, "pid": os.getpid(), "created": time.time(), "ttl": self.ttl}
-        lock = self._shared.enter()
+        lock = self._enter(run_id)
         try:
             whole = {**own, "lock": lock, **header}
             data = encode_header(whole)
@@ -143,6 +121,12 @@ class FileStore:
                 f"runs that are still live take {live} bytes of {self.root}, and max_bytes is {self.max_bytes}; "
                 "wait until some have ended, or raise it"
             )
+
+    def _enter(self, run_id: str) -> str:
+        try:
+            return self._shared.enter()
+        except OSError as error:
+            raise self._unmade(run_id, error) from error
 
     def _begin(self, name: str, data: bytes, run_id: str) -> int:
         """Makes the file of a run with its header; it is there whole, or not at all."""
@@ -189,7 +173,7 @@ class FileStore:
 
     def entry(self, run_id: str) -> RunEntry:
         """What `runs` says of one run. Raises as `read` does."""
-        return self._entry_of(self._segment(run_id))
+        return entry_of(self._segment(run_id), self._shared.peers)
 
     def cancel(self, run_id: str, reason: str) -> bool:
         """Asks the process that writes a run to stop it; false when the run is over, and nobody is there to ask.
@@ -240,44 +224,7 @@ class FileStore:
 
     def runs(self) -> Iterator[RunEntry]:
         """The runs that are kept, oldest change first; damaged and foreign files are passed over, with a warning."""
-        found = []
-        for name in self._folder.names():
-            parts = split(name)
-            if parts is not None and parts[1] == RUN:
-                try:
-                    found.append((self._folder.stat(name).st_mtime_ns, parts[0]))
-                except FileNotFoundError:
-                    pass  # removed meanwhile
-        for _, stem in sorted(found):
-            entry = self._entry(stem)
-            if entry is not None:
-                yield entry
-
-    def _entry(self, stem: str) -> RunEntry | None:
-        try:
-            segment = Segment.open(self._folder, stem)
-            entry = self._entry_of(segment)
-        except (FileNotFoundError, EventsExpired):
-            return None  # removed meanwhile
-        except QueueError as error:
-            logger.warning("a file among the runs is passed over: %s", error)
-            return None
-        expired = entry.state != "live" and entry.modified + segment.ttl < time.time()
-        return None if expired else entry
-
-    def _entry_of(self, segment: Segment) -> RunEntry:
-        found = condition(segment, self._shared.peers)
-        segment.file.close()
-        return RunEntry(
-            segment.run_id,
-            segment.header,
-            found.state,
-            found.size,
-            segment.header["created"],
-            found.modified,
-            found.frames,
-            found.last,
-        )
+        return entries(self._folder, self._shared.peers)
 
     def sweep(self, wait: bool = True) -> int:
         """Removes what has expired or is too much; returns how many runs. Live runs stay, whatever they take.

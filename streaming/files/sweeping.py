@@ -33,10 +33,20 @@ TRACE = 24 * 3600.0
 
 @contextmanager
 def alone(folder: Folder, wait: bool) -> Iterator[bool]:
-    """Holds the lock of those who remove runs; false when another process does and `wait` is false."""
+    """Holds the lock of those who remove runs; false when another process does and `wait` is false.
+
+    Raises:
+        FileNotFoundError: the directory is gone.
+        QueueError: it cannot be written.
+    """
     from filelock import lock_descriptor
 
-    descriptor = with_room(lambda: folder.open_or_create(SWEEP))
+    try:
+        descriptor = with_room(lambda: folder.open_or_create(SWEEP))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise QueueError(f"nothing can be removed from {folder.root}: {error.strerror}") from error
     try:
         yield lock_descriptor(descriptor, blocking=wait, poll_interval=0.005)
     finally:

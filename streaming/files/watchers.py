@@ -112,7 +112,9 @@ class Watcher:
                 logger.info("files are looked at every few milliseconds: %s", error)
                 self._notifier = Polling()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="millrace-files", daemon=True)
+            self._thread = threading.Thread(
+                target=self._serve, args=(self._notifier,), name="millrace-files", daemon=True
+            )
             self._thread.start()
         return self._notifier
 
@@ -142,11 +144,11 @@ class Watcher:
 
     # ------------------------------------------------------------ the thread
 
-    def _serve(self) -> None:
+    def _serve(self, notifier: Notifier) -> None:
         due, ticks = time.monotonic() + TICK, 0
-        notifier = self._notifier
-        while notifier is not None:
-            changes = notifier.wait(max(0.0, due - time.monotonic()))
+        waited_on: Notifier | None = notifier
+        while waited_on is not None:
+            changes = waited_on.wait(max(0.0, due - time.monotonic()))
             calls = self._calls_of(changes)
             if time.monotonic() >= due:
                 due, ticks = time.monotonic() + TICK, ticks + 1
@@ -156,7 +158,7 @@ class Watcher:
                     call()
                 except Exception:
                     logger.exception("a callback of a watched run failed")
-            notifier = self._next(notifier)
+            waited_on = self._next(waited_on)
             if calls or changes.changed:
                 time.sleep(PAUSE)
 
