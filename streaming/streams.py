@@ -169,9 +169,13 @@ class Stream:
         start = partial(run.open, self._body, here, self._context, self._options.timeout)
         if loop is not None:
             start()
-        else:
+            return run
+        try:
             here.call_soon_threadsafe(start)
-        return run
+            return run
+        except BaseException:  # Ctrl-C: the work may have begun, and nobody has a handle on it yet
+            run.cancel("interrupted")
+            raise
 
 
 class TextStream:
