@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -28,6 +29,41 @@ REFUSAL_TIME = 5.0
 """Seconds that an error's body may take to come."""
 
 
+@dataclass(eq=False)
+class Opened:
+    """A client at work in one event loop."""
+
+    life: Life
+    client: httpx.AsyncClient
+    exchanges: int = 0
+    retired: bool = False
+    """Nothing new is sent over it, and it ends with its last exchange."""
+
+
+class Progress:
+    """How far the sending of a request is; httpcore tells, as its extension `trace`."""
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+        self._sent = False
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._connection = info["return_value"]
+        elif event.startswith("http"):
+            self._sent = True
+
+    async def abandon(self) -> bool:
+        """Closes a connection that was made and not used; false where there is none.
+
+        httpcore never does: stopped at this moment, it keeps it for ever.
+        """
+        if self._connection is None or self._sent:
+            return False
+        await self._connection.aclose()
+        return True
+
+
 class Clients:
     """Opens a client in each event loop that asks, and closes it with the loop or by `aclose`.
 
@@ -39,28 +75,29 @@ class Clients:
         self._address = address
         self._timeouts = timeouts
         self._options = options
-        self._lives: dict[asyncio.AbstractEventLoop, tuple[Life, httpx.AsyncClient]] = {}
+        self._opened: dict[asyncio.AbstractEventLoop, Opened] = {}
 
-    async def client(self) -> httpx.AsyncClient:
+    async def open(self) -> Opened:
         """The client of the running event loop."""
         loop = asyncio.get_running_loop()
-        found = self._lives.get(loop)
-        if found is None or found[1].is_closed:
-            for closed in [known for known in list(self._lives) if known.is_closed()]:
-                self._lives.pop(closed, None)
+        found = self._opened.get(loop)
+        if found is None or found.retired:
+            for known in list(self._opened):
+                if known.is_closed():
+                    self._opened.pop(known, None)
             life = self._life()
-            found = self._lives[loop] = life, await anext(life)
-        return found[1]
+            found = self._opened[loop] = Opened(life, await anext(life))
+        return found
 
     async def _life(self) -> Life:
         """A client from its opening to its close."""
-        client = self._open()
+        client = self._made()
         try:
             yield client
         finally:
             await client.aclose()
 
-    def _open(self) -> httpx.AsyncClient:
+    def _made(self) -> httpx.AsyncClient:
         options = dict(self._options)
         headers = {
             "user-agent": "millrace",
@@ -79,14 +116,15 @@ class Clients:
     async def aclose(self) -> None:
         """Closes the clients of all loops that run; they open again when they are needed."""
         here = asyncio.get_running_loop()
-        for loop, (life, _) in list(self._lives.items()):
-            if loop is here:
-                await life.aclose()
-            elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_end(life), loop))
-            else:
+        for loop, opened in list(self._opened.items()):
+            if loop is not here and not loop.is_running():
                 continue  # it ends with that loop
-            self._lives.pop(loop, None)
+            opened.retired = True
+            self._opened.pop(loop, None)
+            if loop is here:
+                await opened.life.aclose()
+            else:
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_end(opened.life), loop))
 
     # ------------------------------------------------------------ one exchange
 
@@ -100,21 +138,38 @@ class Clients:
         Raises:
             Failure: no connection, a broken one, or an answer that is a refusal.
         """
-        client = await self.client()
+        opened = await self.open()
+        opened.exchanges += 1
         try:
-            url = self._address.endpoint(path)
-            request = client.build_request(method, url, json=body, headers=headers)
-            response = await client.send(request, stream=True)
-        except httpx.HTTPError as error:
-            raise self._failure(error) from error
-        try:
-            if response.status_code != 200:
-                raise await self._refusal(response)
-            yield response
+            response = await self._send(opened, method, path, body, headers)
+            try:
+                if response.status_code != 200:
+                    raise await self._refusal(response)
+                yield response
+            finally:
+                await response.aclose()
         except httpx.HTTPError as error:
             raise self._failure(error) from error
         finally:
-            await response.aclose()
+            opened.exchanges -= 1
+            if opened.retired and not opened.exchanges:
+                await opened.life.aclose()
+
+    async def _send(
+        self, opened: Opened, method: str, path: str, body: Any, headers: Mapping[str, str] | None
+    ) -> httpx.Response:
+        """The head of the answer."""
+        progress = Progress()
+        url = self._address.endpoint(path)
+        request = opened.client.build_request(
+            method, url, json=body, headers=headers, extensions={"trace": progress}
+        )
+        try:
+            return await opened.client.send(request, stream=True)
+        except BaseException:
+            if await progress.abandon():
+                opened.retired = True
+            raise
 
     async def _refusal(self, response: httpx.Response) -> Failure:
         body = b""

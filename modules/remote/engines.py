@@ -44,7 +44,7 @@ class RemoteEngine:
         limits: how many requests are with the server at once, how many more wait here, and how long.
         timeouts: how long the server may take.
         retries: how many more attempts a request gets before its first token.
-        extra: further fields for every request's body, such as `{"top_k": 20}` or `{"tools": [...]}`; one that is
+        extra: further fields for every request's body, such as `{"top_k": 20}`; one that is
             None is left out of the body.
         http: options of `httpx.AsyncClient`: `verify`, `proxy`, `headers`, `trust_env`, ...
 

@@ -36,6 +36,8 @@ OPTIONS = (
     "verify",
 )
 """Of `httpx.AsyncClient`, what makes sense here."""
+NOT_READY = (None, 401, 502, 503, 504)
+"""Statuses with which a list of models says that nothing else would be answered either; None is no answer at all."""
 READY_TIME = 10.0
 """Seconds that a server may take to list its models."""
 
@@ -100,10 +102,10 @@ class Server:
     async def ready(self) -> None:
         """Asks the server for its models, so that one that is down is noticed before it is needed.
 
-        Whatever a server says about that list, it is there: some have none.
+        Whatever a server says about that list, it is there: some have none, or fail over it.
 
         Raises:
-            RemoteError: it cannot be reached, fails, or does not know the key.
+            RemoteError: it cannot be reached, is not up yet, or does not know the key.
         """
         await self.tried(self._look)
 
@@ -116,8 +118,7 @@ class Server:
             raise Failure(error, again=True) from None
         except Failure as failure:
             status = getattr(failure.error, "status", None)
-            refused = status is not None and 400 <= status < 500 and status != 401
-            if not refused and not isinstance(failure.error, AdmissionError):
+            if not isinstance(failure.error, AdmissionError) and status in NOT_READY:
                 raise
 
     async def aclose(self) -> None:

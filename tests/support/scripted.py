@@ -75,7 +75,10 @@ class Exchange:
         for line in lines:
             name, _, value = line.partition(":")
             self.headers[name.lower()] = value.strip()
-        raw = await self._reader.readexactly(int(self.headers.get("content-length", 0)))
+        try:
+            raw = await self._reader.readexactly(int(self.headers.get("content-length", 0)))
+        except asyncio.IncompleteReadError:
+            return False
         self.body = json.loads(raw) if raw else None
         return True
 
@@ -93,14 +96,14 @@ class Exchange:
             200, {"content-type": "text/event-stream", "transfer-encoding": "chunked", **(headers or {})}
         )
 
-    async def bytes(self, raw: bytes) -> None:
+    async def raw(self, raw: bytes) -> None:
         """A piece of the stream, as it is."""
         await self.send(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
 
     async def data(self, payload: object) -> None:
         """A frame; what is no text is sent as JSON."""
         text = payload if isinstance(payload, str) else json.dumps(payload)
-        await self.bytes(f"data: {text}\n\n".encode())
+        await self.raw(f"data: {text}\n\n".encode())
 
     async def delta(self, finish: str | None = None, **delta: Any) -> None:
         """A chunk of a chat completion."""
@@ -157,14 +160,16 @@ Script = Callable[[Exchange], Awaitable[None]]
 
 
 class ScriptedServer:
-    """The test's side. `script` may be changed at any time; /models is answered without it."""
+    """The test's side. `script` may be changed at any time; `models` answers the list of models."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
+        self.models = refuses(200, {"object": "list", "data": [{"id": "tiny"}]})
+        """How the list of models is answered."""
         self.exchanges: list[Exchange] = []
         """In the order in which they came, /models not counted."""
         self.connections = 0
-        """How many have been opened."""
+        """How many there have been."""
         self.port = 0
         self._signals: dict[str, Signal] = {}
         self._open: set[asyncio.StreamWriter] = set()
@@ -172,6 +177,10 @@ class ScriptedServer:
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}/v1"
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._open)
 
     def signal(self, name: str) -> Signal:
         return self._signals.setdefault(name, Signal())
@@ -191,7 +200,7 @@ class ScriptedServer:
                 if not await exchange.read():
                     return
                 if exchange.path.partition("?")[0].endswith("/models"):
-                    await exchange.reply(200, {"object": "list", "data": [{"id": "tiny"}]})
+                    await self.models(exchange)
                     continue
                 self.exchanges.append(exchange)
                 await self.script(exchange)

@@ -161,7 +161,7 @@ class TestAnswers:
             choice = '{"index":0,"delta":{"content":"Mühle 水車 🌊"},"finish_reason":"stop"}'
             raw = f'data: {{"choices":[{choice}]}}\r\n\r\n'.encode()
             for at in range(len(raw)):
-                await exchange.bytes(raw[at : at + 1])
+                await exchange.raw(raw[at : at + 1])
             await exchange.end()
 
         server.script = script
@@ -339,6 +339,22 @@ class TestStops:
         await anext(generation)
         await asyncio.to_thread(generation.cancel)
         await self.check(server, engine, generation)
+
+    async def test_at_any_moment_of_connecting_and_sending(self, server: ScriptedServer) -> None:
+        """httpcore forgets a connection that was made and not yet used; see `Progress.abandon`."""
+        server.script = held(server)
+        engine = connected(server)
+        going = ask(engine)
+        await asyncio.to_thread(server.asked)
+        for turns in range(80):
+            generation = ask(engine)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await generation.aclose()
+        await eventually_async(lambda: server.open_connections == 1)
+        assert 1 < len(server.exchanges) < 81
+        await going.aclose()
+        await engine.aclose()
 
     async def test_the_reasons_that_are_kept(self, server: ScriptedServer) -> None:
         server.script = held(server, "a")
@@ -608,7 +624,7 @@ class TestTimeouts:
             await exchange.begin()
             await exchange.say("a")
             while not exchange.left.is_set():
-                await exchange.bytes(b": keep-alive\n\n")
+                await exchange.raw(b": keep-alive\n\n")
                 await asyncio.sleep(0.01)
 
         server.script = script
