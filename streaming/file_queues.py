@@ -103,6 +103,10 @@ class FileQueue:
         """As `Queue.cancel`; the process of the run hears of it within milliseconds."""
         self._existing(run_id).cancel(run_id, reason)
 
+    def sweep(self) -> int:
+        """Removes the runs that have expired; returns how many. While runs are written that is done anyway."""
+        return self._store(make=False).sweep() if os.path.isdir(self.path) else 0
+
     def _existing(self, run_id: str) -> FileStore:
         """The store, to look for a run in: looking makes no directory."""
         if not isinstance(run_id, str) or not run_id:
