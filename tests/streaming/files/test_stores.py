@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import resource
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -549,6 +551,16 @@ def test_nothing_is_left_in_the_process(tmp_path: Path) -> None:
     left = {path.suffix for path in (tmp_path / "runs").iterdir()}
     assert left <= {".run", ".lock"}
     assert [path.name for path in (tmp_path / "runs").glob("*.lock")] in ([], ["sweep.lock"])
+
+
+def test_only_who_writes_or_removes_loads_filelock(tmp_path: Path) -> None:
+    FileStore.at(tmp_path).create("run", {}).end(b"end")
+    code = (
+        "import sys; from millrace.streaming.files import FileStore; store = FileStore.at(sys.argv[1]); "
+        "assert store.read('run').take() == [b'end'] and len(list(store.runs())) == 1; "
+        "assert 'filelock' not in sys.modules; store.sweep(); assert 'filelock' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
 
 
 def test_a_header_is_plain_json_in_the_file(store: FileStore) -> None:
