@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.leaving.subjects import KINDS, Subject
+from tests.leaving.recorded import RECORDED
+from tests.leaving.subjects import KINDS as PLAIN
+from tests.leaving.subjects import Subject
 from tests.leaving.ways import ASYNC, BY_TIME, NEEDS_TEXT, SYNC
 
 WAYS: list[Any] = [*SYNC, *ASYNC]
+KINDS = {**PLAIN, **RECORDED}
 
 
 def impossible(kind: str, way: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from millrace.streaming import RunCancelled, RunTimeout, Stream
+from millrace.streaming import RunCancelled, RunTimeout, Stream, attach
 from millrace.streaming.runs import LIVE
 from tests.leaving.subjects import Subject
 from tests.support.leaks import eventually
@@ -70,6 +70,14 @@ def collected(subject: Subject) -> None:
 def cancel_from_a_thread(subject: Subject) -> None:
     with pytest.raises(RunCancelled, match="enough"), subject.flow.stream(" x") as stream:
         in_thread(lambda: (subject.reach(), stream.run.cancel("enough")))
+        for _ in stream:
+            pass
+
+
+def cancel_by_id(subject: Subject) -> None:
+    """As another process would: with a queue on disk, the word goes through a file."""
+    with pytest.raises(RunCancelled, match="enough"), subject.flow.stream(" x") as stream:
+        in_thread(lambda: (subject.reach(), attach(stream.run.id).cancel("enough")))
         for _ in stream:
             pass
 
@@ -272,6 +280,7 @@ SYNC: list[Callable[[Subject], None]] = [
     close,
     collected,
     cancel_from_a_thread,
+    cancel_by_id,
     deadline,
     stop_when,
     exception_in_the_consumer,
