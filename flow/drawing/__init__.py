@@ -21,8 +21,8 @@ __all__ = ["Form", "draw"]
 
 Form = Literal["mermaid", "text", "svg", "png"]
 
-ROOM = 150
-"""Columns of a picture, if that can be."""
+ROOM, TALL = 150, 80
+"""Columns and rows of a picture, if that can be; a longer chain stands in columns beside each other."""
 
 
 def draw(flow: Step[Any, Any], form: Form, width: int) -> str | bytes:
@@ -38,10 +38,11 @@ def draw(flow: Step[Any, Any], form: Form, width: int) -> str | bytes:
     diagram, heading = diagram_of(flow), heading_of(flow)
     if form == "mermaid":
         return mermaid_of(diagram, heading)
-    block = lay_out(diagram, width if form == "text" else ROOM)
     if form == "text":
+        block = lay_out(diagram, width)
         text = Canvas(block.width, block.height).draw(block.shapes)
         return f"{heading}\n\n{text}" if heading else text
+    block = lay_out(diagram, ROOM, TALL)
     if form == "svg":
         return picture_of(block, heading)
     from .rasters import raster_of

@@ -241,12 +241,12 @@ def _parts_taken(inputs: Inputs, index: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def _leaf(step: Step[Any, Any], place: Where | None, title: str | None, words: tuple[str, ...]) -> Leaf:
-    own = clean(label_of(step))
-    said = clean(title or own)
+    own = clean(label_of(step)).strip("<>")
+    said = clean(title or own) if title != "<lambda>" else own
     kind = type(step).__name__
     if isinstance(step, FunctionStep) and isinstance(step.resolve, Binding):
         words = (*arguments_of(step.resolve), *words)
-    if own not in (re.sub(r"-\d+$", "", said), said, "<lambda>"):
+    if own not in (re.sub(r"-\d+$", "", said), said, "lambda"):
         words = (own, *words)
     if type(step) is not FunctionStep and kind not in (said, own):
         words = (kind, *words)

@@ -29,9 +29,14 @@ NEAR = 2
 """A way this many columns from the middle of its fork is taken for the middle."""
 
 
-def lay_out(part: Part, room: int) -> Block:
-    """The part on a grid, in `room` columns if that can be."""
-    return _Layout().of(part, room)
+def lay_out(part: Part, room: int, tall: int | None = None) -> Block:
+    """The part on a grid, in `room` columns if that can be; a chain of more than `tall` rows stands in several columns
+    beside each other."""
+    layout = _Layout()
+    block = layout.of(part, room)
+    if tall is None or block.height <= tall or not isinstance(part, Chain):
+        return block
+    return _beside_each_other([layout.of(one, room) for one in part.parts], part.live, room, tall)
 
 
 class _Layout:
@@ -104,6 +109,35 @@ def stacked(blocks: Sequence[Block], live: Sequence[bool]) -> Block:
         bottom = y + block.height - 1
     width = axis + max(block.width - block.axis for block in blocks)
     return Block(width, bottom + 1, axis, tuple(shapes), blocks[0].gap, blocks[0].open)
+
+
+def _beside_each_other(blocks: Sequence[Block], live: Sequence[bool], room: int, tall: int) -> Block:
+    """A chain in columns, each as tall as the others if that can be."""
+    count = -(-sum(block.height + block.gap for block in blocks) // tall)
+    count = max(1, min(count, room // (max(block.width for block in blocks) + 2 * APART)))
+    wanted = sum(block.height for block in blocks) / count
+    columns: list[list[int]] = [[]]
+    height = 0
+    for i, block in enumerate(blocks):
+        if height + block.height / 2 > wanted and columns[-1]:
+            columns.append([])
+            height = 0
+        columns[-1].append(i)
+        height += block.height
+    shapes: list[Shape] = []
+    x, bottom, before = 0, 0, None
+    for column in columns:
+        block = stacked([blocks[i] for i in column], [live[i] for i in column])
+        y = 0 if before is None else 1 + block.gap
+        shapes += moved(block.shapes, x, y)
+        if before is not None:
+            (axis, last), end = before, (x + block.axis, y)
+            corners = ((axis, last + 1), (x - APART, last + 1), (x - APART, 0), (end[0], 0))
+            shapes.append(Wire(((axis, last), *corners, end), not block.open, live[column[0]]))
+        before = (x + block.axis, y + block.height - 1)
+        bottom = max(bottom, before[1] + 2)
+        x += block.width + 2 * APART
+    return Block(x - 2 * APART, bottom, 0, tuple(shapes))
 
 
 # ---------------------------------------------------------------- forks

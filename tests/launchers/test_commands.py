@@ -244,6 +244,45 @@ class TestServing:
                 assert connection.reply().status == 404
 
 
+class TestDraw:
+    def test_it_draws_on_the_terminal(self, directory: Path) -> None:
+        done = millrace("draw", "app:flow", cwd=directory)
+        assert "│ shout │" in done.stdout
+        assert (done.stderr, done.returncode) == ("", 0)
+
+    def test_the_demo_by_default_without_loading_it(self) -> None:
+        done = millrace("draw", environment={"COLUMNS": "60"})
+        assert "is_known" in done.stdout
+        assert max(map(len, done.stdout.splitlines())) <= 60
+
+    @pytest.mark.parametrize(
+        ("name", "begins"),
+        [("a.svg", b"<svg "), ("a.png", b"\x89PNG"), ("a.mmd", b"flowchart TB"), ("a.txt", b" ")],
+    )
+    def test_the_ending_of_a_file_says_the_form(self, name: str, begins: bytes, directory: Path) -> None:
+        done = millrace("draw", "app:flow", "-o", name, cwd=directory)
+        assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+        assert (directory / name).read_bytes().startswith(begins)
+
+    def test_a_format_that_is_asked_for(self, directory: Path) -> None:
+        assert millrace("draw", "app:flow", "--format", "svg", cwd=directory).stdout.startswith("<svg ")
+        millrace("draw", "app:flow", "--format", "mermaid", "-o", "flow.html", cwd=directory)
+        assert (directory / "flow.html").read_text().startswith("flowchart")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["-o", "flow.jpg"], "what is flow.jpg to be?"),
+            (["--format", "gif"], "there is no format 'gif'"),
+            (["--format", "png"], "a png goes into a file"),
+        ],
+    )
+    def test_what_cannot_be_drawn(self, arguments: list[str], message: str, directory: Path) -> None:
+        done = millrace("draw", "app:flow", *arguments, cwd=directory)
+        assert message in " ".join(done.stderr.split())
+        assert done.returncode == 2
+
+
 class TestEntry:
     def test_the_version(self) -> None:
         assert millrace("--version").stdout == f"millrace {__version__}\n"

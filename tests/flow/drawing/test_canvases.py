@@ -5,8 +5,7 @@ from typing import Any
 
 from millrace import If, Loop, Parallel, Pipeline, Step, Warp, step
 from millrace.flow.drawing.diagrams import cells
-
-from .examples import clean, dotted, is_short, rag, research, shout
+from tests.flow.drawing.examples import clean, dotted, is_short, rag, research, shout
 
 
 def drawn(flow: Step[Any, Any], width: int = 100) -> str:

@@ -7,8 +7,7 @@ import pytest
 from millrace import Diverter, Graph, If, Loop, Parallel, Pipeline, Switch, Warp, arg, bind, step
 from millrace.flow.drawing.describing import diagram_of
 from millrace.flow.drawing.diagrams import Chain, Fork, Group, Leaf, Net, Part
-
-from .examples import clean, dotted, is_short, shout
+from tests.flow.drawing.examples import clean, dotted, is_short, shout
 
 
 def inside(flow: Any) -> tuple[Part, ...]:

@@ -10,8 +10,7 @@ from hypothesis import given
 from millrace import Loop, Pipeline, Step, Warp, step
 from millrace.flow.drawing.diagrams import cells
 from millrace.streaming import FlowBuildError, StepStarted
-
-from .examples import EXAMPLES, FLOWS, clean
+from tests.flow.drawing.examples import EXAMPLES, FLOWS, clean
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from millrace import Loop, Pipeline, Step, Switch, step
+from tests.flow.drawing.examples import EXAMPLES, FLOWS, clean, dotted, is_short, rag, shout
 from tests.support.browser import browser, visit
-
-from .examples import EXAMPLES, FLOWS, clean, dotted, is_short, rag, shout
 
 __all__ = ["browser", "visit"]
 

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
 from millrace import If, Loop, Parallel, Pipeline, Warp, step
-
-from .examples import EXAMPLES, clean, dotted, is_short, rag, shout
+from scripts.drawings import main as write_drawings
+from tests.flow.drawing.examples import EXAMPLES, clean, dotted, is_short, rag, shout
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -76,3 +77,19 @@ def test_nothing_stands_outside_of_the_picture_or_on_another_box(name: str) -> N
 def test_it_asks_for_nothing() -> None:
     svg = rag().draw("svg").replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"https?:|href|@import|<script|<foreignObject", svg)
+
+
+def test_a_long_pipeline_stands_in_columns() -> None:
+    root = ET.fromstring(EXAMPLES["forty steps"].draw("svg"))
+    assert float(root.attrib["height"]) < 1500
+    columns = {text.attrib["x"] for text in root.iter(f"{SVG}text") if (text.text or "").startswith("step_")}
+    assert len(columns) == 3
+    assert EXAMPLES["forty steps"].draw("text").count("\n") > 150
+
+
+def test_the_picture_in_the_docs_is_what_is_drawn_today(tmp_path: Path) -> None:
+    write_drawings(tmp_path)
+    kept = Path(__file__).parents[3] / "docs" / "images" / "flow.svg"
+    assert kept.read_text(encoding="utf-8") == (tmp_path / "flow.svg").read_text(encoding="utf-8"), (
+        "python -m scripts.drawings writes it anew"
+    )

@@ -8,8 +8,7 @@ from PIL import Image
 
 from millrace import Pipeline, step
 from millrace.streaming import MissingExtra
-
-from .examples import EXAMPLES, clean, rag
+from tests.flow.drawing.examples import EXAMPLES, clean, rag
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "wide"])
