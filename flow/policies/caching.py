@@ -123,13 +123,15 @@ class Cached(PolicyStep[In, Out]):
         """The step at work, as the leader of a flight."""
         values: list[Any] = []
         items: list[Any] = []
+        held = Held(flight)
         with Leading(flight, run):
             stream = pieces_of(self.inner, x, run, path, output, values.append)
+            take = stream.__anext__
             try:
                 while True:
-                    with Held(flight):
+                    with held:
                         try:
-                            item = await stream.__anext__()
+                            item = await take()
                         except StopAsyncIteration:
                             break
                     items.append(item)
@@ -138,7 +140,7 @@ class Cached(PolicyStep[In, Out]):
                     yield item
                     flight.resting = False
             finally:
-                with Held(flight):
+                with held:
                     await close(stream)
             reason = run.finish_reason if output and self.sees_history else None
             if reason == "tool_calls":  # the calls are events, which are not kept

@@ -69,18 +69,20 @@ class Limited(PolicyStep[In, Out]):
 
     async def pieces(self, x: Any, run: Run, path: Path, output: bool, keep: Keep) -> AsyncIterator[Any]:
         permit = await self.admit()
+        held = Held(permit)
         try:
             stream = pieces_of(self.inner, x, run, path, output, keep)
+            take = stream.__anext__
             try:
                 while True:
-                    with Held(permit):
+                    with held:
                         try:
-                            item = await stream.__anext__()
+                            item = await take()
                         except StopAsyncIteration:
                             return
                     yield item
             finally:
-                with Held(permit):
+                with held:
                     await close(stream)
         finally:
             permit.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
@@ -28,38 +29,91 @@ class Timed(PolicyStep[In, Out]):
         self.seconds = seconds
 
     async def work(self, x: Any, run: Run, path: Path, output: bool) -> Any:
-        deadline = asyncio.get_running_loop().time() + self.seconds
-        return await self._until(deadline, self.inner.execute(x, run, path, output))
+        clock = Clock(self.seconds)
+        try:
+            return await clock.wait(self.inner.execute(x, run, path, output))
+        except TimeIsOver:
+            raise self._too_late() from None
+        finally:
+            clock.stop()
 
     async def pieces(self, x: Any, run: Run, path: Path, output: bool, keep: Keep) -> AsyncIterator[Any]:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.seconds
+        clock = Clock(self.seconds)
         stream = pieces_of(self.inner, x, run, path, output, keep)
+        take, wait, is_over = stream.__anext__, clock.wait, clock.is_over
         try:
             while True:
                 try:
-                    item = await self._until(deadline, stream.__anext__())
+                    item = await wait(take())
                 except StopAsyncIteration:
                     return
-                if loop.time() >= deadline:
-                    raise self._too_late()  # a generator that never waits cannot be interrupted
+                if is_over():
+                    raise TimeIsOver
                 yield item
-        finally:
-            await close(stream)
-
-    async def _until(self, deadline: float, work: Awaitable[Any]) -> Any:
-        """Each wait has its own scope: between two pieces the task belongs to whoever takes them."""
-        scope = asyncio.timeout_at(deadline)
-        try:
-            async with scope:
-                return await work
-        except TimeoutError as error:
-            if not scope.expired() or not isinstance(error.__cause__, asyncio.CancelledError):
-                raise  # the step's own
+        except TimeIsOver:
             raise self._too_late() from None
+        finally:
+            clock.stop()
+            await close(stream)
 
     def _too_late(self) -> TimeoutError:
         return TimeoutError(
             f"step {self.label} did not end within its timeout of {self.seconds:g} s; give it more, "
             "or a fallback"
         )
+
+
+class TimeIsOver(BaseException):
+    """The clock has struck; no step can take it for an error of its own."""
+
+
+class Clock:
+    """One timer for all the waits of a step.
+
+    While one of them lasts, the task is the step's and is cancelled when the clock strikes, as `asyncio.timeout`
+    does it; in between it belongs to whoever takes the pieces.
+    """
+
+    __slots__ = ("_due", "_hit", "_loop", "_task", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._due, self._strike)
+        self._task: asyncio.Task[Any] | None = None
+        self._hit = False
+
+    def is_over(self) -> bool:
+        """Whether the time has passed, though a step that never waits kept the timer from being heard."""
+        return self._loop.time() >= self._due
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    async def wait(self, work: Awaitable[Any]) -> Any:
+        """Awaits `work`.
+
+        Raises:
+            TimeIsOver: the clock has struck meanwhile, and `work` has been cancelled.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        self._task = task
+        try:
+            return await work
+        except CancelledError:
+            hit, self._hit = self._hit, False
+            if hit and task.uncancel() <= before:
+                raise TimeIsOver from None
+            raise  # somebody else's, perhaps at the same time
+        finally:
+            self._task = None
+            if self._hit:  # the cancel was swallowed, or became another error
+                self._hit = False
+                task.uncancel()
+
+    def _strike(self) -> None:
+        if self._task is not None:
+            self._hit = True
+            self._task.cancel()

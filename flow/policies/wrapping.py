@@ -151,16 +151,22 @@ def bare(step: Step[Any, Any]) -> Step[Any, Any]:
 
 
 class Held:
-    """While something works on behalf of a hold: what it calls can see it, and tells it of abandoned functions."""
+    """While something works on behalf of a hold: what it calls can see it, and tells it of abandoned functions.
 
-    __slots__ = ("_hold", "_outer")
+    Entered once for each piece of a stream, and never twice at a time.
+    """
+
+    __slots__ = ("_hold", "_holds", "_outer")
 
     def __init__(self, hold: Any) -> None:
         self._hold = hold
+        self._outer = self._holds = ()
 
     def __enter__(self) -> None:
-        self._outer = HOLDS.get()
-        HOLDS.set((*self._outer, self._hold))
+        outer = HOLDS.get()
+        if outer is not self._outer or not self._holds:
+            self._outer, self._holds = outer, (*outer, self._hold)
+        HOLDS.set(self._holds)
 
     def __exit__(self, *_: object) -> None:
         HOLDS.set(self._outer)  # never a token: it would cross a yield

@@ -11,6 +11,7 @@ import pytest
 from millrace import LocalModel, Pipeline, Sampling, step
 from millrace.flow.policies import Retry
 from millrace.streaming import FlowBuildError, RunCancelled, RunTimeout, cancelled, status
+from millrace.streaming.loops import framework_loop
 from tests.flow.policies.test_retries import CALLS, letters
 from tests.support.gated import Gate, gated_engine
 from tests.support.leaks import eventually, leaks
@@ -66,6 +67,7 @@ class Slow:
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: Pipeline(str, s, str)], ids=["alone", "inside"])
 def test_what_takes_too_long_is_stopped_and_cleaned_up(kind: str, call: Any, wrap: Any) -> None:
+    framework_loop()  # it stays, and is no leak
     slow = Slow()
     flow = wrap(step(getattr(slow, kind), timeout=SHORT, name="ask"))
     with (
