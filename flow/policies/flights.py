@@ -161,6 +161,8 @@ class Flight:
         leader = self._leader
         if leader is None:
             return False
+        if leader.over or leader.has_lost_its_loop():
+            return True
         ahead, bound = getattr(leader.log, "ahead", ()), getattr(leader.log, "bound", 0)
         if (self.resting and self.pieces == pieces) or 0 < bound <= len(ahead):
             return True

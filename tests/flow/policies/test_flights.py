@@ -12,6 +12,7 @@ from millrace import Pipeline, session, step
 from millrace.flow.policies import Cache, Limiter, MemoryCache
 from millrace.flow.policies.flights import twin_of
 from millrace.streaming import Overloaded, status
+from millrace.streaming.runs import Run
 from tests.flow.policies.test_limiters import leave_at_random
 from tests.support.leaks import eventually, eventually_async, leaks
 
@@ -239,6 +240,16 @@ async def test_who_holds_what_the_leader_waits_for_goes_its_own_way() -> None:
     second = asyncio.create_task(inner.acall("a"))
     assert await asyncio.wait_for(asyncio.gather(first, second), 20) == ["A", "A"]
     assert (limiter.working, len(cache.flights.open)) == (0, 0)
+
+
+def test_a_leader_whose_loop_was_lost() -> None:
+    cache, leader = MemoryCache(), Run()
+    leader.loop = asyncio.new_event_loop()
+    leader.loop.close()
+    flight, leads = cache.flights.join("key", leader)
+    assert leads
+    assert asyncio.run(asyncio.wait_for(flight.wait(Run()), 20)) == "beside"
+    assert waiting(cache) == 0
 
 
 @pytest.mark.anyio
