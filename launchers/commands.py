@@ -1,4 +1,4 @@
-"""The command line: `millrace run`, `millrace chat`, `millrace serve`, `millrace draw`.
+"""The command line: `millrace run`, `millrace chat`, `millrace serve`, `millrace draw`, `millrace runs`.
 
 Importing this module imports typer; what a command needs beyond that it imports itself, so that `--help` and `run`
 load no web server.
@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +17,9 @@ from ..flow.steps import Step
 from ..streaming.errors import MillraceError, MissingExtra
 from ..streaming.limits import Limits
 from ..streaming.messages import Message
+from .exits import MISTAKEN, complain, errors
 from .inputs import takes_messages
+from .run_commands import runs
 from .targets import DEMO, load_target
 
 __all__ = ["app"]
@@ -33,7 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-INTERRUPTED = 130
+app.add_typer(runs)
+
 TARGET = "module:attribute that names a flow, as in app:flow"
 
 
@@ -51,6 +51,7 @@ def run(
         int | None, typer.Option(help="The longest answer of the model, in tokens.", min=1)
     ] = None,
     events: Annotated[bool, typer.Option("--events", help="Print all events, as JSON lines.")] = False,
+    queue: Annotated[str | None, typer.Option(help="Keep what the run says: file:///a/directory.")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
 ) -> None:
     """Ask a flow one question; the answer streams to the terminal. Ctrl-C stops the run."""
@@ -61,7 +62,7 @@ def run(
         flow = _load(target)
         sampling = {} if max_tokens is None else {"max_tokens": max_tokens}
         x: object = [Message.user(question)] if takes_messages(flow) else question
-        stream = flow.stream(x, session=session, timeout=timeout, sampling=sampling)
+        stream = flow.stream(x, session=session, timeout=timeout, sampling=sampling, queue=queue)
         output = EventLines() if events else Answer()
         with output, stream:
             for event in stream:
@@ -167,7 +168,6 @@ def _serve(target: str, **options: Any) -> None:
 FORMS = {
     ".mmd": "mermaid",
     ".mermaid": "mermaid",
-   
     ".svg": "svg",
     ".png": "png",
     ".txt": "text",
@@ -238,23 +238,6 @@ def root(
         raise typer.Exit
 
 
-@contextmanager
-def errors(debug: bool) -> Iterator[None]:
-    """Errors end the command in a line or two: 1 for what failed, 130 for Ctrl-C."""
-    try:
-        yield
-    except (KeyboardInterrupt, BrokenPipeError) as stop:
-        _close_stdout()
-        raise typer.Exit(INTERRUPTED if isinstance(stop, KeyboardInterrupt) else 1) from None
-    except (typer.Exit, typer.BadParameter):
-        raise
-    except Exception as error:
-        if debug:
-            raise
-        _complain(error)
-        raise typer.Exit(1) from None
-
-
 def _load(target: str) -> Step[Any, Any]:
     """The flow; what is wrong with the target is a mistake in the command, so it ends with 2."""
     try:
@@ -262,22 +245,5 @@ def _load(target: str) -> Step[Any, Any]:
     except MissingExtra:
         raise
     except MillraceError as error:
-        _complain(error)
-        raise typer.Exit(2) from None
-
-
-def _complain(error: Exception) -> None:
-    if isinstance(error, MillraceError):
-        typer.echo(f"millrace: {error}", err=True)
-        return
-    typer.echo(f"millrace: {type(error).__name__}: {error}", err=True)
-    for note in getattr(error, "__notes__", ()):
-        typer.echo(f"  {note}", err=True)
-
-
-def _close_stdout() -> None:
-    """Whatever reads has left, or is to read no more; nothing is to be flushed into it at exit."""
-    import os
-
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), sys.stdout.fileno())
+        complain(error)
+        raise typer.Exit(MISTAKEN) from None
