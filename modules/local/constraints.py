@@ -18,6 +18,10 @@ from .sampling import Sampling
 __all__ = ["Constraint", "ConstraintMaker"]
 
 
+COMPACT = {"whitespace_flexible": False}
+"""White space as `json.dumps` writes it: a model that may put any might never stop."""
+
+
 class Constraint(Protocol):
     """What one answer may say; it goes along token by token."""
 
@@ -90,7 +94,9 @@ class ConstraintMaker:
                 name, grammar = "regex", matcher.grammar_from_regex(sampling.regex)
             else:
                 name = "json_schema"
-                grammar = matcher.grammar_from_json_schema(json.dumps(sampling.json_schema))
+                grammar = matcher.grammar_from_json_schema(
+                    json.dumps(sampling.json_schema), overrides=COMPACT
+                )
         except (TypeError, ValueError) as error:
             raise ValueError(f"this {name} cannot be held to: {_first_line(error)}") from error
         made = matcher(self._library_tokenizer(), grammar, log_level=0)

@@ -166,17 +166,11 @@ def values(depth: int = 2) -> st.SearchStrategy[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_two_hundred_random_schemas(engine: Engine) -> None:
-    ends: list[str] = []
-
     @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
     @given(schema=values(), seed=st.integers(0, 1000))
     def one(schema: dict[str, Any], seed: int) -> None:
         done = asyncio.run(answer(engine, json_schema=schema, seed=seed, max_tokens=400))
-        ends.append(done.finish_reason)
-        if done.finish_reason == "stop":
-            jsonschema.validate(json.loads(done.text), schema)
-        else:  # white space may go on for ever
-            assert (done.finish_reason, done.usage.completion_tokens) == ("length", 400)
+        assert done.finish_reason == "stop"
+        jsonschema.validate(json.loads(done.text), schema)
 
     one()
-    assert ends.count("stop") > 0.95 * len(ends)
