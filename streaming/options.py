@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from numbers import Real
 from typing import Any
 
 from .messages import Message
@@ -40,7 +39,7 @@ class Options:
     ) -> None:
         if session is not None:
             check_session_id(session)
-        if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
+        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
             raise ValueError(
                 f"timeout={timeout!r}: give a number of seconds above 0, or None for no deadline"
             )
