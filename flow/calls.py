@@ -30,7 +30,7 @@ from ..streaming.sessions import SESSION
 from ..streaming.starting import start
 from .escapes import Escape, contained
 from .performing import perform
-from .threads import carry
+from .threads import carry, stop_iteration
 
 if TYPE_CHECKING:
     from .steps import Step
@@ -64,11 +64,13 @@ def call_direct(step: Step[Any, Any], x: Any) -> Any:
             run.status, run.value = "done", value
         return value
     except BaseException as error:
+        if isinstance(error, StopAsyncIteration):  # a StopIteration never leaves a coroutine
+            error = stop_iteration(step.name or "step", error)
         run.name = step.name
         annotate(error, run)
         if run.loop is None:
             run.status, run.error = "error", error
-        raise
+        raise error
 
 
 def call_joined(step: Step[Any, Any], x: Any, run: Run, path: Path) -> Any:

@@ -13,7 +13,7 @@ from .chains import Link, stream_chain
 from .fanout import OnError, check_concurrency, check_on_error
 from .flows import Flow
 from .functions import FunctionStep, as_step
-from .performing import perform
+from .performing import leaving, perform
 from .steps import In, Keep, Out, Step
 from .taps import close, framed
 
@@ -66,9 +66,12 @@ class Fan(Flow[In, Out]):
         values = await self.results(x, run, path)
         if self.collect is None:
             return values
-        value = self.collect(values)
-        if type(value) in UNSETTLED:  # an async function
-            value = await FunctionStep(self.collect).settle(value, run, path, False)
+        try:
+            value = self.collect(values)
+            if type(value) in UNSETTLED:  # an async function
+                value = await FunctionStep(self.collect).settle(value, run, path, False)
+        except BaseException as error:
+            raise leaving(error, "collect")  # noqa: B904
         return value
 
     def open(

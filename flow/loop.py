@@ -59,6 +59,9 @@ class If(Switch[In, Out]):
             self._build({condition: then}, otherwise if otherwise is not None else WholeStep(_pass), None)
         self.freeze(condition=condition)
 
+    def deciding(self, i: int) -> str:
+        return "condition"
+
     if TYPE_CHECKING:
         condition: Step[Any, Any] | Callable[[Any], Any]
 
@@ -149,10 +152,17 @@ class Loop(Flow[In, Out]):
             turn += 1
             if turn == self.count:
                 return x
-            if self.until is not None and await self.until.execute(x, run, path, False):
+            if self.until is not None and await self._is_enough(x, run, path):
                 return x
             if run is not None:
                 run.raise_if_cut()
+
+    async def _is_enough(self, x: Any, run: Run | None, path: Path) -> bool:
+        assert self.until is not None
+        try:
+            return bool(await self.until.execute(x, run, path, False))
+        except BaseException as error:
+            raise leaving(error, "until")  # noqa: B904
 
     async def _turn(self, turn: int, x: Any, run: Run | None, path: Path, output: bool) -> Any:
         if run is not None:

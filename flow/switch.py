@@ -13,12 +13,12 @@ from .args import UNSETTLED
 from .calls import run_here
 from .chains import Link, stream_chain
 from .checks import refuse_misfits
-from .flows import Flow, label_of
+from .flows import Flow
 from .functions import FunctionStep, WholeStep, as_step
 from .performing import leaving, perform
 from .steps import In, Keep, Out, Step
 from .taps import close, framed
-from .threads import hop, stop_iteration
+from .threads import hop
 
 if TYPE_CHECKING:
     from .builders import OpenSwitch
@@ -146,34 +146,37 @@ class Switch(Flow[In, Out]):
                     return Undecided(i, value, fits)
                 if fits:
                     return i
-        except (StopIteration, StopAsyncIteration) as error:
-            raise stop_iteration(label_of(self._deciding(i)), error) from error
+        except BaseException as error:
+            raise leaving(error, self.deciding(i))  # noqa: B904
         return self._otherwise(value)
 
-    def _deciding(self, i: int) -> Step[Any, Any]:
-        return self.tests[i] if i != KEY else self.key  # type: ignore[return-value]
+    def deciding(self, i: int) -> str:
+        """What the note on an error calls a case, or the key."""
+        return "key" if i == KEY else f"case {self.names[i]}"
 
     async def _decide_slowly(
         self, x: Any, run: Run | None, path: Path, undecided: Undecided | None = None
     ) -> int:
         """The same where deciding takes more than plain functions; or from where they could not go on."""
-        value, start = x, 0
-        if undecided is not None:
-            i, value, pending = undecided
-            step = self._deciding(i)
-            assert isinstance(step, FunctionStep)
-            answer = await step.settle(pending, run, path, False)
-            run = run or run_here()
-            if i == KEY:
-                value = answer
-            elif answer:
-                return i
-            start = i + 1
-        elif self.key is not None:
-            value = await self.key.execute(x, run, path, False)
-        for i in range(start, len(self.tests)):
-            if await self.tests[i].execute(value, run, path, False):
-                return i
+        value, i = x, KEY
+        try:
+            if undecided is not None:
+                i, value, pending = undecided
+                step = self.key if i == KEY else self.tests[i]
+                assert isinstance(step, FunctionStep)
+                answer = await step.settle(pending, run, path, False)
+                run = run or run_here()
+                if i == KEY:
+                    value = answer
+                elif answer:
+                    return i
+            elif self.key is not None:
+                value = await self.key.execute(x, run, path, False)
+            for i in range(i + 1, len(self.tests)):  # noqa: B020
+                if await self.tests[i].execute(value, run, path, False):
+                    return i
+        except BaseException as error:
+            raise leaving(error, self.deciding(i))  # noqa: B904
         return self._otherwise(value)
 
     def _otherwise(self, value: Any) -> int:

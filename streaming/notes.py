@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["also_failed", "annotate", "forget", "forget_origin", "trail"]
 
 PACKAGE = str(FilePath(__file__).parent.parent) + os.sep
+STANDARD = str(FilePath(os.__file__).parent) + os.sep
 
 
 @dataclass(slots=True)
@@ -102,11 +103,17 @@ def _root(run: Run) -> Run:
 
 
 def _place(error: BaseException) -> str:
-    """Where the error came from: the innermost line outside of millrace."""
-    place, trace = "", error.__traceback__
+    """Where the error came from: the innermost line outside of millrace, and of what millrace itself calls."""
+    place, inner, within, trace = "", "", True, error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if not name.startswith(PACKAGE):
-            place = f" ({os.path.basename(name)}:{trace.tb_lineno})"
+        if name.startswith(PACKAGE):
+            within = True
+        else:
+            inner = f" ({os.path.basename(name)}:{trace.tb_lineno})"
+            if not (within and name.startswith(STANDARD) and "site-packages" not in name):
+                place, within = inner, False
         trace = trace.tb_next
-    return place
+    if not place and isinstance(error.__cause__, StopIteration | StopAsyncIteration):
+        return _place(error.__cause__)  # the error that Python makes of it knows no line
+    return place or inner

@@ -182,7 +182,7 @@ class Run(Turn):
             self._finish(self._outcome, self.cut or "task cancelled")
         except BaseException as error:
             if isinstance(error, (StopIteration, StopAsyncIteration)):
-                cause, error = error, RuntimeError(f"a step raised {type(error).__name__}")
+                cause, error = error, RuntimeError(f"{self.name or 'a step'} raised {type(error).__name__}")
                 error.__cause__ = cause
             annotate(error, self)
             if self.cut is not None:
