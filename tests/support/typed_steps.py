@@ -55,4 +55,3 @@ def refused() -> None:
     step(plain, retry="3")  # type: ignore[call-overload]
     step(plain, wrong=3)  # type: ignore[call-overload]
     step(plain, retry=3)("x")  # type: ignore[arg-type]
-    step(coroutine, timeout=1) | step(coroutine)  # type: ignore[arg-type]
