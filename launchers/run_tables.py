@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from ..streaming.errors import MillraceError
 from ..streaming.queues import RunInfo
 
 __all__ = ["facts_of", "table_of", "watch_runs"]
@@ -74,17 +75,25 @@ def _facts(*pairs: tuple[str, str | None]) -> Iterator[str]:
 
 
 def watch_runs(look: Callable[[], Iterable[RunInfo]]) -> None:
-    """Shows the runs in place, again and again, until Ctrl-C."""
+    """Shows the runs in place, again and again, until Ctrl-C.
+
+    Raises:
+        MillraceError: there is no terminal to show them on.
+    """
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        raise MillraceError(
+            "--watch shows runs on a terminal; elsewhere, follow one with: millrace runs tail ID"
+        )
     with Live(console=console, auto_refresh=False, screen=False) as shown:
         while True:
             lines = table_of(list(look()), time.time())
-            most = max(2, console.height - 2) if console.is_terminal else len(lines)
-            shown.update(Text("\n".join(lines[:most]), no_wrap=True, overflow="crop"), refresh=True)
+            fitting = "\n".join(lines[: max(2, console.height - 2)])
+            shown.update(Text(fitting, no_wrap=True, overflow="crop"), refresh=True)
             time.sleep(EVERY)
 
 
