@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from ..streaming.errors import FlowBuildError
 from .functions import FunctionStep, Show, as_callable, as_step
 from .policies import Dressed, Limiter, Policies, Rate, Retry
-from .steps import In, Out, Step
+from .steps import Step
 
 if TYPE_CHECKING:
     from .policies import Cache
+    from .signatures import Lists, Texts, Waits
 
 __all__ = ["StepMaker", "StepOptions", "step"]
 
@@ -42,37 +43,36 @@ class StepMaker(Protocol):
     def __call__(self, function: Step[A, B], /) -> Step[A, B]: ...  # type: ignore[overload-overlap]
 
     @overload
-    def __call__(self, function: Callable[[A], Coroutine[Any, Any, B]], /) -> Step[A, B]: ...
+    def __call__(self, function: Waits[A, B], /) -> Step[A, B]: ...
 
     @overload
-    def __call__(
-        self, function: Callable[[A], AsyncIterator[str] | Generator[str, Any, None]], /
-    ) -> Step[A, str]: ...
+    def __call__(self, function: Texts[A], /) -> Step[A, str]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def __call__(self, function: Lists[A, B], /) -> Step[A, list[B]]: ...
 
     @overload
     def __call__(self, function: Callable[[A], B], /) -> Step[A, B]: ...
 
 
 @overload
-def step(function: Step[In, Out], /, **options: Unpack[StepOptions]) -> Step[In, Out]: ...  # type: ignore[overload-overlap]
+def step(function: Step[A, B], /, **options: Unpack[StepOptions]) -> Step[A, B]: ...  # type: ignore[overload-overlap]
 
 
 @overload
-def step(
-    function: Callable[[In], Coroutine[Any, Any, Out]], /, **options: Unpack[StepOptions]
-) -> Step[In, Out]: ...
+def step(function: Waits[A, B], /, **options: Unpack[StepOptions]) -> Step[A, B]: ...
 
 
 @overload
-def step(
-    function: Callable[[In], AsyncIterator[str] | Generator[str, Any, None]],
-    /,
-    **options: Unpack[StepOptions],
-) -> Step[In, str]: ...
+def step(function: Texts[A], /, **options: Unpack[StepOptions]) -> Step[A, str]: ...  # type: ignore[overload-overlap]
 
 
 @overload
-def step(function: Callable[[In], Out], /, **options: Unpack[StepOptions]) -> Step[In, Out]: ...
+def step(function: Lists[A, B], /, **options: Unpack[StepOptions]) -> Step[A, list[B]]: ...
+
+
+@overload
+def step(function: Callable[[A], B], /, **options: Unpack[StepOptions]) -> Step[A, B]: ...
 
 
 @overload

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from asyncio.events import _get_running_loop
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
@@ -22,13 +22,16 @@ from .calls import call_async, call_blocking, call_direct, call_joined, start_bo
 from .taps import framed
 
 if TYPE_CHECKING:
+    from .args import Args
     from .pipeline import Pipeline
+    from .signatures import Lists, Live, Texts, Waits
 
 __all__ = ["Step"]
 
-In = TypeVar("In")
-Out = TypeVar("Out")
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
 New = TypeVar("New")
+Item = TypeVar("Item")
 
 Keep = Callable[[Any], None]
 """Is given the value of a step whose pieces went on live."""
@@ -233,19 +236,22 @@ class Step(Generic[In, Out]):
     # ------------------------------------------------------------ composing
 
     @overload
-    def __or__(self, other: Step[Out, New]) -> Pipeline[In, New]: ...  # type: ignore[overload-overlap]  # a Step can be called too
+    def __or__(self, other: Waits[Out, New]) -> Pipeline[In, New]: ...
 
     @overload
-    def __or__(self, other: Callable[[Out], Coroutine[Any, Any, New]]) -> Pipeline[In, New]: ...
+    def __or__(self, other: Texts[Out]) -> Pipeline[In, str]: ...  # type: ignore[overload-overlap]
 
     @overload
-    def __or__(self, other: Callable[[Out], AsyncIterator[str]]) -> Pipeline[In, str]: ...
-
-    @overload
-    def __or__(self, other: Callable[[Out], Generator[str, Any, None]]) -> Pipeline[In, str]: ...
+    def __or__(self, other: Lists[Out, New]) -> Pipeline[In, list[New]]: ...
 
     @overload
     def __or__(self, other: Callable[[Out], New]) -> Pipeline[In, New]: ...
+
+    @overload
+    def __or__(self, other: Live[New]) -> Pipeline[In, New]: ...
+
+    @overload
+    def __or__(self: Step[Item, Args], other: Callable[..., New]) -> Pipeline[Item, New]: ...
 
     def __or__(self, other: Any) -> Any:
         from .pipeline import Pipeline
