@@ -74,13 +74,14 @@ class Clock:
     does it; in between it belongs to whoever takes the pieces.
     """
 
-    __slots__ = ("_due", "_hit", "_loop", "_task", "_timer")
+    __slots__ = ("_before", "_due", "_hit", "_loop", "_task", "_timer")
 
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time() + seconds
         self._timer = self._loop.call_at(self._due, self._strike)
         self._task: asyncio.Task[Any] | None = None
+        self._before = 0
         self._hit = False
 
     def is_over(self) -> bool:
@@ -98,7 +99,7 @@ class Clock:
         """
         task = asyncio.current_task()
         assert task is not None
-        before = task.cancelling()
+        before = self._before = task.cancelling()
         self._task = task
         try:
             return await work
@@ -114,6 +115,7 @@ class Clock:
                 task.uncancel()
 
     def _strike(self) -> None:
-        if self._task is not None:
+        task = self._task
+        if task is not None and task.cancelling() <= self._before:  # else it is being cleaned up already
             self._hit = True
-            self._task.cancel()
+            task.cancel()

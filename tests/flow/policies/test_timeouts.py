@@ -14,7 +14,7 @@ from millrace.streaming import FlowBuildError, RunCancelled, RunTimeout, cancell
 from millrace.streaming.loops import framework_loop
 from tests.flow.policies.test_retries import CALLS, letters
 from tests.support.gated import Gate, gated_engine
-from tests.support.leaks import eventually, leaks
+from tests.support.leaks import eventually, eventually_async, leaks
 
 SHORT = 0.1
 
@@ -212,3 +212,109 @@ def test_a_model_is_stopped_and_its_memory_free() -> None:
 def test_times_that_cannot_be(timeout: Any) -> None:
     with pytest.raises(FlowBuildError, match=r"timeout=.*: give a number of seconds above 0"):
         step(str, timeout=timeout)
+
+
+# ---------------------------------------------------------------- its cancel is nobody else's
+
+
+async def pending_cancels(x: Any) -> tuple[Any, int]:
+    await asyncio.sleep(0)
+    task = asyncio.current_task()
+    assert task is not None
+    return x, task.cancelling()
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "stream", "generator"])
+def test_nothing_of_the_cancel_is_left(kind: str) -> None:
+    flow = Pipeline(step(getattr(Slow(), kind), timeout=SHORT, fallback=str.upper), pending_cancels)
+    assert flow("x") == ("X", 0)
+
+
+def test_a_step_that_takes_no_notice_of_the_cancel() -> None:
+    async def stubborn(x: str) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+        return x
+
+    async def stubborn_stream(x: str) -> AsyncIterator[str]:
+        yield await stubborn(x)
+
+    async def other_error(x: str) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise KeyError(x) from None
+        return x
+
+    assert Pipeline(step(stubborn, timeout=SHORT), pending_cancels)("x") == ("x", 0)
+    with pytest.raises(TimeoutError):
+        step(stubborn_stream, timeout=SHORT)("x")
+    with pytest.raises(KeyError):
+        step(other_error, timeout=SHORT)("x")
+    assert Pipeline(step(other_error, timeout=SHORT, fallback=str.upper), pending_cancels)("x") == ("X", 0)
+
+
+class Careful:
+    """It needs a while to clean up; `begun` says that it has started to."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.begun = self.ended = False
+
+    async def work(self, x: str) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.begun = True
+            await asyncio.sleep(self.seconds)
+            self.ended = True
+        return x
+
+
+def test_time_that_passes_during_the_cleanup_does_not_disturb_it() -> None:
+    careful = Careful(SHORT * 3)
+    with pytest.raises(RunTimeout):
+        step(careful.work, timeout=SHORT * 2)("x", timeout=SHORT)
+    assert careful.ended
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("by", ["run", "task"])
+async def test_a_cancel_during_the_cleanup_is_not_lost(by: str) -> None:
+    careful = Careful(60)
+    flow = Pipeline(step(careful.work, timeout=0.02, fallback=str.upper), pending_cancels)
+    async with flow.stream("x") as stream:
+        task = asyncio.create_task(stream.run.wait())
+        await eventually_async(lambda: careful.begun)
+        if by == "run":
+            stream.run.cancel("now")
+            assert await asyncio.wait_for(task, 10) == "cancelled"
+        else:
+            await stream.aclose()
+    assert stream.run.status == "cancelled"
+    await task
+
+
+@pytest.mark.slow
+def test_many_short_times() -> None:
+    """Timeouts at every moment of a step's life, beside each other."""
+
+    async def work(x: str) -> AsyncIterator[str]:
+        for piece in x * 5:
+            await asyncio.sleep(0.0005)
+            yield piece
+
+    flows = [
+        Pipeline(step(work, timeout=seconds / 1000, fallback=str.upper), pending_cancels)
+        for seconds in range(1, 12)
+    ]
+
+    async def all_of_them() -> list[Any]:
+        return await asyncio.gather(*(flow.acall("ab") for flow in flows * 10), return_exceptions=True)
+
+    with leaks():
+        found = asyncio.run(all_of_them())
+    assert {type(one) for one in found} <= {tuple, TimeoutError}
+    assert {one[1] for one in found if type(one) is tuple} <= {0}
