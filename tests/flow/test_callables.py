@@ -430,7 +430,7 @@ def test_a_decorated_live_generator() -> None:
 
 
 def test_an_annotation_elsewhere_takes_no_stream() -> None:
-    def second(text, helper: Iterator[int] = iter(())):  # type: ignore[no-untyped-def]
+    def second(text, helper: Iterator[int] = iter(())):  # type: ignore[no-untyped-def]  # noqa: B008
         return text
 
     @dataclasses.dataclass
@@ -455,9 +455,9 @@ def test_the_wrong_kind_of_iterator_is_refused() -> None:
     def synchronous(pieces: AsyncIterator[str]) -> Iterator[str]:
         yield ""
 
-    with pytest.raises(FlowBuildError, match="asynchronous is asynchronous and takes .* as an AsyncIterator"):
+    with pytest.raises(FlowBuildError, match=r"asynchronous is asynchronous and takes .* as an AsyncIterator"):
         Pipeline(asynchronous)
-    with pytest.raises(FlowBuildError, match="synchronous is not asynchronous and takes .* as an Iterator"):
+    with pytest.raises(FlowBuildError, match=r"synchronous is not asynchronous and takes .* as an Iterator"):
         Pipeline(synchronous)
 
 
