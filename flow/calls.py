@@ -62,6 +62,8 @@ def call_direct(step: Step[Any, Any], x: Any) -> Any:
         value = _drive(step.execute(x, None, (), False), run)
         if run.loop is None:  # it was not handed over
             run.status, run.value = "done", value
+            if run.takes_turn:
+                run.end_turn(x)
         return value
     except BaseException as error:
         if isinstance(error, StopAsyncIteration):  # a StopIteration never leaves a coroutine

@@ -224,8 +224,8 @@ class Run(Turn):
             child.cancel("parent ended")
         for task in list(self._joined or ()):
             task.cancel()
-        if self._takes_turn:
-            self._end_turn()
+        if self.takes_turn:
+            self.end_turn()
         try:
             if self.log is not None:
                 if not self._said_started:

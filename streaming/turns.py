@@ -25,7 +25,7 @@ class Turn(Ending):
     parent: Turn | None = None
     _session: str | None = None
     _history: tuple[Message, ...] | None = None
-    _takes_turn = False
+    takes_turn = False
 
     @property
     def text(self) -> str:
@@ -51,10 +51,10 @@ class Turn(Ending):
             SessionBusy: another run of the session is at its turn.
         """
         holder = self._turn_holder()
-        if not holder._takes_turn and not holder.over:
+        if not holder.takes_turn and not holder.over:
             if holder._history is None and holder._session is not None:
                 holder._history = HISTORIES.take(holder._session, holder)
-            holder._takes_turn = True
+            holder.takes_turn = True
             holder.question = holder.question or question
         return holder.history
 
@@ -64,8 +64,13 @@ class Turn(Ending):
             run = run.parent
         return run
 
-    def _end_turn(self) -> None:
-        """Writes the turn down; an answer without a word is none."""
+    def end_turn(self, x: Any = None) -> None:
+        """Writes the turn down, at the end of a run that `takes_turn`; an answer without a word is none.
+
+        `x` is what the run was given, where its `question` is not known yet.
+        """
+        if isinstance(x, str):
+            self.question = x
         answer = self._answer()
         turn: tuple[Message, ...] = ()
         if self.question is not None and answer:

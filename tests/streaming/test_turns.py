@@ -71,6 +71,19 @@ class TestNamedSessions:
             assert await asyncio.to_thread(lambda: talk.stream("five").result)
         assert contents()[::2] == ["one", "two", "three", "four", "five"]
 
+    def test_plain_functions_too(self) -> None:
+        """They need no loop, and so no task of a run's own."""
+
+        def plain(question: str) -> str:
+            run = current_run()
+            assert run is not None
+            return f"{len(run.take_history())} before"
+
+        with session("alice"):
+            assert Pipeline(plain)("one") == "0 before"
+            assert Pipeline(plain)("two") == "2 before"
+        assert contents() == ["one", "0 before", "two", "2 before"]
+
     def test_without_a_name_nothing_is_kept(self) -> None:
         with talk.stream("one") as stream:
             assert list(stream.text())[-1] == "<one>"
