@@ -16,7 +16,7 @@ from ..requests import Delta, Request
 from ..sequences import Sequence
 from ..sources import EngineSettings
 from ..workers import EngineWorker
-from .pipes import Pipe
+from .framing import Pipe
 from .wires import delta_to, error_to, request_from, settings_from
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from ..requests import Delta, Request
 from ..sources import EngineSettings
 from ..statuses import EngineStatus
 from ..workers import EngineRetired, own_copy
-from .pipes import Pipe
+from .framing import Pipe
 from .wires import delta_from, error_from, request_to, settings_to
 
 __all__ = ["ProcessWorker"]
