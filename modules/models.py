@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextvars import copy_context
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
-from ..streaming.currents import emit
 from ..streaming.errors import ModelError
-from ..streaming.events import Progress
 from ..streaming.limits import Limits
 from .demo import weights_path
 from .language_models import LanguageModel
+from .listeners import telling_progress
 from .local import KV, Engine, Sampling, shared_engine
 
 __all__ = ["LocalModel"]
@@ -117,23 +115,9 @@ class LocalModel(LanguageModel):
         self.engine.prefer_process()
 
     async def start_engine(self) -> None:
-        engine = self.engine
-        remove = engine.add_progress_listener(_say_progress(emit))
-        try:
-            engine.start()
-            await engine.ready()
-        finally:
-            remove()
+        with telling_progress(self.engine):
+            self.engine.start()
+            await self.engine.ready()
 
     def request_options(self) -> dict[str, Any]:
         return {"chat_template": self.chat_template}
-
-
-def _say_progress(say: Any) -> Any:
-    """A listener that tells the run whose turn it was to load."""
-    context = copy_context()
-
-    def listener(fraction: float, stage: str) -> None:
-        context.copy().run(say, Progress(fraction, stage))
-
-    return listener

@@ -17,12 +17,14 @@ stands on an engine (`LanguageModel`, the launchers, tests/modules/test_conforma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..streaming.usage import TokenUsage
+from .embeddings import Embedded
 from .local import Completion, Delta, EngineStatus, FinishReason, Request
 
-__all__ = ["ModelEngine", "ModelGeneration"]
+__all__ = ["Embedder", "ModelEngine", "ModelGeneration"]
 
 
 class ModelGeneration(Protocol):
@@ -98,9 +100,38 @@ class ModelEngine(Protocol):
         ...
 
 
+class Embedder(Protocol):
+    """Whatever turns texts into vectors."""
+
+    async def ready(self) -> None:
+        """Waits until a vector can be made, as far as the engine can know; raises what keeps it from that."""
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        """The vectors of some texts, in their order; cancelling it stops the work on them.
+
+        Raises:
+            Overloaded: as many requests run and wait as may.
+            ContextLengthExceeded: a text is too long; nothing is cut off in silence.
+            MillraceError: the engine has failed.
+        """
+        ...
+
+    def status(self) -> EngineStatus:
+        """How it is, at once."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends what goes on and gives back what it holds; again and again."""
+        ...
+
+
 if TYPE_CHECKING:
+    from .embeddings import EmbeddingEngine, RemoteEmbeddingEngine
     from .local import Engine
     from .remote import RemoteEngine
 
-    def both_are_engines(local: Engine, remote: RemoteEngine) -> tuple[ModelEngine, ModelEngine]:
-        return local, remote
+    def all_are_engines(
+        local: Engine, remote: RemoteEngine, encoder: EmbeddingEngine, remote_encoder: RemoteEmbeddingEngine
+    ) -> tuple[ModelEngine, ModelEngine, Embedder, Embedder]:
+        return local, remote, encoder, remote_encoder

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .launchers.chats import chat
     from .launchers.services import Service, serve
     from .modules.base import Module
+    from .modules.embedding_models import LocalEmbedding, RemoteEmbedding
     from .modules.local import KV, Sampling
     from .modules.models import LocalModel
     from .modules.remote_models import RemoteModel
@@ -39,6 +40,7 @@ __all__ = [
     "Graph",
     "If",
     "Limits",
+    "LocalEmbedding",
     "LocalModel",
     "Loop",
     "Message",
@@ -46,6 +48,7 @@ __all__ = [
     "Module",
     "Parallel",
     "Pipeline",
+    "RemoteEmbedding",
     "RemoteModel",
     "Sampling",
     "Service",
@@ -67,6 +70,7 @@ _HOMES = {
     "Graph": "flow.graph",
     "If": "flow.loop",
     "Limits": "streaming.limits",
+    "LocalEmbedding": "modules.embedding_models",
     "LocalModel": "modules.models",
     "Loop": "flow.loop",
     "Message": "streaming.messages",
@@ -74,6 +78,7 @@ _HOMES = {
     "Module": "modules.base",
     "Parallel": "flow.parallel",
     "Pipeline": "flow.pipeline",
+    "RemoteEmbedding": "modules.embedding_models",
     "RemoteModel": "modules.remote_models",
     "Sampling": "modules.local",
     "Service": "launchers.services",
