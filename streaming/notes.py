@@ -43,9 +43,10 @@ def trail(error: BaseException, name: str) -> None:
 
 
 def forget(error: BaseException) -> None:
-    """Takes back what `trail` noted: the error was mended, and may be raised again from elsewhere."""
+    """Takes back what has been noted so far: the error was mended, and may be raised again from elsewhere."""
     marks: list[str] = getattr(error, "_millrace_trail", [])
     marks.clear()
+    forget_origin(error)
 
 
 def forget_origin(error: BaseException) -> None:

@@ -10,7 +10,7 @@ from ...streaming.events import Path
 from ...streaming.notes import also_failed, forget
 from ...streaming.runs import Run
 from ..steps import In, Keep, Out, Step
-from ..taps import close, is_stream, origin_of
+from ..taps import close, is_stream
 from .retries import is_final, tell
 from .upstreams import Upstream
 from .wrapping import PolicyStep, pieces_of
@@ -92,7 +92,6 @@ class FallingBack(PolicyStep[In, Out]):
         logger.warning("step %s failed with %s; it falls back to %s", self.label, kind, other)
         tell(run, path, f"fell back to {other}, after {kind}")
         forget(error)
-        origin_of(error)
         return error
 
     def _both(self, error: Exception, failure: Exception) -> Exception:

@@ -22,7 +22,7 @@ from ...streaming.events import Path, Progress
 from ...streaming.notes import forget
 from ...streaming.runs import Run
 from ..steps import In, Keep, Out, Step
-from ..taps import close, is_stream, origin_of
+from ..taps import close, is_stream
 from .upstreams import Upstream
 from .wrapping import PolicyStep, pieces_of
 
@@ -154,7 +154,6 @@ class Retrying(PolicyStep[In, Out]):
         logger.warning("step %s failed with %s; %s follows in %.2f s", self.label, kind, of, pause)
         tell(run, path, f"{of} in {pause:.2f} s, after {kind}")
         forget(error)
-        origin_of(error)
 
 
 def is_final(error: Exception, run: Run, upstream: Upstream | None) -> bool:
