@@ -37,12 +37,10 @@ async def run_chain(
             x = chain.open(link, x, False)
         last = links[-1]
         where = chain.begin(last, x)
-        try:
-            x = await last.step.execute(x, run, where, output)
-        finally:
-            await close_all(reversed(chain.opened))  # returning early stops the upstream
+        x = await last.step.execute(x, run, where, output)
     except BaseException as error:
-        raise chain.failed(error)  # noqa: B904
+        await chain.close(error)
+    await chain.close()  # returning early stops the upstream
     chain.finish(x)
     return x
 
@@ -63,13 +61,11 @@ async def stream_chain(
         for link in links[:-1]:
             x = chain.open(link, x, False)
         stream = chain.open(links[-1], x, output, wanted)
-        try:
-            async for item in stream:
-                yield item
-        finally:
-            await close_all(reversed(chain.opened))
+        async for item in stream:
+            yield item
     except BaseException as error:
-        raise chain.failed(error)  # noqa: B904
+        await chain.close(error)
+    await chain.close()
     chain.finish(values[0])
     if keep is not None:
         keep(values[0])
@@ -117,6 +113,13 @@ class Chain:
                 self.kept[link.label] = value
 
         return keep
+
+    async def close(self, error: BaseException | None = None) -> None:
+        """Closes what was opened, from the end, and raises the error, or what a cleanup has raised."""
+        try:
+            await close_all(reversed(self.opened), error)
+        except BaseException as first:
+            raise self.failed(first)  # noqa: B904
 
     def finish(self, value: Any) -> None:
         """All are over; `value` is that of the last."""

@@ -5,6 +5,7 @@ A shared pool would deadlock as soon as all its threads wait for each other's it
 
 from __future__ import annotations
 
+import logging
 import threading
 from asyncio import Future as AsyncFuture
 from collections import deque
@@ -14,12 +15,15 @@ from contextvars import copy_context
 from typing import Any, Self
 
 from ..streaming.currents import JOINED
+from ..streaming.errors import RunCancelled, RunTimeout
 from ..streaming.memory import call_soon, resolve
 from ..streaming.runs import VOICE, Run
 from .contexts import Settings, Watch
 from .threads import Joined, abandon, stop_iteration
 
 __all__ = ["Pump", "returning"]
+
+logger = logging.getLogger("millrace.flow")
 
 
 class Pump:
@@ -67,6 +71,8 @@ class Pump:
             self._error = stop_iteration(getattr(self._call, "__name__", "generator"), error)
         except BaseException as error:
             self._error = error
+            if self._closed and not isinstance(error, (RunCancelled, RunTimeout)):
+                logger.warning("the cleanup of a generator failed that was stopped", exc_info=error)
         job.set_result(None)
         self._wake()
 

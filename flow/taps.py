@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from ..streaming.events import Data, Event, Path, TextDelta
-from ..streaming.notes import forget_origin
+from ..streaming.notes import also_failed, forget_origin
 from ..streaming.runs import FRAME, Run
 from .references import SCOPE
 
-__all__ = ["Remembered", "close", "close_all", "framed", "gathered", "is_stream", "joined", "one", "tap"]
+__all__ = [
+    "Remembered",
+    "close",
+    "close_all",
+    "close_at",
+    "framed",
+    "gathered",
+    "is_stream",
+    "joined",
+    "last_of",
+    "one",
+    "tap",
+]
 
 Ended = Callable[[list[Any]], None]
 
@@ -57,7 +70,7 @@ async def tap(
         if ended is not None and items is not None:
             ended(items)
     finally:
-        await close(stream)
+        await close_at(path, stream)
 
 
 async def framed(stream: Any, run: Run, path: Path) -> AsyncIterator[Any]:
@@ -82,7 +95,7 @@ async def framed(stream: Any, run: Run, path: Path) -> AsyncIterator[Any]:
                 SCOPE.set(outer_scope)
             yield item
     finally:
-        await close(stream)
+        await close_at(path, stream)
 
 
 async def one(value: Any) -> AsyncIterator[Any]:
@@ -160,6 +173,11 @@ def origin_of(error: BaseException) -> Path | None:
     return origin
 
 
+def last_of(origin: Path | None) -> str:
+    """What a note calls a place."""
+    return str(origin[-1]) if origin else "a cleanup"
+
+
 def is_from_upstream(error: BaseException, where: Path) -> bool:
     """Whether an error that leaves the step at `where` had come to it with the pieces it takes."""
     origin: Path | None = getattr(error, "_millrace_origin", None)
@@ -173,13 +191,36 @@ async def close(stream: Any) -> None:
         await aclose()
 
 
-async def close_all(streams: Iterable[Any]) -> None:
-    """Closes all of them, whatever the cleanup of one raises; raises the first of that at the end."""
-    first: BaseException | None = None
+async def close_at(path: Path, stream: Any) -> None:
+    """Closes the stream of the step at `path`: what its cleanup raises has come from there."""
+    try:
+        await close(stream)
+    except Exception as error:
+        came_from(error, path)
+        raise
+
+
+async def close_all(streams: Iterable[Any], error: BaseException | None = None) -> None:
+    """Closes all of them, whatever the cleanup of one raises, and raises `error`, or else the first of that.
+
+    What cleanups raise behind an error goes into its note. A cancel is no error here: what a cleanup raises comes
+    before it.
+    """
+    stop = error if isinstance(error, STOPS) else None
+    failed = [error] if error is not None and stop is None else []
     for stream in streams:
         try:
             await close(stream)
-        except BaseException as error:
-            first = first or error
-    if first is not None:
-        raise first
+        except STOPS as other:
+            stop = other
+        except BaseException as other:
+            failed.append(other)
+    for later in failed[1:]:
+        also_failed(failed[0], last_of(origin_of(later)), later)
+    if failed:
+        raise failed[0]
+    if stop is not None:
+        raise stop
+
+
+STOPS = (CancelledError, GeneratorExit)

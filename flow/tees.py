@@ -9,11 +9,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from types import TracebackType
 from typing import Any, Self
 
+from ..streaming.notes import also_failed
 from .contexts import Settings, Watch
 from .escapes import Escape, contained
-from .taps import close, joined
+from .taps import close, joined, last_of, origin_of
 from .threads import READING, carry
 
 __all__ = ["Tee", "held_up"]
@@ -51,8 +53,10 @@ class Tee:
         self._feeder = asyncio.get_running_loop().create_task(contained(self.feed), context=self._context)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """Ends the reading, and waits for the stream's cleanup."""
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the reading, and waits for the stream's cleanup; what that raises behind an error goes into its note."""
         feeder, cancelled = self._feeder, False
         assert feeder is not None
         feeder.cancel()
@@ -62,10 +66,16 @@ class Tee:
             except CancelledError:
                 cancelled = True
         carry(self._context, self._before)
-        if cancelled:
+        failure = None if feeder.cancelled() else feeder.exception()
+        if isinstance(failure, Escape):
+            raise failure.error
+        if error is not None and not isinstance(error, CancelledError):
+            if failure is not None:
+                also_failed(error, last_of(origin_of(failure)), failure)
+        elif failure is not None:
+            raise failure
+        elif cancelled:
             raise CancelledError
-        if not feeder.cancelled() and (error := feeder.exception()) is not None:
-            raise error.error if isinstance(error, Escape) else error
 
     async def feed(self) -> None:
         """Reads the stream to its end, or for as long as somebody wants it."""

@@ -80,7 +80,7 @@ def test_five_hundred_random_stops(seed: int) -> None:
         Pipeline(threaded),
         Pipeline(str, pausing, dotted),
         Pipeline(str, threaded, dotted, len),
-        Pipeline(Parallel(pausing, threaded, model), len),
+        Pipeline(Parallel(pausing, threaded, model, collect=list), len),
         Pipeline(model),
         Pipeline(str.upper, model, dotted),
         Pipeline(lambda _: ["a", "b", "c"], Warp(model, concurrency=2)),
