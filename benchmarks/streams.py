@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import segments
+from benchmarks import recordings, segments
 
 
 def run() -> list[dict[str, Any]]:
-    return segments.rows()
+    return [*segments.rows(), *recordings.rows()]
 
 
 if __name__ == "__main__":

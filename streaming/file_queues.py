@@ -18,7 +18,7 @@ from .files import FileStore, RunEntry, SegmentReader
 from .logs import Log, Source
 from .queues import RunInfo, finished_fields, status_of
 from .recording import RecordedLog, StoredLog
-from .records import decode
+from .records import decode, decode_all
 from .registries import shown
 from .usage import TokenUsage
 
@@ -142,7 +142,7 @@ class FileSource:
         if self._lost:
             return ()
         self._changed = False
-        events = [decode(record) for record in self._reader.take()]
+        events = decode_all(self._reader.take())
         for event in events:
             if type(event) is Usage:
                 self._usage += TokenUsage(event.prompt_tokens, event.completion_tokens)

@@ -76,7 +76,8 @@ class Reader:
         if type(event) is RunFinished:
             self.finished = event
             self.close()
-        if hasattr(event, "seq"):
+            self.seq = getattr(event, "seq", self.seq)
+        else:
             self.seq = event.seq
         return event
 
@@ -92,8 +93,10 @@ class Reader:
         return self
 
     def __next__(self) -> Event:
-        event = self.next_within(None)
-        assert event is not None
+        event = self._next()
+        if event is None:
+            event = self.next_within(None)
+            assert event is not None
         return event
 
     def next_within(self, timeout: float | None) -> Event | None:

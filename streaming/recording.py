@@ -94,25 +94,29 @@ class StoredLog:
         self.cut = self.skip = False
         self.failure: QueueError | None = None
         self._writer = writer
+        self._append = writer.append
         self.source = reread
 
     def put(self, event: Event, path: Path) -> bool:
         """As `RecordedLog.put`."""
         if self.last is not None:
             return False
-        event.seq, event.path, event.time = self.seq + 1, path, time()
+        event.seq = seq = self.seq + 1
+        event.path = path
+        event.time = time()
+        kind = type(event)
         try:
-            if type(event) is RunFinished:
+            if kind is RunFinished:
                 finish(self._writer, event)
             else:
-                self._writer.append(encode(event))
+                self._append(encode(event))
         except QueueError as error:
             self.failure = self.failure or error
             return True
-        self.seq += 1
-        if type(event) is TextDelta and event.output:
-            self.text.append(event.text)
-        return not self.bound or not self.seq & BREATH
+        self.seq = seq
+        if kind is TextDelta and event.output:  # type: ignore[attr-defined]
+            self.text.append(event.text)  # type: ignore[attr-defined]
+        return not self.bound or not seq & BREATH
 
     async def room(self) -> None:
         """Lets other tasks run.
@@ -154,7 +158,7 @@ def accept(failure: QueueError | None, value: Any) -> None:
         encode(ending)
 
 
-def finish(writer: Writer, event: RunFinished) -> None:
+def finish(writer: Writer, event: Event) -> None:
     """Writes the end; where that cannot be, readers are told that the run is lost, and the log why."""
     try:
         writer.end(encode(event))

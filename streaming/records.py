@@ -7,7 +7,7 @@ One event is one JSON object in UTF-8: `kind`, `seq`, `path`, `time`, then the e
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from json.encoder import encode_basestring
 from typing import Any
@@ -33,7 +33,7 @@ from .events import (
 )
 from .usage import TokenUsage
 
-__all__ = ["decode", "encode", "without_traceback"]
+__all__ = ["decode", "decode_all", "encode", "without_traceback"]
 
 KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind
@@ -149,12 +149,28 @@ def decode(record: bytes) -> Event:
         given, end = _from_json(text)
         if end != len(text):
             raise ValueError("something stands behind it")
-        kind, seq, path, time = given.pop("kind"), given.pop("seq"), given.pop("path"), given.pop("time")
-        is_text = kind == "text_delta" and len(given) == 2
-        event = TextDelta(**given) if is_text else _event(kind, given)
-        event.seq, event.path, event.time = seq, tuple(path), time
+        return _made(given)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise QueueError(f"this is no record of an event: {record[:60]!r}") from error
+
+
+def decode_all(records: Sequence[bytes]) -> list[Event]:
+    """The events of records that follow each other; the same as `decode`, and faster."""
+    if len(records) > 1:
+        try:
+            given = json.loads(b"[%b]" % b",".join(records))
+            if len(given) == len(records):
+                return [_made(each) for each in given]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            pass  # one of them is none; `decode` says which
+    return [decode(record) for record in records]
+
+
+def _made(given: dict[str, Any]) -> Event:
+    kind, seq, path, time = given.pop("kind"), given.pop("seq"), given.pop("path"), given.pop("time")
+    is_text = kind == "text_delta" and len(given) == 2
+    event = TextDelta(**given) if is_text else _event(kind, given)
+    event.seq, event.path, event.time = seq, tuple(path), time
     return event
 
 

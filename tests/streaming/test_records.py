@@ -33,7 +33,7 @@ from millrace.streaming import (
     ToolResult,
     Usage,
 )
-from millrace.streaming.records import KINDS, decode, encode, without_traceback
+from millrace.streaming.records import KINDS, decode, decode_all, encode, without_traceback
 
 TEXT = st.text(st.characters(codec=None, categories=None))
 JSON = st.recursive(
@@ -71,6 +71,19 @@ def test_out_comes_what_went_in(event: Event, seq: int, path: tuple[str | int, .
     assert (back.seq, back.path, back.time) == (seq, path, event.time)
     assert encode(back) == record
     assert json.loads(record) == json.loads(json.dumps(event.as_dict()))
+
+
+@given(st.lists(EVENTS, max_size=6))
+def test_several_at_once_are_the_same(events: list[Event]) -> None:
+    records = [encode(stamped(event, seq)) for seq, event in enumerate(events, 1)]
+    assert [encode(event) for event in decode_all(records)] == records
+
+
+@pytest.mark.parametrize("wrong", [b"nothing", b"7", b'{"kind":"data"}', b"1,2", b""])
+def test_one_of_several_that_is_none(wrong: bytes) -> None:
+    good = encode(stamped(TextDelta("x")))
+    with pytest.raises(QueueError, match="no record of an event"):
+        decode_all([good, wrong, good])
 
 
 def test_every_kind_of_event_has_one() -> None:
