@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections.abc
 import inspect
 import types
@@ -133,6 +134,9 @@ def _given_by(kind: Kind, hint: Any) -> tuple[Any, Any]:
     return value, value
 
 
+AWAITED = (collections.abc.Coroutine, asyncio.Future, asyncio.Task)
+"""The last thing in the brackets is what awaiting gives."""
+
 UNSETTLED = (
     collections.abc.Awaitable,
     collections.abc.Iterator,
@@ -143,10 +147,9 @@ UNSETTLED = (
 
 def _settled(hint: Any) -> Any:
     """A plain function may return a coroutine or a generator, which the flow runs; what else has these types stays."""
-    kind = class_of(hint)
-    if kind is collections.abc.Coroutine:
-        args = typing.get_args(hint)
-        return args[2] if len(args) == 3 else Any
+    kind, args = class_of(hint), typing.get_args(hint)
+    if kind in AWAITED:
+        return union_of(_settled(member) for member in members_of(args[-1])) if args else Any
     if kind is not None and kind.__module__ in ("collections.abc", "types") and issubclass(kind, UNSETTLED):
         return Any
     return hint

@@ -27,9 +27,11 @@ def fits(given: Any, wanted: Any) -> bool:
     if given is Any or wanted is Any or given is wanted:
         return True
     try:
-        return _fits(given, wanted)
+        if _fits(given, wanted):
+            return True
     except TypeError:  # not hashable, as Annotated and Literal may be
-        return _fits.__wrapped__(given, wanted)
+        pass
+    return _fits.__wrapped__(given, wanted)  # a no may be from before there was a class that is both
 
 
 @lru_cache(2048)

@@ -89,9 +89,17 @@ def class_of(hint: Any) -> type | None:
     if isinstance(hint, Named):
         return dict
     origin = typing.get_origin(hint) or hint
-    if not inspect.isclass(origin) or getattr(origin, "_is_protocol", False):
+    if not inspect.isclass(origin) or getattr(origin, "_is_protocol", False) or _is_stand_in(origin):
         return None
     return dict if typing.is_typeddict(origin) else origin
+
+
+def _is_stand_in(cls: type) -> bool:
+    """Whether values of other classes pass for its own, as files do for `typing.IO`; or its own for all, as mocks."""
+    return cls in FILES or any(base.__module__ == "unittest.mock" for base in cls.__mro__)
+
+
+FILES: tuple[Any, ...] = (typing.IO, typing.TextIO, typing.BinaryIO)
 
 
 # ---------------------------------------------------------------- what is inside
@@ -113,6 +121,17 @@ CONTAINERS = (
     collections.abc.MutableSet,
 )
 
+MAPPINGS = (
+    dict,
+    collections.Counter,
+    collections.OrderedDict,
+    collections.defaultdict,
+    collections.abc.Mapping,
+    collections.abc.MutableMapping,
+    types.MappingProxyType,
+)
+"""Where the first thing in the brackets is the key; other classes order theirs as they like."""
+
 
 def elements_of(hint: Any) -> Any:
     """What iterating over a value of this type gives; Any where that is not known."""
@@ -130,9 +149,7 @@ def elements_of(hint: Any) -> Any:
     if kind is tuple:
         rows = row_of(hint)
         return args[0] if rows is None and len(args) == 2 and args[1] is Ellipsis else union_of(rows or ())
-    if args and (kind in CONTAINERS or issubclass(kind, Mapping)):
-        return args[0]
-    return Any
+    return args[0] if args and (kind in CONTAINERS or kind in MAPPINGS) else Any
 
 
 def union_of(hints: Iterable[Any]) -> Any:
@@ -167,7 +184,7 @@ def pair_of(hint: Any) -> tuple[Any, Any]:
     if isinstance(hint, Named):
         return str, union_of(value for _, value in hint.items)
     args = typing.get_args(hint)
-    return (args[0], args[1]) if len(args) == 2 else (Any, Any)
+    return (args[0], args[1]) if len(args) == 2 and class_of(hint) in MAPPINGS else (Any, Any)
 
 
 def item_of(hint: Any, key: Any) -> Any:
@@ -178,7 +195,7 @@ def item_of(hint: Any, key: Any) -> Any:
     if row is not None and isinstance(key, int):
         return row[key] if -len(row) <= key < len(row) else MISSING
     if typing.is_typeddict(hint):
-        return typing.get_type_hints(hint).get(key, MISSING)
+        return _fields_of(hint).get(key, Any if key in hint.__annotations__ else MISSING)
     kind = class_of(hint)
     if kind is None:
         return Any
@@ -194,14 +211,20 @@ def attribute_of(hint: Any, name: str) -> Any:
         return Any if hasattr(dict, name) else MISSING
     if kind is None:
         return Any
-    if kind.__module__ == "builtins":
+    if kind in BARE:
         return Any if hasattr(kind, name) else MISSING
-    if dataclasses.is_dataclass(kind):
-        try:
-            return typing.get_type_hints(kind).get(name, Any)
-        except Exception:  # a name in its annotations that cannot be found
-            return Any
-    return Any
+    return _fields_of(kind).get(name, Any) if dataclasses.is_dataclass(kind) else Any
+
+
+BARE = (str, int, float, complex, bool, *BYTES, list, set, frozenset, type(None))
+"""What has no attributes of its own; a tuple, a dict or an exception may well be of a class that has."""
+
+
+def _fields_of(kind: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(kind)
+    except Exception:  # a name in its annotations that cannot be found
+        return {}
 
 
 # ---------------------------------------------------------------- in words

@@ -169,9 +169,19 @@ def _collect(walk: Walk, collect: Callable[[Any], Any], given: Given, name: str)
     reading = read_function(collect)
     if reading.signature is not None:
         called = getattr(collect, "__name__", type(collect).__name__)
-        value = items if not isinstance(results, Named) else results
-        walk.report(plain_problems(called, reading.signature, Given(value, value, name), unpacked=False))
+        found = [
+            list(plain_problems(called, reading.signature, Given(value, value, name), unpacked=False))
+            for value in _forms(results, items)
+        ]
+        walk.report(min(found, key=len))
     return reading.value
+
+
+def _forms(results: Any, items: Any) -> list[Any]:
+    """As what a function may be annotated to take the results: Args are a tuple, and may be called a list."""
+    if isinstance(results, Several):
+        return [types.GenericAlias(tuple, results.items), items]
+    return [results, items] if results is Args else [results]
 
 
 POSITIONAL = inspect.Parameter.POSITIONAL_ONLY
@@ -184,11 +194,23 @@ def through_switch(walk: Walk, flow: Switch[Any, Any], given: Given, name: str) 
     seen = given
     if flow.key is not None:
         seen = yield flow.key, given, flow.key.name or "key"
-    for test, label in zip(flow.tests, flow.names, strict=False):  # the default has no test
+    for i, (test, label) in enumerate(zip(flow.tests, flow.names, strict=False)):  # the default has no test
+        before = len(walk.problems)
         yield test, seen, label
-    found = []
+        if i and len(walk.problems) > before:  # it is asked only about what the tests before it have left
+            del walk.problems[before:]
+            yield test, UNKNOWN, label
+    before, found, misfits = len(walk.problems), [], []
     for branch, label in zip(flow.branches, flow.names, strict=True):
         found.append((yield branch, given, _branch_name(branch, label)))
+        if len(walk.problems) > before:
+            misfits.append((branch, label, walk.problems[before:]))
+            del walk.problems[before:]
+    if len(misfits) == len(flow.branches):
+        walk.problems += [problem for *_, problems in misfits for problem in problems]
+    else:  # what reaches these is only some of the values, perhaps none
+        for branch, label, _ in misfits:
+            yield branch, UNKNOWN, _branch_name(branch, label)
     if len(found) == 1:
         return found[0]
     return Given(union_of(one.value for one in found), union_of(one.pieces for one in found), name)

@@ -1,20 +1,26 @@
 from __future__ import annotations
 
 import abc
+import collections
 import collections.abc as c
 import decimal
 import enum
+import io
 from typing import (
+    IO,
     Annotated,
     Any,
+    Generic,
     Literal,
     NewType,
     NoReturn,
     Optional,
     Protocol,
+    TextIO,
     TypedDict,
     TypeVar,
 )
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -61,6 +67,16 @@ class Name(str): ...
 
 UserId = NewType("UserId", int)
 T = TypeVar("T")
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Index(c.Mapping[str, V]): ...
+
+
+class Inverted(c.Mapping[K, V], Generic[V, K]): ...
+
 
 FITTING: list[tuple[Any, Any]] = [
     (int, int),
@@ -115,6 +131,12 @@ FITTING: list[tuple[Any, Any]] = [
     (Several((int, str)), c.Sequence[int | str]),
     (Named((("a", int),)), dict[str, int]),
     (Named((("a", int),)), Row),
+    (Index[int], c.Iterable[str]),  # a class of one's own orders its parameters as it likes
+    (Inverted[int, str], c.Mapping[str, int]),
+    (collections.Counter[str], dict[str, int]),
+    (io.StringIO, TextIO),  # a file is no subclass of it
+    (IO[bytes], io.BytesIO),
+    (Mock, Stone),
 ]
 
 DISJOINT: list[tuple[Any, Any]] = [
@@ -140,6 +162,7 @@ DISJOINT: list[tuple[Any, Any]] = [
     (dict[int, str], c.Mapping[str, str]),
     (dict, str),
     (dict[str, int], list[str]),
+    (collections.Counter[str], c.Iterable[int]),
     (Row, str),
     (UserId, str),
     (Literal["a"], Literal["b"]),
@@ -162,6 +185,20 @@ def test_these_fit(given: Any, wanted: Any) -> None:
 @pytest.mark.parametrize(("given", "wanted"), DISJOINT, ids=str)
 def test_these_do_not(given: Any, wanted: Any) -> None:
     assert not fits(given, wanted)
+
+
+def test_a_no_is_not_kept() -> None:
+    class Walks: ...
+
+    class Swims: ...
+
+    assert not fits(Walks, Swims)
+
+    class Duck(Walks, Swims): ...
+
+    assert fits(list[Walks], list[Swims])
+    assert fits(Walks, Swims)
+    assert Duck
 
 
 HINTS = st.sampled_from(
