@@ -161,6 +161,23 @@ def test_the_sweep_keeps_what_was_used_last(tmp_path: Path) -> None:
     assert there[-8:] == list(range(22, 30))
 
 
+def test_a_value_that_is_used_is_not_the_oldest(tmp_path: Path) -> None:
+    cache = FileCache(tmp_path)
+    cache.put(KEY, Entry(1))
+    path = cache.path_of(KEY)
+    os.utime(path, (0, time.time() - 5000))
+    assert cache.get(KEY) is not None
+    assert path.stat().st_mtime > time.time() - 100
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    cache = FileCache(tmp_path)
+    cache.path_of(KEY).mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        cache.put(KEY, Entry(1))
+    assert list(tmp_path.rglob("*.new")) == []
+
+
 def test_writing_sweeps_now_and_then(tmp_path: Path) -> None:
     cache = FileCache(tmp_path, max_bytes="20k")
     for i in range(200):
