@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from millrace import Limits, LocalModel, Message, Parallel, Pipeline, Sampling
+from millrace import Limits, LocalModel, Message, Parallel, Pipeline, Sampling, session
 from millrace.modules.local import Engine
 from millrace.streaming import (
     ContextLengthExceeded,
@@ -20,6 +20,8 @@ from millrace.streaming import (
     RunTimeout,
     TextDelta,
     TokenUsage,
+    forget_session,
+    session_history,
     status,
 )
 from millrace.streaming.messages import Conversation
@@ -94,6 +96,21 @@ def test_what_the_model_sees(free: Engine) -> None:
         Message.user("Hi"),
     ]
     assert asked(model.replace(system=""), "Hi") == [Message.user("Hi")]
+
+
+def test_a_session_with_a_name_is_remembered(free: Engine) -> None:
+    model = LocalModel(free, system="Be brief.", sampling=GREEDY)
+    with session("alice"):
+        assert asked(model, "Hi") == [Message.system("Be brief."), Message.user("Hi")]
+        before = session_history("alice")
+        assert [message.role for message in before] == ["user", "assistant"]
+        assert asked(model, "And?") == [Message.system("Be brief."), *before, Message.user("And?")]
+        assert asked(model, [Message.user("Hi")]) == [Message.user("Hi")]
+        assert asked(model, "Apart", history=[]) == [Message.system("Be brief."), Message.user("Apart")]
+    assert len(session_history("alice")) == 4
+    forget_session("alice")
+    assert asked(model, "Hi", session="alice") == [Message.system("Be brief."), Message.user("Hi")]
+    forget_session("alice")
 
 
 @pytest.mark.parametrize("wrong", [5, None, ["text"], {"a": 1}])
