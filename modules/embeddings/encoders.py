@@ -75,7 +75,7 @@ class Encoder:
     @property
     def _padding(self) -> int:
         """The padding token: some models count positions by it."""
-        for owner in (self.loaded.tokenizer, self.loaded.config):
+        for owner in (self.loaded.config, self.loaded.tokenizer):
             found = getattr(owner, "pad_token_id", None)
             if found is not None:
                 return int(found)
