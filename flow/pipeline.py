@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from operator import length_hint
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..streaming.events import Path, StepFinished
 from ..streaming.notes import trail
@@ -19,28 +19,21 @@ from .flows import Flow
 from .functions import FunctionStep, as_step
 from .performing import leaving, perform
 from .references import SCOPE
+from .segments import Segment, plan
 from .steps import In, Keep, Out, Step
 from .taps import Remembered, close, framed, gathered, is_stream, one
 from .threads import hop, stop_iteration
 
 if TYPE_CHECKING:
     from .builders import OpenPipeline
+    from .signatures import TypedPipeline as Base
+else:
+    Base = Flow
 
 __all__ = ["Pipeline", "as_body"]
 
 
-class Segment(NamedTuple):
-    """Neighbours that are run together: plain functions in one hop, a stream through live steps, or one step.
-
-    `await` is a step that is a coroutine function and nothing more.
-    """
-
-    kind: Literal["hop", "live", "step", "await"]
-    start: int
-    end: int
-
-
-class Pipeline(Flow[In, Out]):
+class Pipeline(Base[In, Out]):
     """Runs its steps one after another; each receives the value of the one before. Without steps: the identity.
 
     `Pipeline(a, b)`, `step(a) | b`, or with names and references::
@@ -53,9 +46,12 @@ class Pipeline(Flow[In, Out]):
     kept = False
     """Whether the values of its steps are kept while it runs, for references."""
 
-    def __init__(
-        self: Pipeline[Any, Any], *steps: Step[Any, Any] | Callable[..., Any], name: str | None = None
-    ) -> None:
+    if not TYPE_CHECKING:  # what type checkers see stands in signatures.pyi
+
+        def __init__(self, *steps: Any, name: str | None = None) -> None:
+            self._write(steps, name)
+
+    def _write(self, steps: Sequence[Step[Any, Any] | Callable[..., Any]], name: str | None) -> None:
         flat: list[Step[Any, Any]] = []
         for thing in steps:
             made = as_step(thing)
@@ -86,7 +82,7 @@ class Pipeline(Flow[In, Out]):
             streams=not steps or steps[-1].streams,
             functions=functions,
             coroutines=coroutines,
-            plan=_plan(steps),
+            plan=plan(steps),
         )
         refuse_misfits(self)
 
@@ -285,25 +281,6 @@ class Pipeline(Flow[In, Out]):
             if at + 1 < end:
                 x = await self._hop(Segment("hop", at + 1, end), x, run, path, output, kept)
         return x
-
-
-def _plan(steps: Sequence[Step[Any, Any]]) -> tuple[Segment, ...]:
-    plan: list[Segment] = []
-    for i, step in enumerate(steps):
-        last = plan[-1] if plan else None
-        if step.live and last is not None and (steps[i - 1].live or steps[i - 1].streams):
-            plan[-1] = Segment("live", last.start, i + 1)
-        elif type(step) is FunctionStep and step.plain and not step.inline:
-            if last is not None and last.kind == "hop":
-                plan[-1] = Segment("hop", last.start, i + 1)
-            else:
-                plan.append(Segment("hop", i, i + 1))
-        elif step.live:
-            plan.append(Segment("live", i, i + 1))
-        else:
-            bare = type(step) is FunctionStep and step.is_bare_coroutine()
-            plan.append(Segment("await" if bare else "step", i, i + 1))
-    return tuple(plan)
 
 
 async def _settled(x: Any) -> Any:

@@ -173,7 +173,8 @@ def _collect(walk: Walk, collect: Callable[[Any], Any], given: Given, name: str)
             list(plain_problems(called, reading.signature, Given(value, value, name), unpacked=False))
             for value in _forms(results, items)
         ]
-        walk.report(min(found, key=len))
+        fewest = min(found, key=len)
+        walk.report(fewest)
     return reading.value
 
 
