@@ -30,15 +30,27 @@ class _Mark:
     note: str | None = None
 
 
+class _Trail(list[str]):
+    """The names of the steps that an error has left, in a run or what is below it."""
+
+    root: weakref.ref[Run] | None = None
+
+
 def trail(error: BaseException, name: str) -> None:
     """Notes that `error` came out of the step `name`; called from the inside out."""
-    marks = getattr(error, "_millrace_trail", None)
-    if marks is None:
-        marks = []
+    from .runs import FRAME
+
+    frame = FRAME.get()
+    root = _root(frame[0]) if frame is not None else None
+    marks: _Trail | None = getattr(error, "_millrace_trail", None)
+    if marks is None or (marks and marks.root is not None and marks.root() is not root):
+        marks = _Trail()  # what an earlier run has noted, in which it was caught, is of no use here
         try:
             error._millrace_trail = marks  # type: ignore[attr-defined]
         except Exception:
             return
+    if root is not None:
+        marks.root = weakref.ref(root)
     marks.append(name)
 
 
@@ -71,7 +83,7 @@ def annotate(error: BaseException, run: Run) -> None:
     mark: _Mark | None = getattr(error, "_millrace_mark", None)
     root = _root(run)
     try:
-        error._millrace_trail = []  # type: ignore[attr-defined]
+        error._millrace_trail = _Trail()  # type: ignore[attr-defined]
         forget_origin(error)
         if mark is not None:
             if mark.note is not None and mark.note in getattr(error, "__notes__", ()):
