@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from typing import Any
 
 from ...streaming.errors import Overloaded
 from ...streaming.limits import Limits
 from .generations import Generation
 from .requests import Delta
 
-__all__ = ["Admission", "RateMeter"]
+__all__ = ["Admission", "FirstTokens", "RateMeter"]
 
 NEVER = float("inf")
 WEIGHT = 0.2
@@ -25,6 +26,7 @@ class Admission:
         self.live: set[Generation] = set()
         self.stops: Counter[str] = Counter()
         """Ended requests by finish reason."""
+        self.first_tokens = FirstTokens()
         self.open_since: float | None = None
         """When the engine became ready: waiting for it to load does not count as waiting."""
         self._mean_time = 1.0
@@ -38,6 +40,17 @@ class Admission:
     def waiting(self) -> int:
         """Taken in, not running and not over."""
         return sum(generation.status in ("preparing", "waiting") for generation in self.live)
+
+    def figures(self) -> dict[str, Any]:
+        """What it knows of an EngineStatus."""
+        return {
+            "running": self.running,
+            "waiting": self.waiting,
+            "running_limit": self.limits.running,
+            "waiting_limit": self.limits.waiting,
+            "time_to_first_token": self.first_tokens.mean,
+            "stops": dict(self.stops),
+        }
 
     def idle_for(self) -> float:
         """Seconds since the last request ended, or since the engine became ready; 0 while one is there."""
@@ -56,6 +69,7 @@ class Admission:
             )
 
     def add(self, generation: Generation) -> None:
+        generation.on_first = self.first_tokens.note
         self.live.add(generation)
 
     def release(self, generation: Generation) -> None:
@@ -103,6 +117,24 @@ class Admission:
             self.retry_after(),
         )
         return Delta(finish_reason="error", usage=generation.usage, error=error)
+
+
+class FirstTokens:
+    """How long the latest requests waited for their first output; from any thread."""
+
+    KEPT = 64
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=self.KEPT)
+
+    def note(self, seconds: float) -> None:
+        self._seconds.append(seconds)
+
+    @property
+    def mean(self) -> float | None:
+        """In seconds; None before the first."""
+        seconds = tuple(self._seconds)
+        return sum(seconds) / len(seconds) if seconds else None
 
 
 class RateMeter:

@@ -41,6 +41,8 @@ class Generation:
         self.sequence: Counted | None = None
         self.dropped = 0
         """How many of the oldest messages were left out so that the prompt fits."""
+        self.on_first: Callable[[float], object] | None = None
+        """Told once, with the seconds since the submit, when the first output comes."""
         self._on_end = on_end
         self._lock = threading.Lock()
         self._status: GenerationStatus = "preparing"
@@ -174,6 +176,9 @@ class Generation:
         with self._lock:
             if self._last is not None:
                 return []
+            if self.on_first is not None and self._cancelled is None and has_output(delta):
+                self.on_first(time.monotonic() - self.submitted)
+                self.on_first = None
             if delta.finish_reason is not None:
                 return self._finish(delta)
             if self._cancelled is None:
@@ -215,6 +220,11 @@ class Generation:
     def _take_waiters(self) -> list[Waiter]:
         waiters, self._waiters = self._waiters, []
         return waiters
+
+
+def has_output(delta: Delta) -> bool:
+    """Whether a model has produced something, and be it a token without text yet."""
+    return bool(delta.token_ids or delta.text or delta.reasoning or delta.tool_calls)
 
 
 def wake(waiters: Iterable[Waiter]) -> None:

@@ -24,6 +24,9 @@ class EngineStatus:
     running: int = 0
     waiting: int = 0
     """Accepted and not running: in preparation, in the line, or preempted."""
+    running_limit: int = 0
+    """How many may run at once; 0 where that is not known."""
+    waiting_limit: int = 0
     blocks_used: int = 0
     blocks_total: int = 0
     block_size: int = 0
@@ -31,6 +34,8 @@ class EngineStatus:
     """The most tokens that a prompt and its answer may have together."""
     tokens_per_second: float = 0.0
     """Produced over the last seconds, all requests together."""
+    time_to_first_token: float | None = None
+    """Seconds from submit to the first output, the mean of the last 64 requests that had one; None before that."""
     steps: int = 0
     tokens_read: int = 0
     """Prompt tokens computed, recomputed ones included."""

@@ -111,12 +111,7 @@ class EngineWorker:
 
     def status(self) -> EngineStatus:
         with self._changed:
-            found = replace(
-                self._status,
-                running=self._admission.running,
-                waiting=self._admission.waiting,
-                stops=dict(self._admission.stops),
-            )
+            found = replace(self._status, **self._admission.figures())
             if self._assembled is None:
                 return found
             core = self._assembled.core

@@ -16,7 +16,7 @@ from ...streaming.errors import ContextLengthExceeded, RemoteError
 from ...streaming.limits import Limits
 from ...streaming.loops import framework_loop
 from ..local import Delta, EngineStatus, Generation, Request
-from ..local.admission import RateMeter
+from ..local.admission import FirstTokens, RateMeter
 from ..local.generations import Waiter, wake
 from .attempts import Attempt
 from .bodies import body_of, check_extra
@@ -80,6 +80,7 @@ class RemoteEngine:
         self._status = EngineStatus(model=f"{model} at {self.server.address}")
         self._stops: Counter[str] = Counter()
         self._rate = RateMeter()
+        self._first_tokens = FirstTokens()
         self._pieces = self._read = self._produced = 0
 
     def __repr__(self) -> str:
@@ -106,7 +107,10 @@ class RemoteEngine:
                 progress=1.0 if self._status.ready else 0.0,
                 running=self._turns.running,
                 waiting=self._turns.waiting,
+                running_limit=self.limits.running,
+                waiting_limit=self.limits.waiting,
                 tokens_per_second=self._rate.rate(self._pieces),
+                time_to_first_token=self._first_tokens.mean,
                 tokens_read=self._read + sum(usage.prompt_tokens for usage in live),
                 tokens_produced=self._produced + sum(usage.completion_tokens for usage in live),
                 stops=dict(self._stops),
@@ -136,6 +140,7 @@ class RemoteEngine:
         """
         body = body_of(request, self.model, self._extra)
         generation = RemoteGeneration(request, body, self._turns.enter(), self._on_end)
+        generation.on_first = self._first_tokens.note
         with self._lock:
             self._live.add(generation)
         if _get_running_loop() is not None:

@@ -142,9 +142,7 @@ class ProcessWorker:
         with self._lock:
             return replace(
                 self._status,
-                running=self._admission.running,
-                waiting=self._admission.waiting,
-                stops=dict(self._admission.stops),
+                **self._admission.figures(),
                 tokens_per_second=self._rate.rate(self._status.tokens_produced),
             )
 
