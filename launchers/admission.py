@@ -16,6 +16,7 @@ from typing import Self
 
 from ..streaming.errors import Overloaded
 from ..streaming.limits import Limits
+from .tallies import Tally
 
 __all__ = ["Admission", "Ticket"]
 
@@ -26,11 +27,12 @@ LONGEST_RETRY = 30.0
 class Admission:
     """Lets `limits.running` requests run, first come first served, and `limits.waiting` more wait.
 
-    It belongs to one event loop.
+    It belongs to one event loop. `tally` counts what became of those who asked.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.tally = Tally()
         self.running = 0
         self._line: deque[Ticket] = deque()
         self._usual_hold = 0.0

@@ -1,4 +1,4 @@
-"""The command line: `millrace run`, `millrace chat`, `millrace serve`, `millrace draw`, `millrace runs`.
+"""The command line: `millrace run`, `chat`, `serve`, `top`, `draw` and `runs`.
 
 Importing this module imports typer; what a command needs beyond that it imports itself, so that `--help` and `run`
 load no web server.
@@ -21,6 +21,7 @@ from .exits import MISTAKEN, complain, errors
 from .inputs import takes_messages
 from .run_commands import runs
 from .targets import DEMO, load_target
+from .top_commands import top
 
 __all__ = ["app"]
 
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 app.add_typer(runs)
+app.command()(top)
 
 TARGET = "module:attribute that names a flow, as in app:flow"
 

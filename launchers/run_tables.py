@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ..streaming.errors import MillraceError
 from ..streaming.queues import RunInfo
 
-__all__ = ["facts_of", "table_of", "watch_runs"]
+__all__ = ["facts_of", "span", "table_of", "watch_runs"]
 
 HEAD = ("ID", "STATUS", "STARTED", "TOOK", "EVENTS", "SIZE", "SESSION", "FLOW")
 NUMBERS = {"EVENTS", "SIZE"}
@@ -27,8 +27,8 @@ def _row(info: RunInfo, now: float) -> tuple[str, ...]:
     return (
         info.id,
         info.status,
-        f"{_span(now - info.created)} ago",
-        _span((info.ended or now) - info.created),
+        f"{span(now - info.created)} ago",
+        span((info.ended or now) - info.created),
         str(info.events),
         _bytes(info.size),
         info.session or "",
@@ -52,8 +52,8 @@ def facts_of(info: RunInfo, now: float, error: BaseException | None = None) -> I
         ("status", info.status + reason),
         ("flow", info.name),
         ("session", info.session),
-        ("started", f"{_clock(info.created)} ({_span(now - info.created)} ago)"),
-        ("took" if info.over else "running", _span((info.ended or now) - info.created)),
+        ("started", f"{_clock(info.created)} ({span(now - info.created)} ago)"),
+        ("took" if info.over else "running", span((info.ended or now) - info.created)),
         ("said", f"{info.events} events, {_bytes(info.size)}"),
         (
             "tokens",
@@ -97,7 +97,7 @@ def watch_runs(look: Callable[[], Iterable[RunInfo]]) -> None:
             time.sleep(EVERY)
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """A time in at most two units."""
     seconds = max(0.0, seconds)
     if seconds < 1:

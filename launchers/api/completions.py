@@ -19,6 +19,7 @@ from ...streaming.runs import Run
 from ...streaming.streams import AsyncEventReader
 from ..admission import Admission, Ticket
 from ..inputs import takes_messages
+from ..tallies import Counted
 from .bodies import read_object
 from .chat_requests import ChatRequest
 from .departures import Departure
@@ -30,6 +31,9 @@ __all__ = ["ChatCompletions", "unknown_model"]
 
 CLIENT_LEFT = "client left"
 CLIENT_STUCK = "client stopped reading"
+
+NO_PLACE = (429, 503)
+"""Refusals of what was asked well: these are counted, and bad requests are not."""
 
 
 @dataclass
@@ -56,13 +60,15 @@ class ChatCompletions:
         try:
             request, ticket = await self._accept(scope, receive)
         except Refusal as refusal:
+            if refusal.status in NO_PLACE:
+                self.admission.tally.reject()
             await refusal.send_to(send)
         except ClientDisconnect:
             pass
         else:
-            with ticket, Departure(receive) as departure:
+            with self.admission.tally.begin() as counted, ticket, Departure(receive) as departure:
                 try:
-                    await self._answer(request, ticket, departure, send)
+                    await self._answer(request, ticket, counted, departure, send)
                 except Refusal as refusal:
                     if not departure.over:
                         await refusal.send_to(send)
@@ -98,17 +104,20 @@ class ChatCompletions:
 
     # ------------------------------------------------------------ answering
 
-    async def _answer(self, request: ChatRequest, ticket: Ticket, departure: Departure, send: Send) -> None:
+    async def _answer(
+        self, request: ChatRequest, ticket: Ticket, counted: Counted, departure: Departure, send: Send
+    ) -> None:
         departure.then(ticket.leave)
         try:
             admitted = await ticket.wait()
         except Overloaded as error:
+            counted.error = error
             raise overloaded(error, 503) from None
         if admitted:  # and the client is still there
             self._check_open()
-            await self._run(request, departure, send)
+            await self._run(request, counted, departure, send)
 
-    async def _run(self, request: ChatRequest, departure: Departure, send: Send) -> None:
+    async def _run(self, request: ChatRequest, counted: Counted, departure: Departure, send: Send) -> None:
         *earlier, question = request.messages
         async with self.flow.stream(
             request.messages if self.takes_messages else question.content,
@@ -116,7 +125,7 @@ class ChatCompletions:
             timeout=request.timeout or self.default_timeout,
             sampling=request.sampling,
         ) as stream:
-            run = stream.run
+            counted.run = run = stream.run
             self.runs.add(run)
             departure.then(partial(run.cancel, CLIENT_LEFT))
             reader = cast("AsyncEventReader", aiter(stream))

@@ -20,6 +20,7 @@ from .turns import Turn, failure_of
 
 if TYPE_CHECKING:
     from ..admission import Admission
+    from ..tallies import Counted
 
 __all__ = ["Tab", "Tabs"]
 
@@ -229,15 +230,16 @@ class LiveTurn:
     async def _work(self, session: str, history: Conversation) -> None:
         turn, tabs = self.turn, self.tabs
         try:
-            if tabs.closing:
-                raise Overloaded("the server is shutting down")
-            with tabs.admission.enter() as ticket:
-                if not ticket.admitted:
-                    turn.status = "waiting for a free place"
-                    self._changed.set()
-                await ticket.wait()
-                turn.begin()
-                await self._listen(session, history)
+            with tabs.admission.tally.begin() as counted:
+                if tabs.closing:
+                    raise Overloaded("the server is shutting down")
+                with tabs.admission.enter() as ticket:
+                    if not ticket.admitted:
+                        turn.status = "waiting for a free place"
+                        self._changed.set()
+                    await ticket.wait()
+                    turn.begin()
+                    await self._listen(session, history, counted)
         except (asyncio.CancelledError, RunCancelled):
             pass
         except AdmissionError as error:
@@ -250,12 +252,12 @@ class LiveTurn:
             self.ended.set()
             self._changed.set()
 
-    async def _listen(self, session: str, history: Conversation) -> None:
+    async def _listen(self, session: str, history: Conversation, counted: Counted) -> None:
         turn, tabs = self.turn, self.tabs
         x = [*history, Message.user(turn.question)] if tabs.takes_messages else turn.question
         stream = tabs.flow.stream(x, session=session, history=history, timeout=tabs.timeout)
         async with stream:
-            self._run = stream.run
+            self._run = counted.run = stream.run
             async for event in stream:
                 turn.take(event)
                 self._changed.set()

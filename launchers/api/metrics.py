@@ -1,0 +1,113 @@
+"""The figures of a service in the text format of Prometheus, in a registry of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ...streaming.errors import require
+from ..tallies import OUTCOMES
+
+__all__ = ["Metrics"]
+
+SERVICE_GAUGES = {
+    "running": "Runs that hold a permit",
+    "running_limit": "Permits that there are",
+    "waiting": "Runs that wait for a permit",
+    "waiting_limit": "Places in the line",
+}
+ENGINE_GAUGES = {
+    "running": ("running", "Requests that run in the engine"),
+    "running_limit": ("running_limit", "Requests that may run in the engine at once"),
+    "waiting": ("waiting", "Requests that wait in the engine's line"),
+    "waiting_limit": ("waiting_limit", "Places in the engine's line"),
+    "blocks_used": ("blocks_used", "Blocks of KV memory in use"),
+    "blocks_total": ("blocks", "Blocks of KV memory that there are"),
+    "tokens_per_second": ("tokens_per_second", "Tokens produced a second, over the last seconds"),
+    "time_to_first_token": (
+        "time_to_first_token_seconds",
+        "Mean time from submit to first output of the last 64 requests",
+    ),
+}
+ENGINE_COUNTERS = {
+    "tokens_read": "Prompt tokens computed",
+    "tokens_reused": "Prompt tokens found in the pool: prefix hits",
+    "tokens_produced": "Tokens produced",
+    "preemptions": "Requests that lost their memory to an older one and were computed again",
+    "steps": "Forwards of the model",
+}
+
+
+class Metrics:
+    """Reads the figures anew for each answer.
+
+    Args:
+        read: gives the figures, as `/status` has them.
+
+    Raises:
+        MissingExtra: prometheus-client is not installed.
+    """
+
+    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
+        require("prometheus_client", "serve")
+        from prometheus_client import CollectorRegistry
+
+        self._read = read
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        """The whole answer, in version 0.0.4 of the format."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Any]:
+        """Called by the registry."""
+        figures = self._read()
+        yield from _of_service(figures)
+        yield from _of_engines(figures["engines"])
+
+
+def _of_service(figures: dict[str, Any]) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    runs, admission = figures["runs"], figures["admission"]
+    ready = float(figures["status"] == "ready")
+    yield GaugeMetricFamily("millrace_ready", "1 when the flow can serve", ready)
+    yield GaugeMetricFamily("millrace_uptime_seconds", "Since the service was made", figures["uptime"])
+    yield CounterMetricFamily("millrace_runs_started", "Runs that were asked for", runs["started"])
+    ended = CounterMetricFamily("millrace_runs_ended", "Runs by how they ended", labels=["outcome"])
+    for outcome in OUTCOMES:
+        ended.add_metric([outcome], runs[outcome])
+    yield ended
+    for name, words in SERVICE_GAUGES.items():
+        yield GaugeMetricFamily(f"millrace_{name}", words, admission[name])
+
+
+def _of_engines(engines: list[dict[str, Any]]) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    ready = GaugeMetricFamily("millrace_engine_ready", "1 when a token can be produced", labels=["module"])
+    stops = CounterMetricFamily(
+        "millrace_engine_stops", "Requests that ended, by cause", labels=["module", "cause"]
+    )
+    for engine in engines:
+        ready.add_metric([engine["module"]], float(engine["state"] == "ready"))
+        for cause, count in sorted(engine["stops"].items()):
+            stops.add_metric([engine["module"], cause], count)
+    yield ready
+    yield stops
+    for figure, (name, words) in ENGINE_GAUGES.items():
+        yield _family(GaugeMetricFamily, name, words, figure, engines)
+    for figure, words in ENGINE_COUNTERS.items():
+        yield _family(CounterMetricFamily, figure, words, figure, engines)
+
+
+def _family(kind: Any, name: str, words: str, figure: str, engines: list[dict[str, Any]]) -> Any:
+    """One figure of all engines; of those that do not know it there is no line."""
+    family = kind(f"millrace_engine_{name}", words, labels=["module"])
+    for engine in engines:
+        if engine[figure] is not None:
+            family.add_metric([engine["module"]], engine[figure])
+    return family
