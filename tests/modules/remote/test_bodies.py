@@ -47,6 +47,14 @@ def test_what_is_sent_where_it_is_set(settings: dict[str, Any], field: dict[str,
     assert body(**settings) == {**body(), **field}
 
 
+def test_tools_and_schemas_in_openais_form() -> None:
+    tool = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
+    assert body_of(Request(messages=HI, tools=[tool]), "tiny", {})["tools"] == [tool]
+    wanted = body(json_schema={"type": "object"})["response_format"]
+    assert wanted["type"] == "json_schema"
+    assert (wanted["json_schema"]["schema"], wanted["json_schema"]["strict"]) == ({"type": "object"}, True)
+
+
 def test_further_fields_come_last_and_none_leaves_one_out() -> None:
     assert body({"temperature": None, "tools": [1], "top_p": 0.5}) == {
         "model": "tiny",
@@ -78,3 +86,5 @@ def test_what_no_server_can_be_told_is_refused_by_name() -> None:
         body_of(Request(messages=HI, chat_template="{{ x }}"), "tiny", {})
     with pytest.raises(ValueError, match="logprobs"):
         body(logprobs=0)
+    with pytest.raises(ValueError, match="regex"):
+        body(regex="[0-9]+")
