@@ -217,7 +217,7 @@ def _written(plan: Plan, steps: list[Any]) -> Any:
         for i, made in enumerate(steps):
             setattr(p, f"part_{i}", made)
         p.last = bind(
-            lambda given, last: f"{last}<{given[:2]}>", p.input, getattr(p, f"part_{len(steps) - 1}")
+            lambda given, last: f"{last}<{given[:1]}>", p.input, getattr(p, f"part_{len(steps) - 1}")
         )
     return p
 
@@ -364,7 +364,7 @@ VALUES: dict[str, Callable[[Plan, str], str]] = {
     "live function": lambda plan, x: x.upper() + plan.mark,
     "live, leaving early": lambda plan, x: x[:1] + plan.mark,
     "pipeline": _value_in_turn,
-    "written": lambda plan, x: f"{_value_in_turn(plan, x)}<{x[:2]}>",
+    "written": lambda plan, x: f"{_value_in_turn(plan, x)}<{x[:1]}>",
     "parallel": lambda plan, x: "|".join(part.value(x) for part in plan.parts),
     "named branches": lambda plan, x: plan.parts[-1].value(
         "|".join(part.value(x) for part in plan.parts[:-1])
