@@ -59,6 +59,8 @@ def test_the_schema(server: Running) -> None:
         "/v1/models/{name}",
         "/health/live",
         "/health/ready",
+        "/status",
+        "/metrics",
     }
     post = schema["paths"][PATH]["post"]
     assert set(post["responses"]) >= {"200", "400", "401", "404", "413", "415", "429", "500", "503", "504"}
