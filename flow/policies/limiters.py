@@ -40,16 +40,21 @@ class Limiter(Line):
 
     async def enter(self) -> Permit:
         """Waits for a slot; the permit is to be released."""
-        waiter = Waiter()  # before the lock: an allocation may run the garbage collector
+        if not self._take(None):
+            waiter = Waiter()  # outside of the lock: an allocation may run the garbage collector
+            if not self._take(waiter):
+                await self.stand(waiter)
+        return Permit(self)
+
+    def _take(self, waiter: Waiter | None) -> bool:
+        """Takes a slot if one is free; otherwise `waiter` joins the line."""
         with self.lock:
             if self.working < self.most and not self.waiters:
                 self.working += 1
-                waiter.served = True
-            else:
+                return True
+            if waiter is not None:
                 self.waiters.append(waiter)
-        if not waiter.served:
-            await self.stand(waiter)
-        return Permit(self)
+            return False
 
     def give_back(self) -> None:
         """A slot is free: it goes to the first in the line that can still be reached."""

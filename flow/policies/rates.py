@@ -100,13 +100,21 @@ class Rate(Line):
 
     async def take(self) -> None:
         """Waits for a token and takes it; a cancel gives it back."""
+        if self._take(None):
+            return
         waiter = Waiter()
+        if not self._take(waiter):
+            self.move_up()
+            await self.stand(waiter)
+
+    def _take(self, waiter: Waiter | None) -> bool:
+        """Takes a token if there is one; otherwise `waiter` joins the line."""
         with self.lock:
             if not self.waiters and self._bucket.take(time.monotonic()):
-                return
-            self.waiters.append(waiter)
-        self.move_up()
-        await self.stand(waiter)
+                return True
+            if waiter is not None:
+                self.waiters.append(waiter)
+            return False
 
     def give_back(self) -> None:
         with self.lock:
