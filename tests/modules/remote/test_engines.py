@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ class TestAnswers:
 
         server.script = script
         engine = connected(server)
+        assert engine.status().time_to_first_token is None
         generation = ask(engine)
         for piece in ("Hel", "lo"):
             assert await anext(generation) == Delta(piece)
@@ -39,6 +41,10 @@ class TestAnswers:
             server.signal(piece).set()
         (last,) = await rest(generation)
         assert (last.finish_reason, last.usage) == ("stop", TokenUsage(7, 2))
+        status = engine.status()
+        assert status.time_to_first_token is not None
+        assert 0 < status.time_to_first_token < time.monotonic() - generation.submitted
+        assert (status.running_limit, status.waiting_limit) == (engine.limits.running, engine.limits.waiting)
         await engine.aclose()
 
     async def test_result_and_what_was_asked(self, server: ScriptedServer) -> None:
