@@ -173,6 +173,35 @@ def test_beyond_the_limits_it_waits_or_is_refused_and_says_so() -> None:
     run(test)
 
 
+def test_turns_are_counted_by_how_they_end() -> None:
+    async def flow(question: str) -> AsyncIterator[str]:
+        if question == "fail":
+            raise ValueError(question)
+        yield question
+        while question == "endless":
+            yield "."
+            await asyncio.sleep(0)
+
+    async def test() -> None:
+        tabs = tabs_of(flow)
+        tab = tabs.open("a")
+        tally = tabs.admission.tally
+        for question in ("hello", "fail", "again"):
+            await ask(tabs, tab, question)
+        await ask(tabs, tab, "endless", until=lambda turn: bool(turn.text))
+        assert tally.ended == {"completed": 2, "failed": 1, "cancelled": 1}
+        full = tabs_of(flow, running=1, waiting=0)
+        with full.admission.enter():
+            await ask(full, full.open("a"), "hello")
+        assert full.admission.tally.ended == {"rejected": 1}
+        tabs.close()
+        await ask(tabs, tab, "hello")
+        assert tally.ended["rejected"] == 1
+        assert tally.started == tally.ended.total() == 5
+
+    run(test)
+
+
 def test_a_tab_that_waits_for_a_place_can_be_stopped() -> None:
     async def test() -> None:
         flow = Counter()
