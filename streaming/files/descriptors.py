@@ -32,22 +32,28 @@ class OpenFile:
     `descriptor` holds `lock` meanwhile, sets `used`, and calls `reopen` where it is CLOSED.
     """
 
-    __slots__ = ("__weakref__", "_open", "descriptor", "lock", "used")
+    __slots__ = ("__weakref__", "_open", "held", "lock", "used")
 
     def __init__(self, open: Callable[[], int], descriptor: int = CLOSED) -> None:
         self._open = open
         self.lock = threading.Lock()
         self.used = True
-        self.descriptor = descriptor
+        self.held: list[int] = []  # one descriptor or none: whoever pops it closes it, and nobody else
         if descriptor != CLOSED:
+            self.held.append(descriptor)
             with self.lock:
                 _pool.enter(self)
 
+    @property
+    def descriptor(self) -> int:
+        return self.held[0] if self.held else CLOSED
+
     def reopen(self) -> int:
         """Opens the file; the caller holds the lock."""
-        self.descriptor = with_room(self._open)
+        descriptor = with_room(self._open)
+        self.held.append(descriptor)
         _pool.enter(self)
-        return self.descriptor
+        return descriptor
 
     @contextmanager
     def using(self) -> Iterator[int]:
@@ -61,12 +67,14 @@ class OpenFile:
             self.shut()
 
     def shut(self) -> None:
-        """Closes the descriptor, if it is open; the caller holds the lock, or nobody else knows the file."""
-        descriptor, self.descriptor = self.descriptor, CLOSED
-        if descriptor != CLOSED:
-            os.close(descriptor)
+        """Closes the descriptor, if it is open; the caller holds the lock, or nobody else uses the file."""
+        try:
+            descriptor = self.held.pop()
+        except IndexError:
+            return
+        os.close(descriptor)
 
-    def __del__(self) -> None:
+    def __del__(self) -> None:  # the pool may just be looking at it, in another thread
         self.shut()
 
 

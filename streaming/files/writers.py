@@ -151,9 +151,8 @@ class SegmentWriter:
     def _write(self, file: OpenFile, data: bytes) -> None:
         file.used = True
         try:
-            descriptor = file.descriptor
-            if descriptor == CLOSED:
-                descriptor = self._reopen()
+            held = file.held
+            descriptor = held[0] if held else self._reopen()
             written = os.write(descriptor, data)
             while written < len(data):
                 written += os.write(descriptor, data[written:])
