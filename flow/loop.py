@@ -22,11 +22,15 @@ from .taps import close, framed
 
 if TYPE_CHECKING:
     from .builders import OpenIf, OpenLoop
+    from .constructors import TypedIf as IfBase
+    from .constructors import TypedLoop as LoopBase
+else:
+    IfBase, LoopBase = Switch, Flow
 
 __all__ = ["If", "Loop"]
 
 
-class If(Switch[In, Out]):
+class If(IfBase[In, Out]):
     """Runs `then` where `condition(x)` is true, else `otherwise`; without that the value passes as it is.
 
     A Switch with one case. It can be written in a block::
@@ -36,11 +40,11 @@ class If(Switch[In, Out]):
             shorten.otherwise = clean
     """
 
-    def __init__(
-        self: If[Any, Any],
+    def _write(  # type: ignore[override]
+        self,
         condition: Step[Any, Any] | Callable[[Any], Any],
-        then: Step[In, Out] | Callable[[In], Out] | None = None,
-        otherwise: Step[In, Out] | Callable[[In], Out] | None = None,
+        then: Step[Any, Any] | Callable[[Any], Any] | None = None,
+        otherwise: Step[Any, Any] | Callable[[Any], Any] | None = None,
         *,
         name: str | None = None,
     ) -> None:
@@ -59,6 +63,10 @@ class If(Switch[In, Out]):
             self._build({condition: then}, otherwise if otherwise is not None else WholeStep(_pass), None)
         self.freeze(condition=condition)
 
+    if not TYPE_CHECKING:  # what type checkers see stands in constructors.pyi
+        __init__ = _write
+        __init__.__qualname__ = "If.__init__"
+
     def deciding(self, i: int) -> str:
         return "condition"
 
@@ -75,7 +83,7 @@ def _pass(x: Any) -> Any:
     return x
 
 
-class Loop(Flow[In, Out]):
+class Loop(LoopBase[In, Out]):
     """Runs its body again and again, each turn on the value of the one before, and at least once.
 
     Args:
@@ -99,8 +107,8 @@ class Loop(Flow[In, Out]):
     """Whether each turn takes the pieces of the one before as they come."""
     until: Step[Any, Any] | None = None
 
-    def __init__(
-        self: Loop[Any, Any],
+    def _write(
+        self,
         body: Step[Any, Any] | Callable[..., Any] | None = None,
         *,
         count: int | None = None,
@@ -113,6 +121,10 @@ class Loop(Flow[In, Out]):
             raise FlowBuildError(f"Loop(count={count!r}): a loop runs its body at least once; give 1 or more")
         self.freeze(name=name, count=count, until=as_step(until) if until is not None else None)
         self._set_body(as_body(body))
+
+    if not TYPE_CHECKING:  # what type checkers see stands in constructors.pyi
+        __init__ = _write
+        __init__.__qualname__ = "Loop.__init__"
 
     def _set_body(self, body: Step[Any, Any]) -> None:
         free = self.until is None

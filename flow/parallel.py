@@ -24,11 +24,15 @@ from .tees import Tee
 
 if TYPE_CHECKING:
     from .builders import OpenDiverter, OpenParallel
+    from .constructors import TypedDiverter
+    from .constructors import TypedParallel as Base
+else:
+    Base = Fan
 
 __all__ = ["Diverter", "Parallel"]
 
 
-class Parallel(Fan[In, Out]):
+class Parallel(Base[In, Out]):
     """Gives the same value to all branches at once; the results come in the order written.
 
     Args:
@@ -46,8 +50,8 @@ class Parallel(Fan[In, Out]):
     their upstream live share it: each reads all of it as it comes, and the slowest sets the pace.
     """
 
-    def __init__(
-        self: Parallel[Any, Any],
+    def _write(
+        self,
         *branches: Step[Any, Any] | Callable[..., Any],
         collect: Callable[[Any], Any] | None = None,
         post: Step[Any, Any] | Callable[[Any], Any] | None = None,
@@ -63,6 +67,10 @@ class Parallel(Fan[In, Out]):
         self.freeze(choose=as_step(choose) if choose is not None else None)
         steps = [as_step(thing) for thing in (*branches, *named.values())]
         self._build(steps, tuple(named) if named else None, name)
+
+    if not TYPE_CHECKING:  # what type checkers see stands in constructors.pyi
+        __init__ = _write
+        __init__.__qualname__ = "Parallel.__init__"
 
     def _build(
         self, steps: Sequence[Step[Any, Any]], names: Sequence[str | None] | None, name: str | None
@@ -212,7 +220,11 @@ class Parallel(Fan[In, Out]):
             return await self._branch(i, reader, run, path)()
 
 
-class Diverter(Parallel[In, Out]):
+if not TYPE_CHECKING:
+    TypedDiverter = Parallel
+
+
+class Diverter(TypedDiverter[In, Out]):
     """Gives each branch its own item: `Diverter(a, b)(Args(1, 2))` is `Args(a(1), b(2))`.
 
     Takes the arguments of Parallel; the value is Args, a list or a tuple with one item for each branch, or for

@@ -22,6 +22,9 @@ from .threads import hop
 
 if TYPE_CHECKING:
     from .builders import OpenSwitch
+    from .constructors import TypedSwitch as Base
+else:
+    Base = Flow
 
 __all__ = ["Switch"]
 
@@ -37,7 +40,7 @@ class Undecided(NamedTuple):
     pending: Any
 
 
-class Switch(Flow[In, Out]):
+class Switch(Base[In, Out]):
     """Runs the branch of the first case that fits, in the order written.
 
     Args:
@@ -60,8 +63,8 @@ class Switch(Flow[In, Out]):
     key: Step[Any, Any] | None = None
     default: Step[Any, Any] | None = None
 
-    def __init__(
-        self: Switch[Any, Any],
+    def _write(
+        self,
         cases: Mapping[Any, Step[Any, Any] | Callable[..., Any]] | None = None,
         *,
         key: Step[Any, Any] | Callable[..., Any] | None = None,
@@ -74,6 +77,10 @@ class Switch(Flow[In, Out]):
             raise FlowBuildError("Switch({}) has no case and no default: no value could pass")
         self.freeze(name=name)
         self._build(cases or {}, default, key)
+
+    if not TYPE_CHECKING:  # what type checkers see stands in constructors.pyi
+        __init__ = _write
+        __init__.__qualname__ = "Switch.__init__"
 
     def _build(
         self,
@@ -196,7 +203,7 @@ class Switch(Flow[In, Out]):
         if run is None or self.decider.inline:
             chosen: int | Undecided = self._decide(x)
         else:
-            _, chosen = await hop(run, (self.decider,), (None,), x, path, None)
+            _, chosen, _ = await hop(run, (self.decider,), (None,), x, path, None)
         if type(chosen) is Undecided:
             return await self._decide_slowly(x, run, path, chosen)
         return int(chosen)  # type: ignore[arg-type]

@@ -20,11 +20,14 @@ from .steps import In, Out, Step
 
 if TYPE_CHECKING:
     from .builders import OpenWarp
+    from .constructors import TypedWarp as Base
+else:
+    Base = Fan
 
 __all__ = ["Warp"]
 
 
-class Warp(Fan[Iterable[In], Out]):
+class Warp(Base[In, Out]):
     """Runs one step over every item of an iterable, all at once or `concurrency` at a time; gives a list.
 
     Args:
@@ -41,9 +44,9 @@ class Warp(Fan[Iterable[In], Out]):
             w.rate = bind(rate, text=w.read, name=w.input)
     """
 
-    def __init__(
-        self: Warp[Any, Any],
-        inner: Step[In, Any] | Callable[[In], Any] | None = None,
+    def _write(
+        self,
+        inner: Step[Any, Any] | Callable[[Any], Any] | None = None,
         *,
         concurrency: int | None = None,
         on_error: OnError = "raise",
@@ -54,6 +57,10 @@ class Warp(Fan[Iterable[In], Out]):
         self._set(collect, on_error, concurrency, post)
         self.freeze(name=name, inner=as_body(inner))
         refuse_misfits(self)
+
+    if not TYPE_CHECKING:  # what type checkers see stands in constructors.pyi
+        __init__ = _write
+        __init__.__qualname__ = "Warp.__init__"
 
     if TYPE_CHECKING:
         inner: Step[Any, Any]
