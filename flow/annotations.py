@@ -10,6 +10,7 @@ import typing
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from ..streaming.events import Event
 from .functions import FunctionStep
@@ -34,6 +35,8 @@ class Reading(NamedTuple):
 
 
 KEPT = "_reading"
+READ: WeakKeyDictionary[types.FunctionType, Reading] = WeakKeyDictionary()
+"""What is known of plain functions, for all steps that they are."""
 
 
 def read_step(step: Step[Any, Any], again: bool = False) -> Reading:
@@ -45,9 +48,15 @@ def read_step(step: Step[Any, Any], again: bool = False) -> Reading:
 
 
 def _read(step: Step[Any, Any]) -> Reading:
-    if isinstance(step, FunctionStep) and getattr(step, "body", "__call__") == "__call__":
-        return read_function(step.function, step.kind)
-    return read_class(type(step))
+    if not isinstance(step, FunctionStep) or getattr(step, "body", "__call__") != "__call__":
+        return read_class(type(step))
+    function = step.function
+    if type(function) is not types.FunctionType:
+        return read_function(function, step.kind)
+    found = READ.get(function)
+    if found is None or found.vague:
+        found = READ[function] = read_function(function, step.kind)
+    return found
 
 
 def read_class(cls: type) -> Reading:

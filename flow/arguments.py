@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import Any, NamedTuple
 
@@ -37,10 +38,17 @@ def incoming(given: Given) -> list[Given] | None:
     """The arguments that a value becomes; None where it may be Args of any length."""
     if isinstance(given.value, Several):
         return [Given(item, item, given.by) for item in given.value.items]
-    kinds = [class_of(member) for member in members_of(given.value)]
-    if any(kind is None or issubclass(Args, kind) for kind in kinds):
-        return None
-    return [given]
+    try:
+        several = _may_be_args(given.value)
+    except TypeError:  # an annotation that cannot be hashed
+        several = _may_be_args.__wrapped__(given.value)
+    return None if several else [given]
+
+
+@lru_cache(2048)
+def _may_be_args(hint: Any) -> bool:
+    kinds = [class_of(member) for member in members_of(hint)]
+    return any(kind is None or issubclass(Args, kind) for kind in kinds)
 
 
 def plain_problems(

@@ -147,3 +147,4 @@ def test_a_name_that_is_defined_later() -> None:
 def test_a_step_is_read_once() -> None:
     made = step(plain)
     assert read_step(made) is read_step(made) is read_step(made, again=True)
+    assert read_step(step(plain)) is read_step(made)  # and so are all steps of one function
