@@ -40,6 +40,8 @@ class Encoder:
         Raises:
             ContextLengthExceeded: a text is too long; nothing is cut off in silence.
         """
+        if not texts:
+            return []
         rows: list[list[int]] = self.loaded.tokenizer(list(texts), truncation=False, verbose=False)[
             "input_ids"
         ]

@@ -47,6 +47,11 @@ class Address:
     def host(self) -> str:
         return self._parts.hostname or ""
 
+    @property
+    def secure(self) -> bool:
+        """Whether it is HTTPS."""
+        return self._parts.scheme == "https"
+
     def endpoint(self, path: str) -> str:
         """The URL of an endpoint, such as `/chat/completions`."""
         return urlunsplit(self._parts._replace(path=self._parts.path + path))

@@ -6,6 +6,7 @@ Imported when the first request is made.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,9 +21,13 @@ from .timeouts import Timeouts
 
 __all__ = ["Clients"]
 
+_contexts: dict[bool, ssl.SSLContext] = {}
+"""What certificates are checked by, with and without the environment's."""
 Life = AsyncGenerator[httpx.AsyncClient, None]
 
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+LOCAL = ("localhost", "127.0.0.1", "::1")
+DIRECT = ("all://localhost", "all://127.0.0.1", "all://[::1]")
+"""Where no proxy stands between, in httpx's patterns."""
 LONGEST_REFUSAL = 64 * 1024
 """Bytes of an error's body that are read."""
 REFUSAL_TIME = 5.0
@@ -81,31 +86,47 @@ class Clients:
         """The client of the running event loop."""
         loop = asyncio.get_running_loop()
         found = self._opened.get(loop)
-        if found is None or found.retired:
+        if found is not None and not found.retired:
+            return found
+        verify = await self._verification()
+        found = self._opened.get(loop)
+        if found is None or found.retired:  # nobody has opened one meanwhile
             for known in list(self._opened):
                 if known.is_closed():
                     self._opened.pop(known, None)
-            life = self._life()
-            found = self._opened[loop] = Opened(life, await anext(life))
+            life = self._life(verify)
+            found = self._opened[loop] = Opened(life, await anext(life))  # begins at once, without waiting
         return found
 
-    async def _life(self) -> Life:
+    async def _verification(self) -> Any:
+        """How certificates are checked. Reading those of the system takes long, so a thread does, and once."""
+        if any(name in self._options for name in ("verify", "cert", "transport")):
+            return self._options.get("verify", True)
+        if not self._address.secure and self._address.host in LOCAL:
+            return False  # no TLS, no proxy, nothing to check
+        trust_env = bool(self._options.get("trust_env", True))
+        if trust_env not in _contexts:
+            _contexts[trust_env] = await asyncio.to_thread(httpx.create_ssl_context, trust_env=trust_env)
+        return _contexts[trust_env]
+
+    async def _life(self, verify: Any) -> Life:
         """A client from its opening to its close."""
-        client = self._made()
+        client = self._made(verify)
         try:
             yield client
         finally:
             await client.aclose()
 
-    def _made(self) -> httpx.AsyncClient:
+    def _made(self, verify: Any) -> httpx.AsyncClient:
         options = dict(self._options)
         headers = {
             "user-agent": "millrace",
             **self._address.headers(),
             **dict(options.pop("headers", None) or {}),
         }
-        direct: dict[str, Any] = {f"all://{host}": None for host in LOOPBACK}
+        direct: dict[str, Any] = dict.fromkeys(DIRECT)
         defaults: dict[str, Any] = {
+            "verify": verify,
             "timeout": httpx.Timeout(None, connect=self._timeouts.connect),
             "limits": httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30.0),
         }
@@ -188,6 +209,9 @@ class Clients:
         reason = self._address.hide(" ".join(str(error).split())) or type(error).__name__
         if isinstance(error, httpx.ConnectTimeout):
             said = f"took no connection within {self._timeouts.connect:g} s, which is Timeouts(connect)"
+        elif "CERTIFICATE_VERIFY_FAILED" in reason:
+            told = f"{self._address} has a certificate that is not trusted ({reason}); say what to trust: "
+            return Failure(RemoteError(told + "http={'verify': ssl.create_default_context(cafile=...)}"))
         elif isinstance(error, (httpx.ConnectError, httpx.ProxyError)):
             said = f"cannot be reached ({reason}); does it run, and is the address right?"
         elif isinstance(error, httpx.TransportError):

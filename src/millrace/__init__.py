@@ -109,7 +109,14 @@ def _missing(name: str) -> Exception:
     That is an ImportError, since `from millrace import name` drops the message of an AttributeError.
     """
     if not name.startswith("_"):
-        for place in ("streaming", "flow", "flow.policies", "modules.local"):
+        for place in (
+            "streaming",
+            "flow",
+            "flow.policies",
+            "modules.local",
+            "modules.remote",
+            "modules.embeddings",
+        ):
             if name in import_module(f".{place}", __name__).__all__:
                 return ImportError(f"{name} is in millrace.{place}: from millrace.{place} import {name}")
         for public in __all__:

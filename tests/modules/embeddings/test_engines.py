@@ -92,6 +92,9 @@ class TestWork:
         assert gate.forwards.left > 8
         assert max(gate.tokens) <= 16
 
+    async def test_no_texts(self, engine: GatedEncoderEngine) -> None:
+        assert (await engine.embed([])).vectors == []
+
     async def test_from_many_loops_and_threads(self, gate: Gate, engine: GatedEncoderEngine) -> None:
         gate.open_all()
         expected = await free(engine)

@@ -73,9 +73,9 @@ class TestTimeouts:
     @pytest.mark.parametrize("pieces", [(), ("a",)], ids=["before the first token", "after it"])
     async def test_in_total(self, server: ScriptedServer, whose: str, pieces: tuple[str, ...]) -> None:
         server.script = held(*pieces)
-        total = 0.2 if whose == "total" else None
+        total = 0.4 if whose == "total" else None
         engine = connected(server, timeouts=Timeouts(total=total))
-        deadline = time.monotonic() + 0.2 if whose == "deadline" else None
+        deadline = time.monotonic() + 0.4 if whose == "deadline" else None
         generation = engine.submit(Request(messages=HI, deadline=deadline))
         deltas = await rest(generation)
         assert [delta.text for delta in deltas[:-1]] == list(pieces)
