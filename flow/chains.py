@@ -124,29 +124,36 @@ class Chain:
     def finish(self, value: Any) -> None:
         """All are over; `value` is that of the last."""
         self.values[len(self.links) - 1] = value
-        for i, (link, where, call) in enumerate(self.links):
-            if link.name is not None and self.run.log is not None:
-                self.run.log.put(StepFinished(), where)
-            if call is not None:
-                self.run.hooks.end(call, self.values.get(i))
+        for i in range(len(self.links)):
+            self._end(i)
         FRAME.set((self.run, self.path))
 
     def failed(self, error: BaseException) -> BaseException:
-        """The error as it leaves the chain: with the name of the step that it arose in, if it was one of these."""
-        hooks, at = self.run.hooks, self._origin(error)
-        stopped = isinstance(error, (CancelledError, GeneratorExit))
-        if not stopped and at is not None:
-            link, where, _ = self.links[at]
+        """The error as it leaves the chain: with the name of the step that it arose in, if it was one of these.
+
+        All are over: with the error, where it is their own or a stop; the others as if they had been left early.
+        """
+        cut, at = self.run.cut is not None, self._origin(error)
+        stopped = isinstance(error, CancelledError) or (cut and isinstance(error, GeneratorExit))
+        if isinstance(error, (CancelledError, GeneratorExit)):
+            at = None
+        elif at is not None:
+            link = self.links[at][0]
             error = leaving(error, None if link.name is None else link.label)
-            if link.name is not None and self.run.log is not None and isinstance(error, Exception):
-                self.run.log.put(StepFinished(error), where)
-        for i, (_, _, call) in enumerate(self.links):
-            if call is not None and (stopped or i == at):
-                hooks.fail(call, error)
-            elif call is not None:
-                hooks.end(call, self.values.get(i))
+        for i in range(len(self.links)):
+            self._end(i, error if stopped or i == at else None, says=i == at or not cut)
         FRAME.set((self.run, self.path))
         return error
+
+    def _end(self, i: int, error: BaseException | None = None, says: bool = True) -> None:
+        """A step is over; in a run that is being stopped, nobody needs to hear of each."""
+        link, where, call = self.links[i]
+        if says and link.name is not None and self.run.log is not None:
+            self.run.log.put(StepFinished(error), where)
+        if call is not None and error is not None:
+            self.run.hooks.fail(call, error)
+        elif call is not None:
+            self.run.hooks.end(call, self.values.get(i))
 
     def _origin(self, error: BaseException) -> int | None:
         """Which step the error arose in; None where it came with the pieces that the first one takes."""

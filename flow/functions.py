@@ -95,7 +95,7 @@ class FunctionStep(Step[In, Out]):
         if run is None or self.inline:
             value = self.call(x)
         else:
-            _, value = await hop(run, (self,), (None,), x, path, None)
+            _, value, _ = await hop(run, (self,), (None,), x, path, None)
         return value if type(value) not in UNSETTLED else await self.settle(value, run, path, output)
 
     async def settle(self, value: Any, run: Run | None, path: Path, output: bool) -> Any:

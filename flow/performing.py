@@ -12,9 +12,10 @@ from .taps import is_from_upstream
 from .threads import stop_iteration
 
 if TYPE_CHECKING:
+    from .hooks import StepCall
     from .steps import Step
 
-__all__ = ["leaving", "perform"]
+__all__ = ["failed", "finished", "leaving", "perform"]
 
 
 async def perform(
@@ -47,19 +48,31 @@ async def perform(
     try:
         x = await step.execute(x, run, where, output)
     except BaseException as error:
-        error = leaving(error, label, where)
-        if log is not None and isinstance(error, Exception):
-            log.put(StepFinished(error), where)
-        if call is not None:
-            hooks.fail(call, error)
-        FRAME.set((run, path))
-        raise error
-    if log is not None:
-        log.put(StepFinished(), where)
-    if call is not None:
-        hooks.end(call, x)
+        raise failed(error, run, where, call, label)  # noqa: B904
+    finished(x, run, where, call)
     FRAME.set((run, path))
     return x
+
+
+def finished(value: Any, run: Run, where: Path, call: StepCall | None) -> None:
+    """Says that the step at `where` is over."""
+    if run.log is not None:
+        run.log.put(StepFinished(), where)
+    if call is not None:
+        run.hooks.end(call, value)
+
+
+def failed(
+    error: BaseException, run: Run, where: Path, call: StepCall | None, label: str | None
+) -> BaseException:
+    """Says so of the step at `where`, and returns the error as it leaves it."""
+    error = leaving(error, label, where)
+    if run.log is not None and (isinstance(error, Exception) or run.cut is None):
+        run.log.put(StepFinished(error), where)  # also when it was stopped in a run that goes on
+    if call is not None:
+        run.hooks.fail(call, error)
+    FRAME.set((run, where[:-1]))
+    return error
 
 
 def leaving(error: BaseException, label: str | None, where: Path = ()) -> BaseException:

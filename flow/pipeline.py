@@ -8,16 +8,16 @@ from operator import length_hint
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..streaming.events import Path, StepFinished
+from ..streaming.events import Path
 from ..streaming.notes import trail
-from ..streaming.runs import Run
+from ..streaming.runs import FRAME, Run
 from .args import ODD, UNSETTLED, Args
 from .calls import run_here
 from .chains import Link, run_chain, stream_chain
 from .checks import refuse_misfits
 from .flows import Flow
 from .functions import FunctionStep, as_step
-from .performing import leaving, perform
+from .performing import failed, finished, leaving, perform
 from .references import SCOPE
 from .segments import Segment, plan
 from .steps import In, Keep, Out, Step
@@ -162,7 +162,10 @@ class Pipeline(Base[In, Out]):
         if type(x) in UNSETTLED:
             step = self.steps[i]
             assert isinstance(step, FunctionStep)
-            x = await step.settle(x, None, path, output)
+            try:
+                x = await step.settle(x, None, path, output)
+            except BaseException as error:
+                raise leaving(error, self.labels[i])  # noqa: B904
         for i in range(i + 1, len(self.steps)):  # noqa: B020
             run = run_here()
             try:
@@ -266,20 +269,25 @@ class Pipeline(Base[In, Out]):
         self, segment: Segment, x: Any, run: Run, path: Path, output: bool, kept: dict[str, Any] | None
     ) -> Any:
         start, end = segment.start, segment.end
-        done, x = await hop(run, self.steps[start:end], self.labels[start:end], x, path, kept)  # type: ignore[arg-type]
+        done, x, call = await hop(run, self.steps[start:end], self.labels[start:end], x, path, kept)  # type: ignore[arg-type]
         at = start + done
-        if (
-            type(x) in UNSETTLED
-        ):  # rare: a lambda that returned a coroutine; go on from where the chain stopped
-            step = self.steps[at]
-            assert isinstance(step, FunctionStep)
-            x = await step.settle(x, run, (*path, self.labels[at]), output and at == end - 1)
-            if kept is not None:
-                kept[self.labels[at]] = x
-            if run.log is not None:
-                run.log.put(StepFinished(), (*path, self.labels[at]))
-            if at + 1 < end:
-                x = await self._hop(Segment("hop", at + 1, end), x, run, path, output, kept)
+        if type(x) not in UNSETTLED:
+            return x
+        # Rare: a lambda that returned a coroutine; go on from where the chain stopped.
+        step, label = self.steps[at], self.labels[at]
+        assert isinstance(step, FunctionStep)
+        where = (*path, label)
+        FRAME.set((run, where))
+        try:
+            x = await step.settle(x, run, where, output and at == end - 1)
+        except BaseException as error:
+            raise failed(error, run, where, call, label)  # noqa: B904
+        finished(x, run, where, call)
+        FRAME.set((run, path))
+        if kept is not None:
+            kept[label] = x
+        if at + 1 < end:
+            x = await self._hop(Segment("hop", at + 1, end), x, run, path, output, kept)
         return x
 
 

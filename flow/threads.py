@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..streaming.currents import JOINED
+from ..streaming.currents import JOINED, check_cancelled
 from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.forks import after_fork
 from ..streaming.memory import call_soon
@@ -26,6 +26,7 @@ from .pools import Pool
 
 if TYPE_CHECKING:
     from .functions import FunctionStep
+    from .hooks import StepCall
 
 __all__ = ["carry", "changed", "hop", "pool"]
 
@@ -35,6 +36,8 @@ class Joined(set[asyncio.Task[Any]]):
 
     over = False
     """Whether nobody waits for the function any more."""
+    at: Path | None = None
+    """Where the step is that has said it begins, and not yet that it is over."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -48,9 +51,17 @@ class Joined(set[asyncio.Task[Any]]):
 
     def end(self) -> None:
         """Stops them, and those that the function may still start; called on the loop."""
+        if self.at is not None and self.run.cut is None:  # the run goes on without it
+            self.say(StepFinished(CancelledError()), self.at)
         self.over = True
         for task in self:
             task.cancel()
+
+    def say(self, event: StepStarted | StepFinished, where: Path) -> None:
+        """Says what its steps do, as long as somebody waits for them; called on the loop."""
+        if not self.over and self.run.log is not None:
+            self.at = where if type(event) is StepStarted else None
+            self.run.log.put(event, where)
 
 
 HOLDS: ContextVar[tuple[Any, ...]] = ContextVar("millrace_holds", default=())
@@ -77,6 +88,14 @@ def _rebuild() -> None:
     ABANDONED.clear()
 
 
+class Done(NamedTuple):
+    """How far a hop has come. `call` is what hooks know of its last step, where that has no value yet."""
+
+    at: int
+    value: Any
+    call: StepCall | None = None
+
+
 async def hop(
     run: Run,
     steps: Sequence[FunctionStep[Any, Any]],
@@ -84,20 +103,20 @@ async def hop(
     x: Any,
     path: Path,
     kept: dict[str, Any] | None,
-) -> tuple[int, Any]:
+) -> Done:
     """Calls neighbouring plain functions in one thread; returns the index of the last one called and its value.
 
     A step without a name says nothing of its own. It stops early at a value that is no value yet (a coroutine, a
-    generator). Changes of context variables come back on success.
+    generator), and when nobody waits for it any more. Changes of context variables come back on success.
     """
     context = copy_context()
     joined = Joined(run)
     context.run(JOINED.set, joined)
     before = context.copy()
     threads = pool()
-    job = threads.submit(partial(context.run, _chain, run, steps, names, x, path, kept))
+    job = threads.submit(partial(context.run, _chain, joined, steps, names, x, path, kept))
     try:
-        done: tuple[int, Any] = await asyncio.wrap_future(job)
+        done: Done = await asyncio.wrap_future(job)
     except CancelledError:
         joined.end()
         if not job.cancel():
@@ -113,7 +132,7 @@ async def hop(
 def _discard(job: Future[Any]) -> None:
     """Nobody wants the value any more; a coroutine must not be left unawaited."""
     if job.exception() is None:
-        dispose(job.result()[1])
+        dispose(job.result().value)
 
 
 def abandon(job: Future[Any]) -> None:
@@ -137,23 +156,22 @@ def changed(context: Context, before: Context) -> Iterator[tuple[ContextVar[Any]
 
 
 def _chain(
-    run: Run,
+    joined: Joined,
     steps: Sequence[FunctionStep[Any, Any]],
     names: Sequence[str | None],
     x: Any,
     path: Path,
     kept: dict[str, Any] | None,
-) -> tuple[int, Any]:
-    assert run.loop is not None
-    i = -1
+) -> Done:
+    run, i = joined.run, -1
     for i, step in enumerate(steps):
-        run.raise_if_cut()
+        check_cancelled()
         name = names[i]
-        log = run.log if name is not None else None
+        heard = run.log is not None and name is not None
         where = path if name is None else (*path, name)
-        if log is not None:
+        if heard:
             FRAME.set((run, where))
-            call_soon(run.loop, partial(log.put, StepStarted(), where))
+            _say(joined, StepStarted(), where)
         call = None
         if run.hooks is not None and name is not None:
             FRAME.set((run, where))
@@ -165,20 +183,25 @@ def _chain(
                 error = stop_iteration(name or step.name or "step", error)
             if name is not None:
                 trail(error, name)
-            if log is not None and isinstance(error, Exception):
-                call_soon(run.loop, partial(log.put, StepFinished(error), where))
+            if heard and isinstance(error, Exception):
+                _say(joined, StepFinished(error), where)
             if call is not None:
                 run.hooks.fail(call, error)
             raise error
         if type(x) in UNSETTLED:
-            break
+            return Done(i, x, call)
         if kept is not None and name is not None:
             kept[name] = x
-        if log is not None:
-            call_soon(run.loop, partial(log.put, StepFinished(), where))
+        if heard:
+            _say(joined, StepFinished(), where)
         if call is not None:
             run.hooks.end(call, x)
-    return i, x
+    return Done(i, x)
+
+
+def _say(joined: Joined, event: StepStarted | StepFinished, where: Path) -> None:
+    assert joined.run.loop is not None
+    call_soon(joined.run.loop, partial(joined.say, event, where))
 
 
 def stop_iteration(name: str, error: BaseException) -> RuntimeError:
