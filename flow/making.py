@@ -14,7 +14,7 @@ from .steps import Step
 
 if TYPE_CHECKING:
     from .policies import Cache
-    from .signatures import Lists, Texts, Waits
+    from .signatures import Z0, FirstDoes, FirstLists, Lists, Texts, Waits
 
 __all__ = ["StepMaker", "StepOptions", "step"]
 
@@ -60,11 +60,19 @@ def step(function: Step[A, B], /, **options: Unpack[StepOptions]) -> Step[A, B]:
 
 
 @overload
-def step(function: Waits[A, B], /, **options: Unpack[StepOptions]) -> Step[A, B]: ...
+def step(function: Texts[A], /, **options: Unpack[StepOptions]) -> Step[A, str]: ...  # type: ignore[overload-overlap]
+
+
+@overload  # the next two are for pyright, which needs a union where a lambda may stand
+def step(function: FirstLists[A, Z0], /, **options: Unpack[StepOptions]) -> Step[A, list[Z0]]: ...
 
 
 @overload
-def step(function: Texts[A], /, **options: Unpack[StepOptions]) -> Step[A, str]: ...  # type: ignore[overload-overlap]
+def step(function: FirstDoes[A, B], /, **options: Unpack[StepOptions]) -> Step[A, B]: ...
+
+
+@overload
+def step(function: Waits[A, B], /, **options: Unpack[StepOptions]) -> Step[A, B]: ...
 
 
 @overload

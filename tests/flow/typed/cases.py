@@ -223,7 +223,7 @@ def pipelines_that_are_let_through() -> None:
     Pipeline(stream, live)
     Pipeline(generator, live_sync)
     Pipeline(lambda t: t.upper(), number)("a")
-    step(number)("a")
+    step(lambda t: number(t))("a")
     Pipeline(text, live_sync, text)
     Pipeline(text, Parallel(stream, number), both, len)
     Pipeline(Parallel(a=number, b=stream), named)
