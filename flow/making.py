@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack, overload
 
 from ..streaming.errors import FlowBuildError
 from .functions import FunctionStep, Show, as_callable, as_step
@@ -14,12 +14,9 @@ from .steps import Step
 
 if TYPE_CHECKING:
     from .policies import Cache
-    from .signatures import Z0, FirstDoes, FirstLists, Lists, Texts, Waits
+    from .signatures import A0, B0, Z0, A, B, FirstDoes, FirstLists, Lists, Texts, Waits
 
 __all__ = ["StepMaker", "StepOptions", "step"]
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 class StepOptions(TypedDict, total=False):
@@ -64,11 +61,11 @@ def step(function: Texts[A], /, **options: Unpack[StepOptions]) -> Step[A, str]:
 
 
 @overload  # the next two are for pyright, which needs a union where a lambda may stand
-def step(function: FirstLists[A, Z0], /, **options: Unpack[StepOptions]) -> Step[A, list[Z0]]: ...
+def step(function: FirstLists[A0, Z0], /, **options: Unpack[StepOptions]) -> Step[A0, list[Z0]]: ...
 
 
 @overload
-def step(function: FirstDoes[A, B], /, **options: Unpack[StepOptions]) -> Step[A, B]: ...
+def step(function: FirstDoes[A0, B0], /, **options: Unpack[StepOptions]) -> Step[A0, B0]: ...
 
 
 @overload
