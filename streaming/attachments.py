@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 
 from .endings import RunStatus
@@ -49,9 +50,11 @@ class Attachment(Reader):
             RemoteError: what a step raised, in words; errors of millrace's own come as themselves.
             WriterLost: the process that ran it has died.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         with self._twin() as reader:
             while reader.finished is None:
-                if reader.next_within(timeout) is None:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if reader.next_within(left) is None:
                     raise TimeoutError(f"the run has not ended within {timeout} s; it goes on")
             return outcome_of(reader.finished)
 
@@ -63,10 +66,14 @@ class Attachment(Reader):
             return cast("RunStatus", reader.finished.status)
 
     def _twin(self) -> Reader:
-        """Another reader at the same place: waiting for the end takes no event from this one."""
+        """Another reader at about the same place: waiting for the end takes no event from this one.
+
+        It begins one event earlier, since that may be the run's last.
+        """
         if self.finished is not None:
             return self
-        return Reader(self.queue.read(self.run_id, self.seq), self.seq, self._loop)
+        after = max(0, self.seq - 1)
+        return Reader(self.queue.read(self.run_id, after), after, self._loop)
 
 
 def attach(run_id: str, queue: Queue | str | None = None, after: int = 0) -> Attachment:

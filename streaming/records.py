@@ -33,7 +33,7 @@ from .events import (
 )
 from .usage import TokenUsage
 
-__all__ = ["decode", "decode_all", "encode", "without_traceback"]
+__all__ = ["decode", "decode_all", "encode", "in_words", "without_traceback"]
 
 KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind
@@ -125,14 +125,35 @@ def _refusal(event: Event, error: Exception) -> str:
 
 def _describe(error: BaseException) -> dict[str, Any]:
     """An error as JSON: of our own, with what it knows; of others, type and message."""
-    described: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
-    if notes := getattr(error, "__notes__", None):
-        described["notes"] = [str(note) for note in notes]
+    described: dict[str, Any] = {"type": type(error).__name__, "message": in_words(error)}
+    notes = getattr(error, "__notes__", None)
+    if notes and isinstance(notes, (list, tuple)):
+        described["notes"] = [in_words(note) for note in notes]
     if type(error).__name__ in errors.__all__ and isinstance(error, MillraceError):
-        known = {name: value for name, value in vars(error).items() if not name.startswith("_")}
+        known = {
+            name: value
+            for name, value in vars(error).items()
+            if not name.startswith("_") and _is_json(value)
+        }
         if known:
             described["known"] = known
     return described
+
+
+def in_words(value: object) -> str:
+    """`str(value)`; where that fails, what it is: a value's own fault must not stop what is said about it."""
+    try:
+        return str(value)
+    except Exception:
+        return f"(a {type(value).__name__} that cannot be shown)"
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        _to_ascii(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 # ---------------------------------------------------------------- reading

@@ -8,6 +8,7 @@ from .endings import Ending
 from .histories import HISTORIES
 from .logs import Log
 from .messages import Conversation, Message
+from .records import in_words
 from .usage import TokenUsage
 
 __all__ = ["Turn"]
@@ -92,4 +93,4 @@ class Turn(Ending):
         if self.status == "done" and isinstance(self.value, str):
             return self.value
         said = self.log.said() if self.log is not None else ""
-        return said or ("" if self.value is None else str(self.value))
+        return said or ("" if self.value is None else in_words(self.value))

@@ -248,6 +248,24 @@ class TestStops:
         gate.let()
         assert attach(run.id, queue).result(5) == "0 "
 
+    def test_patience_is_for_the_end_and_not_for_each_event(self, queue: Queue) -> None:
+        async def ticks(n: Any) -> AsyncIterator[str]:
+            for _ in range(int(n)):
+                yield "."
+                await asyncio.sleep(0.01)
+
+        run = Pipeline(ticks).start(200, queue=queue)
+        with pytest.raises(TimeoutError, match="goes on"):
+            attach(run.id, queue).result(0.1)
+        run.cancel()
+
+    def test_waiting_from_behind_the_last_event(self, queue: Queue) -> None:
+        run = Pipeline(count).start(2, queue=queue)
+        assert run.result(5) == "0 1 "
+        last = attach(run.id, queue).info.events
+        assert attach(run.id, queue, after=last).result(5) == "0 1 "
+        assert asyncio.run(attach(run.id, queue, after=last).wait()) == "done"
+
 
 class TestErrors:
     IDS = ("../x", "a/b", "", "a\0b", "x" * 10_000, ".", "..", "run", "\ud800", "é" * 200)

@@ -14,6 +14,7 @@ from millrace.streaming import (
     Data,
     Event,
     MissingExtra,
+    ModelError,
     Overloaded,
     Progress,
     QueueError,
@@ -133,6 +134,20 @@ class TestErrors:
         again = self.there_and_back(back)
         assert (str(again), again.kind, again.__notes__) == (str(back), back.kind, back.__notes__)
         assert stamped(StepFinished(back)).as_dict()["error"] == "Broken"
+
+    def test_one_that_cannot_be_shown_is_told_by_its_type(self) -> None:
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError("no words")
+
+        error = Mute()
+        error.__notes__ = 5  # type: ignore[assignment]
+        assert str(self.there_and_back(error)) == "Mute: (a Mute that cannot be shown)"
+
+    def test_what_one_of_our_own_knows_besides_json_is_left_out(self) -> None:
+        error = ModelError("gone")
+        vars(error).update(thing=object(), number=3)
+        assert vars(self.there_and_back(error)) == {"number": 3}
 
     def there_and_back(self, error: Exception) -> Any:
         event = stamped(RunFinished("error", "error", None, error, TokenUsage(1, 2)))

@@ -91,6 +91,22 @@ class TestNamedSessions:
         assert contents(name) == []
         assert [message.content for message in stream.run.history] == ["one", "<one>"]
 
+    def test_a_value_that_cannot_be_shown_ends_its_run_as_well(self) -> None:
+        class Mute:
+            def __str__(self) -> str:
+                raise RuntimeError("no words")
+
+        def answer(question: str) -> Mute:
+            run = current_run()
+            assert run is not None
+            run.take_history()
+            return Mute()
+
+        run = Pipeline(answer).start("one", session="alice")
+        assert isinstance(run.result(5), Mute)
+        assert contents() == ["one", "(a Mute that cannot be shown)"]
+        assert talk("two", session="alice").endswith("<two>")
+
     def test_a_run_that_prepends_nothing_leaves_nothing(self) -> None:
         assert Pipeline(str.upper)("one", session="alice") == "ONE"
         assert contents() == []
