@@ -14,6 +14,7 @@ from ..streaming.errors import FlowBuildError
 from .annotations import read_step
 from .arguments import UNKNOWN, Given, bound_problems, incoming, plain_problems
 from .bindings import Arg, Binding
+from .depths import refuse_depth
 from .flows import Flow, label_of
 from .functions import FunctionStep, WholeStep
 from .hints import MISSING, Named, attribute_of, describe, item_of
@@ -39,6 +40,7 @@ def refuse_misfits(flow: Step[Any, Any]) -> None:
     Raises:
         FlowBuildError: all that is certain to be wrong with it.
     """
+    refuse_depth(flow)
     walk = Walk()
     walk.through(flow, UNKNOWN)
     walk.complain(flow)
@@ -59,7 +61,9 @@ def check_flow(flow: Step[Any, Any], given: Any = Any) -> None:
 def refuse_open(flow: Step[Any, Any], done: str) -> None:
     """Raises: FlowBuildError, inside of the block that writes the flow."""
     if vars(flow).get("unfinished") is True:
-        raise FlowBuildError(f"a flow cannot be {done} inside of the block that writes it; do it after the block")
+        raise FlowBuildError(
+            f"a flow cannot be {done} inside of the block that writes it; do it after the block"
+        )
 
 
 class Frame(NamedTuple):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..annotations import read_step
-from ..bindings import Binding, BoundFlow
-from ..fans import Fan
+from ..bindings import BoundFlow
 from ..flows import Flow, label_of
-from ..functions import FunctionStep, WholeStep
+from ..functions import WholeStep
 from ..graph import Graph
-from ..hints import describe
 from ..loop import If, Loop
 from ..parallel import Parallel
 from ..pipeline import Pipeline
@@ -22,6 +18,7 @@ from ..switch import Switch
 from ..warps import Warp
 from ..wiring import INPUT, OUTPUT, Inputs
 from .diagrams import ANY, Branch, Chain, Fork, Group, Leaf, Link, Net, Part, clean, shorten
+from .wording import WIDEST, arguments_of, count_of, leaf_of, line_of, name_of, policies_of, words_of
 
 __all__ = ["diagram_of", "heading_of"]
 
@@ -29,9 +26,6 @@ Where = tuple[str, ...]
 
 DEEPEST = 20
 """How many flows in each other are drawn; what is deeper inside is counted."""
-
-WIDEST = 36
-"""Columns of a line in a box, at most."""
 
 
 def heading_of(flow: Step[Any, Any]) -> str:
@@ -82,9 +76,9 @@ class _Describer:
         ):
             return Leaf("as it is", kind="end", place=place)
         if not isinstance(step, Flow):
-            return _leaf(step, place, title, words)
+            return leaf_of(step, place, title, words)
         if self.depth >= DEEPEST:
-            return Leaf(f"{_count(step)} more inside", kind="more", place=place)
+            return Leaf(f"{count_of(step)} more inside", kind="more", place=place)
         self.depth += 1
         try:
             inner = self._inside(step, where, fed)
@@ -96,7 +90,7 @@ class _Describer:
             return inner
         if title is None and (words or turns or each):
             title = type(step).__name__.removeprefix("Open").lower()
-        return Group(None if title is None else _line(title, *words), inner, place, turns, each)
+        return Group(None if title is None else line_of(title, *words), inner, place, turns, each)
 
     def _inside(self, flow: Flow[Any, Any], where: Where, fed: bool) -> Part:
         match flow:
@@ -146,7 +140,7 @@ class _Describer:
             said = None if flow.shared else f"[{flow.keys[i]!r}]" if flow.keys is not None else f"[{i}]"
             named = label if isinstance(label, str) else None
             branches.append(Branch(said, self.part(step, at, at, named, comes), comes))
-        joined = None if flow.collect is None else f"collect {_name(flow.collect)}"
+        joined = None if flow.collect is None else f"collect {name_of(flow.collect)}"
         fork: Part = Fork(tuple(branches), joined) if branches else Leaf("no branch", kind="more")
         parts, live = [fork], [fed and flow.live]
         if flow.choose is not None:
@@ -169,7 +163,7 @@ class _Describer:
         inner = self.part(flow.inner, at, at, flow.inner.name, False)
         parts, live = [inner], [False]
         if flow.collect is not None:
-            parts.append(Leaf(f"collect {shorten(_name(flow.collect), WIDEST)}", kind="end"))
+            parts.append(Leaf(f"collect {shorten(name_of(flow.collect), WIDEST)}", kind="end"))
             live.append(False)
         self._add_post(flow, where, parts, live)
         return Chain(tuple(parts), tuple(live)) if len(parts) > 1 else inner
@@ -224,7 +218,7 @@ class _Describer:
         output = Inputs.of(flow.edges, OUTPUT)
         net = Net(tuple(nodes), tuple(links + _links(output, index, len(order), False)))
         taken = _parts_taken(output, index)
-        return Chain((net, Leaf(_line(*taken), kind="end")), (False, False)) if taken else net
+        return Chain((net, Leaf(line_of(*taken), kind="end")), (False, False)) if taken else net
 
 
 def _links(inputs: Inputs, index: Mapping[str, int], target: int, live: bool) -> list[Link]:
@@ -235,95 +229,3 @@ def _links(inputs: Inputs, index: Mapping[str, int], target: int, live: bool) ->
 def _parts_taken(inputs: Inputs, index: Mapping[str, int]) -> tuple[str, ...]:
     """What goes into a node and is not just what another one gives: parts of it, constants, steps of outer flows."""
     return tuple(repr(one.reference) for one in inputs.sources if one.name not in index or one.tail)
-
-
-# ---------------------------------------------------------------- words
-
-
-def _leaf(step: Step[Any, Any], place: Where | None, title: str | None, words: tuple[str, ...]) -> Leaf:
-    own = clean(label_of(step)).strip("<>")
-    said = clean(title or own) if title != "<lambda>" else own
-    kind = type(step).__name__
-    if isinstance(step, FunctionStep) and isinstance(step.resolve, Binding):
-        words = (*arguments_of(step.resolve), *words)
-    if own not in (re.sub(r"-\d+$", "", said), said, "lambda"):
-        words = (own, *words)
-    if type(step) is not FunctionStep and kind not in (said, own):
-        words = (kind, *words)
-    show = getattr(step, "show", None)
-    if show is not None:
-        words = (*words, f"show {show}")
-    reading = read_step(step)
-    takes = ""
-    if reading.signature is not None:
-        takes = ", ".join(describe(slot.annotation) for slot in reading.signature.parameters.values())
-    about = f"{own}: ({takes}) -> {describe(reading.value)}"
-    return Leaf(
-        shorten(said, WIDEST),
-        tuple(shorten(clean(word), WIDEST) for word in words),
-        "module" if type(step) is not FunctionStep else "stream" if step.streams else "step",
-        place,
-        clean(about),
-    )
-
-
-def _line(*words: str) -> str:
-    return shorten(" · ".join(clean(word) for word in words), 2 * WIDEST)
-
-
-def _name(function: Any) -> str:
-    return getattr(function, "__name__", None) or type(function).__name__
-
-
-def _count(flow: Step[Any, Any]) -> int:
-    """How many steps that are no flows are inside."""
-    count, waiting = 0, [flow]
-    while waiting:
-        children = waiting.pop().children()
-        count += sum(not one.children() for one in children)
-        waiting += children
-    return count
-
-
-def arguments_of(binding: Binding) -> tuple[str, ...]:
-    """What is bound, one argument a line."""
-    given = [repr(value) for value in binding.args]
-    given += [f"{key}={value!r}" for key, value in binding.kwargs.items()]
-    return tuple(given)
-
-
-def words_of(flow: Flow[Any, Any]) -> tuple[str, ...]:
-    """The settings of a flow that its shape does not show."""
-    words = []
-    if isinstance(flow, Loop):
-        words += (
-            [f"at most {flow.count}×" if flow.until is not None else f"{flow.count}×"] if flow.count else []
-        )
-        words += [f"until {label_of(flow.until)}"] if flow.until is not None else []
-    if isinstance(flow, Warp):
-        words.append("each item")
-    if isinstance(flow, (Fan, Graph)):
-        words += [f"{flow.concurrency} at once"] if flow.concurrency is not None else []
-        words += ["keeps errors"] if flow.on_error == "keep" else []
-    return tuple(words)
-
-
-def policies_of(step: PolicyStep[Any, Any]) -> tuple[str, ...]:
-    """The outermost policy of a step, in words."""
-    state = vars(step)
-    words = []
-    if (retry := state.get("retry")) is not None:
-        words.append(f"retry {retry.attempts}")
-    if (seconds := state.get("seconds")) is not None:
-        words.append(f"timeout {seconds:g} s")
-    if (fallback := state.get("fallback")) is not None:
-        words.append(f"fallback {label_of(fallback)}")
-    if state.get("cache") is not None:
-        words.append("cache, shared" if state.get("shared") else "cache")
-    if (limiter := state.get("limiter")) is not None:
-        words.append(f"{limiter.most} at once")
-    if (rate := state.get("rate")) is not None:
-        words.append(f"{rate.count:g} in {rate.per:g} s")
-    if (show := state.get("show")) is not None:
-        words.append(f"show {show}")
-    return tuple(words)
