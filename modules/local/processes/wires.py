@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -102,18 +103,24 @@ def _find(module: str, name: str) -> Any:
 
 
 def request_to(request: Request) -> Json:
+    """Raises ModelError where something in it is no JSON."""
     messages = request.messages
     sampling = asdict(request.sampling)
     sampling["logit_bias"] = [[token, bias] for token, bias in request.sampling.logit_bias.items()]
+    try:
+        asked = json.loads(json.dumps({"sampling": sampling, "tools": list(request.tools)}))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"a request to an engine in another process is JSON, its tools too: {error}"
+        ) from error
     return {
         "messages": None if messages is None else [message.as_dict() for message in messages],
         "prompt": request.prompt,
         "token_ids": None if request.token_ids is None else [int(token) for token in request.token_ids],
-        "sampling": sampling,
+        **asked,
         "deadline": request.deadline,
         "salt": request.salt,
         "session": request.session,
-        "tools": list(request.tools),
         "drop_oldest": request.drop_oldest,
         "chat_template": request.chat_template,
     }

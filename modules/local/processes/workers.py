@@ -122,6 +122,7 @@ class ProcessWorker:
             raise ModelError(
                 "this engine runs in the process that this one was forked from; start one of its own"
             )
+        frame = request_to(request)
         with self._lock:
             if self._error is not None:
                 raise own_copy(self._error)
@@ -130,7 +131,6 @@ class ProcessWorker:
             if self._closing:
                 raise ModelError("the engine is closed; start() loads it again")
             self._admission.check()
-            frame = request_to(request)
             generation = Generation(request, self._on_end)
             self._admission.add(generation)
             self._next += 1
@@ -214,7 +214,11 @@ class ProcessWorker:
                 break
             if child is None:
                 break
-            was_ready = self._listen_to(child)
+            was_ready = False
+            try:
+                was_ready = self._listen_to(child)
+            except Exception as error:
+                self._fail(error)
             code = child.end(1.0 if not self._closing else 30.0)
             failures = 0 if was_ready else failures + 1
             with self._lock:
@@ -302,9 +306,22 @@ class ProcessWorker:
                 generation.pause()
         wake(waiters)
         for generation in list(self._generations.values()):
-            asked = generation.request.is_stopped
+            self._ask(generation)
+
+    def _ask(self, generation: Generation) -> None:
+        """Ends a request whose caller says so in passing; where asking fails, with that error."""
+        asked = generation.request.is_stopped
+        try:
             if asked is not None and asked():
                 generation.cancel()
+        except Exception as error:
+            with self._lock:
+                if (number := self._numbers.get(generation)) is None:
+                    return  # somebody has just cancelled it
+                self._say("cancel", number, "cancelled")
+                waiters = generation.push(Delta(finish_reason="error", usage=generation.usage, error=error))
+                self._forget(generation)
+            wake(waiters)
 
     def _delta(self, generation: Generation, delta: Delta) -> list[Waiter]:
         tally = generation.sequence

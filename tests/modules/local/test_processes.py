@@ -132,6 +132,23 @@ class TestErrors:
             await engine.submit(made()).result()
         assert (await neighbour.result()).finish_reason == "length"
 
+    async def test_one_that_is_no_json_costs_nobody_anything(self, engine: Engine) -> None:
+        odd = [{"type": "function", "function": {"name": "look", "parameters": {"what": object()}}}]
+        for _ in range(20):
+            with pytest.raises(ModelError, match="JSON"):
+                engine.submit(Request(messages=[Message.user("Hi")], tools=odd))
+        assert engine.status().waiting == 0
+        assert (await engine.submit(request()).result()).finish_reason == "length"
+
+    async def test_a_question_to_the_caller_that_fails(self, engine: Engine) -> None:
+        def breaks() -> bool:
+            raise KeyError("no such page")
+
+        neighbour = engine.submit(request())
+        with pytest.raises(KeyError, match="no such page"):
+            await engine.submit(request(is_stopped=breaks)).result()
+        assert (await neighbour.result()).finish_reason == "length"
+
     async def test_what_is_too_much_is_refused_at_once(self, engine: Engine, hand: paced.Paced) -> None:
         hand.pace(0.01)
         taken = [engine.submit(request(sampling=ENDLESS)) for _ in range(12)]
