@@ -131,9 +131,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
         described["notes"] = [in_words(note) for note in notes]
     if type(error).__name__ in errors.__all__ and isinstance(error, MillraceError):
         known = {
-            name: value
-            for name, value in vars(error).items()
-            if not name.startswith("_") and _is_json(value)
+            name: value for name, value in vars(error).items() if not name.startswith("_") and _is_json(value)
         }
         if known:
             described["known"] = known
