@@ -19,6 +19,7 @@ from ..streaming.queues import Queue
 from ..streaming.runs import FRAME, HOOKS, Run
 from ..streaming.streams import Stream, refuse_blocking
 from .calls import call_async, call_blocking, call_direct, call_joined, start_body, start_detached
+from .escapes import Escape, contained
 from .taps import framed
 
 if TYPE_CHECKING:
@@ -221,14 +222,16 @@ class Step(Generic[In, Out]):
     ) -> list[Out]:
         """`abatch` for synchronous callers."""
         refuse_blocking()
-        batch = self.abatch(xs, concurrency=concurrency, on_error=on_error, timeout=timeout)
-        future = asyncio.run_coroutine_threadsafe(batch, framework_loop())
+        batch = partial(self.abatch, xs, concurrency=concurrency, on_error=on_error, timeout=timeout)
+        future = asyncio.run_coroutine_threadsafe(contained(batch), framework_loop())
         try:
             ended = threading.Lock()
             ended.acquire()
             future.add_done_callback(lambda _: ended.release())
             acquire(ended)
-            return future.result()
+            return future.result()  # type: ignore[no-any-return]
+        except Escape as escape:
+            raise escape.error from None
         except BaseException:  # Ctrl-C, or what a run raised
             future.cancel()
             raise

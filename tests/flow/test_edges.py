@@ -129,6 +129,8 @@ def test_an_exit_in_a_step_reaches_the_caller_and_harms_nobody(flow: Any) -> Non
     other = Pipeline(lambda x: threading.Event().wait(0.3)).start(0)
     with pytest.raises(SystemExit):
         flow(1)
+    with pytest.raises(SystemExit):
+        flow.batch([1, 2])
     assert other.result(5) is False
     assert Pipeline(add)(1) == 2
 
