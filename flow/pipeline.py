@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..streaming.events import Path
-from ..streaming.notes import trail
 from ..streaming.runs import FRAME, Run
 from .args import ODD, UNSETTLED, Args
 from .calls import run_here
@@ -173,8 +172,7 @@ class Pipeline(Base[In, Out]):
             except (StopIteration, StopAsyncIteration) as error:
                 raise stop_iteration(self.labels[i], error) from error
             except BaseException as error:
-                trail(error, self.labels[i])
-                raise
+                raise leaving(error, self.names[i])  # noqa: B904
             if kept is not None:
                 kept[self.labels[i]] = x
         return x

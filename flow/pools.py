@@ -33,19 +33,24 @@ class Pool:
 
     def __init__(self, most: int = 128) -> None:
         self.most = most
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._threads = 0
-        self._idle = 0
+        self._idle: list[threading.Lock] = []
+        """One for each idle thread, which waits for its release; the last one gets the next work."""
         self._waiting = 0
         self._taken = 0
         self._watched = False
 
     def submit(self, function: Callable[[], Any]) -> Future[Any]:
         future: Future[Any] = Future()
-        with self._changed:
+        with self._lock:
             self._work.append((future, function))
-            self._see_to_it()
+            try:
+                self._see_to_it()
+            except BaseException:  # no thread, or no stack left
+                self._work.pop()
+                raise
         return future
 
     def leave_alone(self, job: Future[Any]) -> None:
@@ -54,32 +59,33 @@ class Pool:
         job.add_done_callback(lambda _: self._wait_ends())
 
     def _see_to_it(self) -> None:
-        if self._idle >= len(self._work):
-            self._changed.notify()
+        if self._idle:
+            self._idle[-1].release()
+            del self._idle[-1]
         elif self._threads - self._waiting < self.most:
             self._add()
         elif not self._watched:
-            self._watched = True
             threading.Thread(target=self._watch, name="millrace-step-watch", daemon=True).start()
+            self._watched = True
 
     def _add(self) -> None:
-        self._threads += 1
         try:
             threading.Thread(target=self._serve, name="millrace-step", daemon=True).start()
-        except RuntimeError:  # the system gives no more; those that are there go on
-            self._threads -= 1
-            if not self._threads:
+        except RuntimeError as error:  # the system gives no more; those that are there go on
+            if not self._threads or isinstance(error, RecursionError):
                 raise
+        else:
+            self._threads += 1
 
     def _wait_begins(self) -> None:
         """One of our threads waits for a run: it does not count, or as many waiters as threads would stop all."""
-        with self._changed:
+        with self._lock:
             self._waiting += 1
             if self._work:
                 self._see_to_it()
 
     def _wait_ends(self) -> None:
-        with self._changed:
+        with self._lock:
             self._waiting -= 1
 
     def _watch(self) -> None:
@@ -87,7 +93,7 @@ class Pool:
         while True:
             taken = self._taken
             time.sleep(self.PATIENCE)
-            with self._changed:
+            with self._lock:
                 if not self._work:
                     self._watched = False
                     return
@@ -109,15 +115,17 @@ class Pool:
             del job, future, function
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        with self._changed:
-            while not self._work:
-                self._idle += 1
-                try:
-                    woken = self._changed.wait(self.IDLE)
-                finally:
-                    self._idle -= 1
-                if not woken and not self._work:
-                    self._threads -= 1
-                    return None
-            self._taken += 1
-            return self._work.popleft()
+        while True:
+            with self._lock:
+                if self._work:
+                    self._taken += 1
+                    return self._work.popleft()
+                called = threading.Lock()
+                called.acquire()
+                self._idle.append(called)
+            if not called.acquire(timeout=self.IDLE):
+                with self._lock:
+                    if called in self._idle:
+                        self._idle.remove(called)
+                        self._threads -= 1
+                        return None

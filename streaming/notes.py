@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["also_failed", "annotate", "forget", "forget_origin", "trail"]
 
 PACKAGE = str(FilePath(__file__).parent.parent) + os.sep
+ENDS = 10
+"""How many names at the beginning and at the end of a long way are told."""
 STANDARD = str(FilePath(os.__file__).parent) + os.sep
 
 
@@ -93,7 +95,7 @@ def annotate(error: BaseException, run: Run) -> None:
         if run.name is not None:
             names.insert(0, run.name)
         elapsed = time.perf_counter() - run.born
-        note = f"in {' > '.join(names) or 'the run'}{_place(error)} after {elapsed:.3f} s"
+        note = f"in {' > '.join(_shortened(names)) or 'the run'}{_place(error)} after {elapsed:.3f} s"
         also: list[str] = getattr(error, "_millrace_also", [])
         if also:
             note += f"; also failed: {', '.join(also)}"
@@ -113,6 +115,12 @@ def _root(run: Run) -> Run:
     while run.parent is not None:
         run = run.parent
     return run
+
+
+def _shortened(names: list[str]) -> list[str]:
+    if len(names) <= 2 * ENDS:
+        return names
+    return [*names[:ENDS], f"... ({len(names) - 2 * ENDS} more)", *names[-ENDS:]]
 
 
 def _place(error: BaseException) -> str:
