@@ -128,6 +128,7 @@ class TestEngines:
             assert (told["running"], told["blocks_used"], told["tokens_produced"]) == (0, 0, 3)
             assert told["time_to_first_token"] > 0
             assert not {"model", "error"} & told.keys()
+        engine.close()
 
     def test_models_on_one_engine_and_models_of_one_name(self) -> None:
         shared, other = gated_engine(Gate()), gated_engine(Gate())
@@ -138,6 +139,8 @@ class TestEngines:
         )
         with running(flow) as server:
             assert [told["module"] for told in status_of(server)["engines"]] == ["model", "model 2"]
+        shared.close()
+        other.close()
 
     def test_a_flow_without_models(self) -> None:
         with running(echo) as server:

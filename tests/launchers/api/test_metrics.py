@@ -55,7 +55,8 @@ def test_the_service() -> None:
 
 def test_an_engine() -> None:
     gate = Gate()
-    with running(LocalModel(gated_engine(gate), name='the "miller"\n')) as server:
+    engine = gated_engine(gate)
+    with running(LocalModel(engine, name='the "miller"\n')) as server:
         name = 'the "miller"\n'
         before = scrape(server)
         assert (name,) not in before.get("millrace_engine_time_to_first_token_seconds", {})
@@ -66,6 +67,7 @@ def test_an_engine() -> None:
             asking.read()
         eventually(lambda: scrape(server)["millrace_engine_running"] == {(name,): 0})
         after = scrape(server)
+    engine.close()
     assert during["millrace_engine_running"] == {(name,): 1}
     assert during["millrace_engine_blocks_used"][name,] > 0
     assert after["millrace_engine_blocks_used"] == {(name,): 0}
