@@ -16,7 +16,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from millrace import Args, Diverter, If, Loop, Parallel, Pipeline, Switch, Warp, bind
+from millrace import Args, Diverter, Graph, If, Loop, Parallel, Pipeline, Switch, Warp, bind, step
 
 __all__ = ["Plan", "Witness", "leaves", "plans"]
 
@@ -277,6 +277,26 @@ def _until(plan: Plan, steps: list[Any]) -> Any:
     return Loop(steps[0], count=3, until=is_long if plan.most else (lambda x: len(x) > 6), name=plan.name)
 
 
+def _graph(plan: Plan, steps: list[Any]) -> Any:
+    """A diamond; what takes its upstream live shares that of the first node."""
+    with Graph(name=plan.name, concurrency=plan.most) as g:
+        g.first, g.left, g.right, g.join = *steps, lambda left, right: f"{left}|{right}"
+        g.edge(g.input, g.first)
+        g.edge(g.first, g.left)
+        g.edge(g.first, g.right)
+        g.edge((g.left, g.right), g.join)
+        g.edge(g.join, g.output)
+    return g
+
+
+def _policy(plan: Plan, steps: list[Any]) -> Any:
+    if plan.most is None:
+        return step(steps[0], timeout=60, retry=2)
+    if plan.most == 1:
+        return step(steps[0], concurrency=1, fallback=str)
+    return step(Pipeline(lambda x: x, steps[0]), concurrency=2, cache=True)  # a key needs all of the value
+
+
 def _joined(plan: Plan, steps: list[Any]) -> Any:
     inner = Pipeline(*steps)
 
@@ -318,6 +338,8 @@ FLOWS: dict[str, Callable[[Plan, list[Any]], Any]] = {
     "if": _if,
     "loop": _loop,
     "until": _until,
+    "graph": _graph,
+    "policy": _policy,
     "joined": _joined,
     "joined from a thread": _joined_from_a_thread,
     "child": _child,
@@ -331,6 +353,8 @@ COUNTS = {
     "if": 2,
     "loop": 1,
     "until": 1,
+    "graph": 3,
+    "policy": 1,
 }
 """How many parts a flow has; the others have one to three."""
 
@@ -375,6 +399,8 @@ VALUES: dict[str, Callable[[Plan, str], str]] = {
     "if": lambda plan, x: plan.parts[0 if len(x) % 2 else 1].value(x),
     "loop": lambda plan, x: _value_in_turn(Plan("pipeline", plan.parts * (plan.most or 1)), x),
     "until": _value_of_until,
+    "graph": lambda plan, x: "|".join(part.value(plan.parts[0].value(x)) for part in plan.parts[1:]),
+    "policy": _value_in_turn,
     "joined": _value_in_turn,
     "joined from a thread": _value_in_turn,
     "child": _value_in_turn,
