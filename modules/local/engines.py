@@ -85,8 +85,7 @@ class Engine:
             chat_template,
             os.fspath(adapter) if adapter is not None else None,
         )
-        if idle is not None and not idle > 0:
-            raise ValueError(f"Engine(idle={idle!r}): give a number of seconds above 0, or None for never")
+        check_idle(idle)
         if process and not travels(source):
             raise ModelError(
                 f"Engine(process=True): {source!r} cannot be found by another process; give a directory, a name or "
@@ -181,7 +180,10 @@ class Engine:
         Raises:
             Overloaded: as many run and wait as `limits` allow; nothing was done for this one.
             ModelError: the engine has failed, or was closed.
+            TypeError: it is no Request.
         """
+        if not isinstance(request, Request):
+            raise TypeError(f"submit takes a Request, not {type(request).__name__}: Request(prompt=...)")
         worker = self._started_worker()
         try:
             return worker.submit(request)
@@ -200,6 +202,16 @@ class Engine:
                 listener(fraction, stage)
             except Exception:
                 log.exception("a progress listener failed at %r", stage)
+
+
+def check_idle(idle: object) -> None:
+    """Refuses what is no time to wait before the weights are unloaded.
+
+    Raises:
+        ValueError: it is neither None nor a number of seconds above 0.
+    """
+    if idle is not None and (isinstance(idle, bool) or not isinstance(idle, (int, float)) or not idle > 0):
+        raise ValueError(f"idle={idle!r}: give a number of seconds above 0, or None for never")
 
 
 def _retire_when_idle(engine: ref[Engine], worker: EngineWorker | ProcessWorker, idle: float) -> None:

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from ...streaming.errors import ModelError
 from ...streaming.limits import Limits
-from .engines import Engine
+from .engines import Engine, check_idle
 from .memory import KV
 from .sources import Source
 
@@ -39,7 +39,9 @@ def shared_engine(
 
     Raises:
         ModelError: there is one with another `kv`, `limits` or `chat_template`; names both.
+        ValueError: `idle` is no number of seconds.
     """
+    check_idle(idle)
     tuned = None if adapter is None else _identity(adapter)
     key = (_identity(source), device, dtype, repr(quantization), tuned)
     wanted: dict[str, Any] = {"kv": kv or KV(), "limits": limits or Limits(), "chat_template": chat_template}

@@ -284,3 +284,11 @@ class TestUnknownWeights:
         with pytest.raises(ModelError):
             await engine.ready()
         assert capfd.readouterr() == ("", "")
+
+
+async def test_what_is_no_request_is_refused_and_harms_nobody() -> None:
+    engine = tiny_engine()
+    with pytest.raises(TypeError, match=r"submit takes a Request, not str: Request\(prompt="):
+        engine.submit("the mill")  # type: ignore[arg-type]
+    assert (await engine.submit(REQUEST).result()).finish_reason == "length"
+    await engine.aclose()

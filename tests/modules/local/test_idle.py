@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from millrace.modules.local import Engine, Request, Sampling
+from millrace.modules.local.sharing import shared_engine
 from tests.support import paced
 from tests.support.gated import Gate, gated_engine, tiny_engine
 from tests.support.leaks import eventually, eventually_async
@@ -56,6 +58,11 @@ def test_loading_does_not_count() -> None:
     engine.close()
 
 
-def test_what_is_no_time_is_refused() -> None:
-    with pytest.raises(ValueError, match="idle=0"):
-        Engine(paced.load_plainly, idle=0)
+@pytest.mark.parametrize("idle", [0, -1, "10m", True])
+def test_what_is_no_time_is_refused(idle: Any) -> None:
+    with pytest.raises(ValueError, match=f"idle={idle!r}: give a number"):
+        Engine(paced.load_plainly, idle=idle)
+    engine = shared_engine(paced.load_plainly)
+    with pytest.raises(ValueError, match=f"idle={idle!r}: give a number"):
+        shared_engine(paced.load_plainly, idle=idle)
+    assert engine.idle is None
