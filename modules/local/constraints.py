@@ -98,10 +98,10 @@ class ConstraintMaker:
                     json.dumps(sampling.json_schema), overrides=COMPACT
                 )
         except (TypeError, ValueError) as error:
-            raise ValueError(f"this {name} cannot be held to: {_first_line(error)}") from error
+            raise ValueError(f"this {name} cannot be held to: {_main_line(error)}") from error
         made = matcher(self._library_tokenizer(), grammar, log_level=0)
         if made.is_error():
-            raise ValueError(f"this {name} cannot be held to: {_first_line(made.get_error())}")
+            raise ValueError(f"this {name} cannot be held to: {_main_line(made.get_error())}")
         return Grammar(made, self._vocab_size)
 
     def _library_tokenizer(self) -> Any:
@@ -114,5 +114,8 @@ class ConstraintMaker:
             return self._made
 
 
-def _first_line(error: object) -> str:
-    return str(error).strip().split("\n")[0][:300]
+def _main_line(error: object) -> str:
+    """What is wrong: for a regular expression it stands in a line behind a picture, otherwise in the first."""
+    lines = str(error).strip().split("\n")
+    told = (line.removeprefix("error: ") for line in lines if line.startswith("error: "))
+    return next(told, lines[0])[:300]
