@@ -53,9 +53,9 @@ class FileQueue:
         self.path = os.fspath(path)
         if not os.path.isabs(self.path) or "\0" in self.path:
             raise QueueError(f"FileQueue({self.path!r}): give the path of a directory, from the root on")
-        if ttl is not None and not 0 < ttl < float("inf"):
+        if ttl is not None and not (isinstance(ttl, (int, float)) and 0 < ttl < float("inf")):
             raise QueueError(f"ttl={ttl!r}: give a number of seconds above 0")
-        if max_bytes is not None and max_bytes < 1:
+        if max_bytes is not None and not (isinstance(max_bytes, int) and max_bytes > 0):
             raise QueueError(f"max_bytes={max_bytes!r}: give a number of bytes above 0")
         if sync not in ("none", "always"):
             raise QueueError(f"sync={sync!r}: there are 'none' and 'always'")

@@ -54,9 +54,9 @@ class Folder:
             raise QueueError(f"{root} belongs to another user; name a directory of your own for runs")
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             mode = stat.S_IMODE(found.st_mode)
-            raise QueueError(
-                f"{root} may be written by others (its mode is {mode:04o}); run: chmod 700 {root}"
-            )
+            shared = f"name a directory in it, such as {root.rstrip('/')}/runs"  # /tmp is to stay as it is
+            cure = shared if found.st_mode & stat.S_ISVTX else f"run: chmod 700 {root}"
+            raise QueueError(f"{root} may be written by others (its mode is {mode:04o}); {cure}")
 
     def is_there(self) -> bool:
         """Whether the directory still stands where it was found."""

@@ -83,7 +83,17 @@ def test_urls_that_say_nothing_known(url: str, says: str) -> None:
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", [{"ttl": 0}, {"ttl": float("inf")}, {"max_bytes": 0}, {"sync": "often"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ttl": 0},
+        {"ttl": float("inf")},
+        {"ttl": "1h"},
+        {"max_bytes": 0},
+        {"max_bytes": "1g"},
+        {"sync": "often"},
+    ],
+)
 def test_settings_that_make_no_sense(tmp_path: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(QueueError, match=next(iter(settings))):
         FileQueue(tmp_path, **settings)

@@ -20,11 +20,18 @@ def test_it_is_made_with_those_above_it(tmp_path: Path) -> None:
     assert folder.is_there()
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
-def test_others_must_not_write_in_it(tmp_path: Path, mode: int) -> None:
+@pytest.mark.parametrize(
+    ("mode", "cure"),
+    [
+        (0o777, "chmod 700"),
+        (0o770, "chmod 700"),
+        (0o1777, "name a directory in it"),
+    ],
+)
+def test_others_must_not_write_in_it(tmp_path: Path, mode: int, cure: str) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(mode)
-    with pytest.raises(QueueError, match=f"mode is {mode:04o}.*chmod 700"):
+    with pytest.raises(QueueError, match=f"mode is {mode:04o}.*{cure}"):
         Folder(str(tmp_path / "open"))
 
 
