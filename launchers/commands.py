@@ -19,7 +19,7 @@ from ..streaming.limits import Limits
 from ..streaming.messages import Message
 from .exits import MISTAKEN, complain, errors
 from .inputs import takes_messages
-from .run_commands import runs
+from .run_commands import named_queue, runs
 from .targets import DEMO, load_target
 from .top_commands import top
 
@@ -61,10 +61,11 @@ def run(
 
     target, question = _target_and_question(words)
     with errors(debug):
+        to = None if queue is None else named_queue(queue)
         flow = _load(target)
         sampling = {} if max_tokens is None else {"max_tokens": max_tokens}
         x: object = [Message.user(question)] if takes_messages(flow) else question
-        stream = flow.stream(x, session=session, timeout=timeout, sampling=sampling, queue=queue)
+        stream = flow.stream(x, session=session, timeout=timeout, sampling=sampling, queue=to)
         output = EventLines() if events else Answer()
         with output, stream:
             for event in stream:
@@ -85,7 +86,7 @@ def _target_and_question(words: list[str]) -> tuple[str, str]:
 # ---------------------------------------------------------------- chat and serve
 
 Target = Annotated[str, typer.Argument(metavar="app:flow", help=TARGET + ".")]
-DemoTarget = Annotated[str, typer.Argument(metavar="[app:flow]", help=TARGET + ". [default: the demo]")]
+DemoTarget = Annotated[str, typer.Argument(metavar="app:flow", help=TARGET + ". [default: the demo]")]
 Host = Annotated[str, typer.Option(help="Address to listen on; others than this machine's need --api-keys.")]
 Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
 Running = Annotated[int, typer.Option(help="How many requests run at once.", min=1)]
@@ -199,10 +200,11 @@ def draw(
         drawn: str | bytes = flow.draw(chosen, width=_columns())  # type: ignore[call-overload]
         if output is None:
             typer.echo(drawn, nl=False)
-        elif isinstance(drawn, bytes):
-            output.write_bytes(drawn)
         else:
-            output.write_text(drawn, encoding="utf-8")
+            try:
+                output.write_bytes(drawn if isinstance(drawn, bytes) else drawn.encode())
+            except OSError as error:
+                raise MillraceError(f"{output} cannot be written: {error.strerror}") from None
 
 
 def _form_of(output: Path | None) -> str:

@@ -18,7 +18,7 @@ from ..streaming.readers import outcome_of
 from .exits import MISTAKEN, complain, errors
 from .run_tables import facts_of, table_of
 
-__all__ = ["runs"]
+__all__ = ["named_queue", "runs"]
 
 runs = typer.Typer(
     name="runs", help="Look into a queue: its runs, what they say, and a stop.", no_args_is_help=True
@@ -100,7 +100,7 @@ def tail(
 
 @runs.command()
 def cancel(
-    run: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of runs, or their beginnings.")],
+    run: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of runs, or their beginnings.")],
     queue: Where,
     reason: Annotated[
         str, typer.Option(help="What the run's readers are told.")
@@ -110,27 +110,39 @@ def cancel(
     with errors():
         there = _open(queue)
         readers = [_attach(there, one) for one in run]
-        for reader in readers:
-            if not reader.info.over:
+        over = [reader.info.over for reader in readers]
+        for reader, was_over in zip(readers, over, strict=True):
+            if not was_over:
                 reader.cancel(reason)
-        for reader in readers:
-            _print(f"{reader.run_id}  {_ended(reader)}")
+        for reader, was_over in zip(readers, over, strict=True):
+            status = f"is over already: {reader.info.status}" if was_over else _ended(reader)
+            _print(f"{reader.run_id}  {status}")
 
 
 # ---------------------------------------------------------------- helpers
 
 
-def _open(url: str) -> Queue:
+def named_queue(url: str) -> Queue:
     """The queue; what is wrong with its name is a mistake in the command, so it ends with 2."""
     try:
-        queue = open_queue(url)
+        return open_queue(url)
+    except MillraceError as error:
+        complain(error)
+        raise typer.Exit(MISTAKEN) from None
+
+
+def _open(url: str) -> Queue:
+    """A queue on disk that is there; anything else is a mistake in the command too."""
+    queue = named_queue(url)
+    try:
         if not url.lower().startswith("file:"):
             raise MillraceError(
                 f"{url} is in the memory of its own process; only a queue on disk can be looked into"
             )
         path = getattr(queue, "path", "/")
         if not os.path.isdir(path):
-            raise MillraceError(f"there is no queue in {path}: no such directory")
+            missing = "it is no directory" if os.path.exists(path) else "no such directory"
+            raise MillraceError(f"there is no queue in {path}: {missing}")
     except MillraceError as error:
         complain(error)
         raise typer.Exit(MISTAKEN) from None
@@ -169,7 +181,7 @@ def _read_what_is_there(reader: Attachment) -> tuple[str, RunFinished | None]:
 
 
 def _ended(reader: Attachment) -> str:
-    before = reader.info
+    before = reader.info  # it may have come to its end by itself meanwhile
     if before.over and before.ended is not None and before.status != "cancelled":
         return f"is over already: {before.status}"
     try:

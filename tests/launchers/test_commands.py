@@ -282,6 +282,11 @@ class TestDraw:
         assert message in " ".join(done.stderr.split())
         assert done.returncode == 2
 
+    def test_a_file_that_cannot_be_written(self, directory: Path) -> None:
+        done = millrace("draw", "app:flow", "-o", "nowhere/flow.svg", cwd=directory)
+        assert done.stderr == "millrace: nowhere/flow.svg cannot be written: No such file or directory\n"
+        assert done.returncode == 1
+
 
 class TestEntry:
     def test_the_version(self) -> None:

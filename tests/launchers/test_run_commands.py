@@ -256,6 +256,12 @@ class TestCancel:
         done = millrace("cancel", run.id, queue=queue)
         assert (done.returncode, done.stdout) == (0, f"{run.id}  is over already: done\n")
 
+    def test_one_that_was_cancelled_before(self, queue: FileQueue) -> None:
+        run = Pipeline(count).start(1_000_000_000, queue=queue)
+        run.cancel()
+        run.wait_sync(5)
+        assert millrace("cancel", run.id, queue=queue).stdout == f"{run.id}  is over already: cancelled\n"
+
 
 class TestMistakes:
     @pytest.mark.parametrize("what", [["list"], ["show", "0" * 32], ["tail", "0" * 32], ["cancel", "0" * 32]])
@@ -277,6 +283,16 @@ class TestMistakes:
         done = millrace("list", "--queue", url)
         assert done.returncode == 2
         assert says in done.stderr
+
+    def test_a_url_that_says_nothing_for_a_run(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "millrace", "run", "hello", "--queue", "/var/runs"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 2
+        assert "write file://" in done.stderr
 
     def test_a_run_that_is_none(self, queue: FileQueue) -> None:
         Pipeline(count)(1, queue=queue)
