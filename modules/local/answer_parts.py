@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -202,8 +202,8 @@ def _kept(text: str, tag: str, spaces: bool = False) -> int:
 
 # ---------------------------------------------------------------- calls
 
-_FUNCTION = re.compile(r"\s*<function=([^>\s]+)>(.*?)(?:</function>)?\s*", re.DOTALL)
-_PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+_FUNCTION = re.compile(r"<function=([^<>\s]+)>")
+_PARAMETER = re.compile(r"<parameter=([^<>\s]+)>\n?")
 
 
 def parse_calls(inside: str) -> list[tuple[str, str]]:
@@ -215,12 +215,27 @@ def parse_calls(inside: str) -> list[tuple[str, str]]:
     Raises:
         ValueError: it is none of these.
     """
-    found = _FUNCTION.fullmatch(inside)
-    if found is not None:
-        values = {name: _value(text) for name, text in _PARAMETER.findall(found[2])}
-        return [(found[1], json.dumps(values, ensure_ascii=False))]
-    made = json.loads(inside.strip())
-    return [_one(call) for call in (made if isinstance(made, list) else [made])]
+    inside = inside.strip()
+    found = _FUNCTION.match(inside)
+    try:
+        if found is not None:
+            values = dict(_parameters(inside[found.end() :].removesuffix("</function>")))
+            return [(found[1], json.dumps(values, ensure_ascii=False))]
+        made = json.loads(inside)
+        return [_one(call) for call in (made if isinstance(made, list) else [made])]
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _parameters(text: str) -> Iterator[tuple[str, Any]]:
+    """Each with its value, in time that grows with the text, whatever stands in it."""
+    at = 0
+    while (found := _PARAMETER.search(text, at)) is not None:
+        end = text.find("</parameter>", found.end())
+        if end < 0:
+            return
+        yield found[1], _value(text[found.end() : end].removesuffix("\n"))
+        at = end
 
 
 def _one(call: Any) -> tuple[str, str]:

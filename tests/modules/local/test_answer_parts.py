@@ -112,11 +112,17 @@ def test_cuts_change_nothing(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "inside", ["", "1", "[1]", '{"name": 1}', "{", '{"arguments": {}}', '{"name":"a","arguments":"{"}']
+    "inside",
+    ["", "1", "[1]", "[" * 200_000, '{"name": 1}', "{", '{"arguments": {}}', '{"name":"a","arguments":"{"}'],
 )
 def test_what_is_no_call_is_refused(inside: str) -> None:
     with pytest.raises(ValueError):
         parse_calls(inside)
+
+
+def test_what_is_never_closed_costs_no_time() -> None:
+    assert parse_calls("<function=look>" + "<parameter=at>" * 100_000) == [("look", "{}")]
+    assert parse_calls("<function=look>" + " " * 100_000 + "x") == [("look", "{}")]
 
 
 def test_templates_tell_their_tags() -> None:
