@@ -28,11 +28,17 @@ class Ending:
     value: Any = None
     error: BaseException | None = None
     _outcome: RunStatus = "cancelled"
+    _written = False
     _watchers: list[Callable[[], object]] | None = None
 
     @property
     def over(self) -> bool:
         return self.status not in ("queued", "running", "waiting")
+
+    @property
+    def settled(self) -> bool:
+        """Over, and its end is written down: in its log, and in the history of its session."""
+        return self._written or (self.over and self.loop is None)
 
     def has_lost_its_loop(self) -> bool:
         return self.loop is not None and self.loop.is_closed()
@@ -84,7 +90,7 @@ class Ending:
         return not self._watch_from_outside(ended.release) or acquire(ended, timeout)
 
     def _watch_from_outside(self, watcher: Callable[[], object]) -> bool:
-        """False when the run is over, and then nobody will call."""
+        """False when the run is settled, and then nobody will call."""
 
         def register() -> None:
             if self.over:
@@ -92,4 +98,4 @@ class Ending:
             else:
                 self.watch(watcher)
 
-        return not self.over and self.loop is not None and call_soon(self.loop, register)
+        return not self.settled and self.loop is not None and call_soon(self.loop, register)

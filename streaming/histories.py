@@ -40,7 +40,7 @@ class _History:
     def holder(self) -> Turn | None:
         """The run that has taken it and is still going on."""
         run = self.writer() if self.writer is not None else None
-        return None if run is None or run.over or run.has_lost_its_loop() else run
+        return None if run is None or run.settled or run.has_lost_its_loop() else run
 
 
 class Histories:

@@ -107,7 +107,7 @@ class MemoryQueue:
         after_fork(self._forked)
         with self._lock:
             self._live[run.id] = run
-        if run.over:
+        if run.settled:
             self.ended(run)
 
     def ended(self, run: Run) -> None:

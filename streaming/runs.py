@@ -224,17 +224,18 @@ class Run(Turn):
             child.cancel("parent ended")
         for task in list(self._joined or ()):
             task.cancel()
-        if self.takes_turn:
-            self.end_turn()
         try:
+            if self.takes_turn:
+                self.end_turn()
             if self.log is not None:
                 if not self._said_started:
                     self.log.put(RunStarted(), ())
                 event = RunFinished(status, reason, value, error, self.usage)
                 self.log.close(event, skip=status in ("cancelled", "timeout"))
-                if self._id is not None:
-                    MEMORY.ended(self)
         finally:
+            self._written = True
+            if self.log is not None and self._id is not None:
+                MEMORY.ended(self)
             watchers, self._watchers = self._watchers, None
             for watcher in watchers or ():
                 watcher()

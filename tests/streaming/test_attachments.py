@@ -432,3 +432,30 @@ def test_a_reader_gives_back_what_it_took(tmp_path: Path) -> None:
         del left, reader
         assert run.result(5)
         del run
+
+
+def test_whoever_has_waited_for_the_end_finds_it_written_down(tmp_path: Path) -> None:
+    at_it, go_on = threading.Event(), threading.Event()
+
+    class Slow(Exception):
+        def __str__(self) -> str:
+            if run.over:
+                at_it.set()
+                assert go_on.wait(5)
+            return "slow"
+
+    gate = threading.Event()
+
+    def breaks(x: int) -> str:
+        gate.wait(5)
+        raise Slow
+
+    queue = FileQueue(tmp_path / "runs")
+    run = Pipeline(breaks).start(1, queue=queue)
+    gate.set()
+    assert at_it.wait(5)
+    assert run.over
+    assert not run.wait_sync(0.05)
+    go_on.set()
+    assert run.wait_sync(5)
+    assert queue.info(run.id).status == "error"
