@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .runs import Run
 
 __all__ = ["FileQueue"]
+
+logger = logging.getLogger("millrace.streaming")
 
 
 class FileQueue:
@@ -97,7 +100,12 @@ class FileQueue:
         if os.path.isdir(self.path):
             store = self._store()
             for entry in sorted(store.runs(), key=lambda entry: -entry.created):
-                yield _info(store, entry)
+                try:
+                    info = _info(store, entry)
+                except QueueError as error:  # damaged, or removed meanwhile
+                    logger.warning("a run is passed over: %s", error)
+                    continue
+                yield info
 
     def cancel(self, run_id: str, reason: str = "cancelled") -> None:
         """As `Queue.cancel`; the process of the run hears of it within milliseconds."""

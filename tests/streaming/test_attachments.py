@@ -459,3 +459,19 @@ def test_whoever_has_waited_for_the_end_finds_it_written_down(tmp_path: Path) ->
     go_on.set()
     assert run.wait_sync(5)
     assert queue.info(run.id).status == "error"
+
+
+def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
+    queue, gate = FileQueue(tmp_path / "runs"), Gate()
+    damaged = Pipeline(gate.pieces).start(10, queue=queue)
+    gate.let(9)
+    eventually(lambda: queue.info(damaged.id).events > 8)
+    (file,) = (tmp_path / "runs").glob("*.run")
+    with file.open("r+b") as written:
+        written.seek(-200, os.SEEK_END)
+        written.write(b"\xff" * 40)
+    other = Pipeline(count).start(1, queue=queue)
+    other.wait_sync(5)
+    assert [info.id for info in queue.runs()] == [other.id]
+    gate.let()
+    damaged.wait_sync(5)
