@@ -1,4 +1,4 @@
-"""Context variables: every step sees the caller's, and what the steps before it in its run have set; nobody else does."""
+"""Context variables: a step sees the caller's, and what the steps before it in its run have set; nobody else does."""
 
 from __future__ import annotations
 
