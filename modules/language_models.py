@@ -109,6 +109,10 @@ class LanguageModel(Module[Question, str]):
 
     # ------------------------------------------------------------ as a step
 
+    def value_of(self, items: list[Any], stream: Any) -> str:
+        """The text; nothing but tool calls is the empty text."""
+        return "".join(items)
+
     async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
         if not self._is_ready:
             await self.ready()

@@ -29,7 +29,7 @@ class Admission:
         self.first_tokens = FirstTokens()
         self.open_since: float | None = None
         """When the engine became ready: waiting for it to load does not count as waiting."""
-        self._mean_time = 1.0
+        self._mean_time: float | None = None
         self._last_end = time.monotonic()
 
     @property
@@ -81,12 +81,14 @@ class Admission:
         self.stops[generation.finish_reason or "error"] += 1
         if generation.finish_reason in ("stop", "length", "tool_calls"):
             spent = time.monotonic() - generation.submitted
-            self._mean_time += WEIGHT * (spent - self._mean_time)
+            before = spent if self._mean_time is None else self._mean_time
+            self._mean_time = before + WEIGHT * (spent - before)
 
     def retry_after(self) -> float:
         """Seconds until a place may be free: the mean time of a request, for as many turns as stand before."""
         turns = len(self.live) / self.limits.running
-        return round(min(max(self._mean_time * turns, 1.0), self.limits.queue_timeout), 1)
+        mean = 1.0 if self._mean_time is None else self._mean_time
+        return round(min(max(mean * turns, 1.0), self.limits.queue_timeout), 1)
 
     def due(self, generation: Generation) -> float:
         """The `time.monotonic()` at which a request that does not run yet has waited too long."""

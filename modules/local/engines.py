@@ -75,6 +75,9 @@ class Engine:
         process: bool | None = None,
         progress: ProgressListener | None = None,
     ) -> None:
+        for name, value, kind in (("kv", kv, KV), ("limits", limits, Limits)):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"Engine({name}={value!r}): give a {kind.__name__}(...)")
         self.settings = EngineSettings(
             source,
             device,

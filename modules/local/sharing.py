@@ -35,10 +35,11 @@ def shared_engine(
 ) -> Engine:
     """The engine for these weights, dtype, device, adapter and quantisation; made if there is none yet.
 
-    `idle` and `process` are as for Engine, and decided by whoever first says so.
+    `idle` and `process` are as for Engine; left out, they are as whoever came first has said.
 
     Raises:
-        ModelError: there is one with another `kv`, `limits` or `chat_template`; names both.
+        ModelError: there is one with another `kv`, `limits`, `chat_template` or `idle`, or one at work with another
+            `process`; names both.
         ValueError: `idle` is no number of seconds.
     """
     check_idle(idle)
@@ -60,14 +61,18 @@ def shared_engine(
             )
             _engines[key] = engine
             return engine
-        if differences := _differences(engine, wanted):
+        differences = _differences(engine, wanted)
+        if idle is not None and idle != engine.idle:
+            differences.append(f"idle={engine.idle!r}, not {idle!r}")
+        if process is not None and process != bool(engine.process) and engine.status().state != "cold":
+            differences.append(f"process={bool(engine.process)}, not {process!r}")
+        if differences:
             raise ModelError(
                 f"{source} is already in use with {'; '.join(differences)}. Models that share weights share these "
                 "settings: give the same, or make an Engine of its own"
             )
-        if process:
-            engine.prefer_process()
-        engine.idle = engine.idle if idle is None else idle
+        if process is not None and engine.status().state == "cold":
+            engine.process = process
         return engine
 
 

@@ -132,3 +132,11 @@ async def test_tools_that_the_template_does_not_know_are_refused() -> None:
     engine.close()
     with pytest.raises(ValueError, match="tools go with messages"):
         Request(prompt="corn", tools=[LOOK])
+
+
+async def test_nothing_but_a_call_is_the_empty_text() -> None:
+    model = LocalModel(
+        saying('<tool_call>{"name": "look", "arguments": {}}</tool_call>'), sampling=GREEDY, tools=[LOOK]
+    )
+    assert await Pipeline(model).acall("corn") == ""
+    await model.engine.aclose()

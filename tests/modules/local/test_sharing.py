@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace.modules.local import KV, shared_engine
+from millrace.modules.local import KV, Engine, shared_engine
 from millrace.streaming.errors import ModelError
 from millrace.streaming.limits import Limits
 from tests.support.gated import tiny_model, tiny_tokenizer
@@ -51,3 +51,17 @@ def test_a_closed_engine_gives_way_to_other_settings() -> None:
     engine.close()
     assert shared_engine(load) is engine  # type: ignore[arg-type]
     assert shared_engine(load, limits=Limits(running=1)) is not engine  # type: ignore[arg-type]
+
+
+def test_process_and_idle_are_not_changed_behind_anybodys_back(tmp_path: Path) -> None:
+    first = shared_engine(tmp_path, idle=60.0)
+    assert shared_engine(tmp_path) is first
+    assert shared_engine(tmp_path, process=True) is first
+    assert first.process is True
+    with pytest.raises(ModelError, match=r"idle=60.0, not 5.0"):
+        shared_engine(tmp_path, idle=5.0)
+
+
+def test_settings_of_a_wrong_kind_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"limits=3.*give a Limits"):
+        Engine("weights", limits=3)  # type: ignore[arg-type]
