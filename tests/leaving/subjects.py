@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from millrace import Graph, Limits, LocalModel, Pipeline, Sampling, step
@@ -166,7 +167,8 @@ class InLine(Subject):
     def __init__(self) -> None:
         super().__init__()
         self.limiter = Limiter(1)
-        self.permit = asyncio.run(self.limiter.enter())
+        with ThreadPoolExecutor(1) as pool:  # a test with a page has a loop running in its own thread
+            self.permit = pool.submit(asyncio.run, self.limiter.enter()).result()
 
     @property
     def flow(self) -> Pipeline[Any, Any]:
