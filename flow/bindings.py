@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from ..streaming.errors import FlowBuildError, FlowCallError
@@ -64,6 +64,12 @@ class Binding:
         given = (*args, *kwargs.values())
         if any(value is arg for value in given):
             raise FlowBuildError(f"bind({name}, ... arg): say which of the values that come in: arg[0]")
+        hidden = next((one for value in given for one in _items(value) if type(one) in STANDING), None)
+        if hidden is not None:
+            raise FlowBuildError(
+                f"bind({name}, ...): {hidden!r} has no value inside of a list or a dict; give it by itself, and let "
+                "the function put it there"
+            )
         self.upstream_first = not any(isinstance(value, (Reference, Arg)) for value in given)
         self.leaves_upstream = not self.upstream_first and not any(isinstance(value, Arg) for value in given)
         """Whether what comes in goes nowhere: there are references alone."""
@@ -95,6 +101,12 @@ class Binding:
         if value.index >= len(incoming):
             raise FlowCallError(f"{value!r} in bind({self.name}, ...): only {len(incoming)} came in")
         return incoming[value.index]
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if type(value) is dict:
+        return value.values()
+    return value if type(value) in (list, tuple, Args) else ()
 
 
 class BoundFlow(Step[Any, Any]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -86,7 +86,7 @@ class OpenForm(Flow[In, Out]):
             raise FlowBuildError(f"a step named {name!r} is there already; every name is assigned once")
         if isinstance(value, Reference):
             raise FlowBuildError(f"{name} = {value!r}: a reference is no step; bind a function to it")
-        state["building"][name] = as_step(value)
+        state["building"][name] = _part(value)
 
     def __getattr__(self, name: str) -> Any:
         state = vars(self)
@@ -197,9 +197,11 @@ class OpenSwitch(OpenForm[In, Out], Switch[In, Out]):
         if not state["unfinished"]:
             raise FlowBuildError(f"{self!r} is built and cannot be changed (the case {case!r})")
         cases = state.setdefault("cases", {})
+        if not isinstance(case, Hashable):
+            raise FlowBuildError(f"{case!r} is no case: a case is a predicate, or a value that can be hashed")
         if case in cases:
             raise FlowBuildError(f"the case {case!r} is there already; every case is given once")
-        cases[case] = as_step(branch)
+        cases[case] = _part(branch)
 
     def __getitem__(self, case: Any) -> Step[Any, Any]:
         try:
@@ -217,7 +219,7 @@ class OpenSwitch(OpenForm[In, Out], Switch[In, Out]):
             super().__setattr__(name, value)
         if "default" in vars(self)["building"]:
             raise FlowBuildError("the default of this Switch is there already")
-        vars(self)["building"]["default"] = as_step(value)
+        vars(self)["building"]["default"] = _part(value)
 
     def __getattribute__(self, name: str) -> Any:
         if name == "default" and "building" in (state := object.__getattribute__(self, "__dict__")):
@@ -320,11 +322,20 @@ class OpenGraph(OpenForm[In, Out], Graph[In, Out]):
         self._build_graph(nodes, edges)
 
 
+def _part(value: Any) -> Step[Any, Any]:
+    """A step of a flow that is being written; that may be in writing itself, in a block inside."""
+    return value if isinstance(value, OpenForm) else as_step(value)
+
+
 def close_block(outer: Any, whole: bool) -> None:
     """Ends the block; when it raised, nothing is checked and nothing is built."""
     made: OpenForm[Any, Any] = vars(outer)[_OPEN]
     if not whole:
         return
+    state = vars(made)
+    for part in (*state["building"].values(), *state.get("cases", {}).values()):
+        if vars(part).get("unfinished"):  # it is around this one, or its own block has raised
+            raise FlowBuildError(f"{made!r} contains {part!r}, whose block has not come to its end before")
     made._close()
     writing = ("building", "cases", "referenced", "unfinished")
     vars(outer).update({name: value for name, value in vars(made).items() if name not in writing})

@@ -212,6 +212,8 @@ def as_step(thing: Any) -> Step[Any, Any]:
     if isinstance(thing, FunctionStep) and not hasattr(thing, "kind"):
         name = type(thing).__name__
         raise FlowBuildError(f"{name} does not say what it does; write in it: async def __call__(self, x)")
+    if isinstance(thing, Step) and vars(thing).get("unfinished"):
+        raise FlowBuildError(f"{thing!r} is being written; it can be a step of another flow after its block")
     return thing if isinstance(thing, Step) else FunctionStep(as_callable(thing))
 
 

@@ -13,7 +13,7 @@ from .args import UNSETTLED
 from .calls import run_here
 from .chains import Link, stream_chain
 from .checks import refuse_misfits
-from .flows import Flow
+from .flows import Flow, kind_of
 from .functions import FunctionStep, WholeStep, as_step
 from .performing import leaving, perform
 from .steps import In, Keep, Out, Step
@@ -191,7 +191,7 @@ class Switch(Base[In, Out]):
             return len(self.branches) - 1
         shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
         if not self.branches:
-            raise FlowCallError("this Switch has no case yet; its block has not been written")
+            raise FlowCallError(f"this {kind_of(self)} has no case yet; its block has not been written")
         raise FlowCallError(
             f"no case of the Switch fits {shown}; its cases: {', '.join(self.names)}; give default="
         )

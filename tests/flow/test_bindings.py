@@ -65,5 +65,16 @@ def test_arg_itself_is_refused() -> None:
             write()
 
 
+@pytest.mark.parametrize("wrap", [lambda one: [1, one], lambda one: (one,), lambda one: {"a": one}])
+def test_what_stands_for_a_value_is_given_by_itself(wrap: Any) -> None:
+    with pytest.raises(
+        FlowBuildError, match=r"bind\(pair, ...\): arg\[0\] has no value inside of a list or a dict"
+    ):
+        bind(pair, wrap(arg[0]), 1)
+    with pytest.raises(FlowBuildError, match=r"p\.a has no value inside of"), Pipeline() as p:
+        p.a = str
+        p.b = bind(pair, x=wrap(p.a))
+
+
 def test_arg_explains_itself() -> None:
     assert "`bind(f, 10, arg[0])` called with `y` is `f(10, y)`" in pydoc.render_doc(arg)

@@ -163,8 +163,44 @@ def test_a_block_that_raises_builds_nothing() -> None:
 
 
 def test_a_switch_that_was_never_written() -> None:
-    with pytest.raises(FlowCallError, match="no case yet"):
+    with pytest.raises(FlowCallError, match="this Switch has no case yet"):
         Switch()(1)
+    with pytest.raises(FlowCallError, match="this If has no case yet"):
+        If(bool)(1)
+
+
+def test_a_flow_that_is_being_written_is_no_step_of_another_one() -> None:
+    uses: list[Any] = [lambda p: p | double, lambda p: double | p, Pipeline, Warp, lambda p: bind(p, 1)]
+    for use in uses:
+        with pytest.raises(FlowBuildError, match=r"is being written; .* after its block"), Pipeline() as p:
+            p.a = double
+            use(p)
+
+
+def test_no_flow_contains_itself() -> None:
+    with (
+        pytest.raises(FlowBuildError, match=r"contains <Pipeline.*, whose block has not come to its end"),
+        Pipeline() as p,
+    ):
+        p.a = p
+    with pytest.raises(FlowBuildError, match="contains"), Pipeline() as outer, Pipeline() as outer.inner:
+        outer.inner.a = outer
+    with pytest.raises(FlowBuildError, match="contains"), Switch() as switch:
+        switch[1] = switch
+
+
+def test_a_block_inside_that_raised() -> None:
+    with pytest.raises(FlowBuildError, match=r"contains <Loop.*, whose block has not"), Pipeline() as p:
+        try:
+            with Loop(count=1) as p.turn:
+                raise LookupError
+        except LookupError:
+            pass
+
+
+def test_a_case_that_cannot_be_hashed() -> None:
+    with pytest.raises(FlowBuildError, match=r"\[1\] is no case"), Switch() as s:
+        s[[1]] = double
 
 
 def test_a_flow_looks_the_same_whichever_way_it_was_written() -> None:
