@@ -119,6 +119,7 @@ class BoundFlow(Step[Any, Any]):
         self.plain = inner.plain
         self.streams = inner.streams
         self.live = inner.live and binding.passes_upstream
+        self.gathers = inner.gathers
         if binding.kwargs:
             raise FlowBuildError(
                 f"bind({binding.name}, {', '.join(binding.kwargs)}=...): a flow takes values by position only"

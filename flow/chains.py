@@ -5,13 +5,14 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..streaming.events import Path, StepFinished, StepStarted
 from ..streaming.runs import FRAME, Run
 from .hooks import StepCall
 from .performing import leaving
-from .taps import Remembered, close_all, is_from_upstream, origin_of
+from .taps import Remembered, Valued, close_all, is_from_upstream, origin_of
 
 if TYPE_CHECKING:
     from .steps import Keep, Step
@@ -33,8 +34,8 @@ async def run_chain(
     """Runs a chain and returns the value of its last step; those of the others go into `kept`, if given."""
     chain = Chain(run, path, kept)
     try:
-        for link in links[:-1]:
-            x = chain.open(link, x, False)
+        for link, behind in pairwise(links):
+            x = chain.open(link, x, False, wanted=behind.step.gathers)
         last = links[-1]
         where = chain.begin(last, x)
         x = await last.step.execute(x, run, where, output)
@@ -58,8 +59,8 @@ async def stream_chain(
     chain, values = Chain(run, path, kept), [None]
     wanted = None if keep is None and run.hooks is None else partial(values.__setitem__, 0)
     try:
-        for link in links[:-1]:
-            x = chain.open(link, x, False)
+        for link, behind in pairwise(links):
+            x = chain.open(link, x, False, wanted=behind.step.gathers)
         stream = chain.open(links[-1], x, output, wanted)
         async for item in stream:
             yield item
@@ -95,20 +96,27 @@ class Chain:
         self.links.append((link, where, call))
         return where
 
-    def open(self, link: Link, x: Any, output: bool, keep: Keep | None = None) -> AsyncIterator[Any]:
-        """Sets a step to work on `x`; its pieces are for the next one."""
+    def open(
+        self, link: Link, x: Any, output: bool, keep: Keep | None = None, wanted: bool = False
+    ) -> AsyncIterator[Any]:
+        """Sets a step to work on `x`; its pieces are for the next one, and with `wanted` its value too."""
         where = self.begin(link, x)
-        if keep is None and (self.kept is not None or self.run.hooks is not None):
-            keep = self._keeper(link, len(self.links) - 1)
-        stream = link.step.open(x, self.run, where, output, keep)
+        valued = Valued() if wanted else None
+        if keep is None and (valued is not None or self.kept is not None or self.run.hooks is not None):
+            keep = self._keeper(link, len(self.links) - 1, valued)
+        stream: Any = link.step.open(x, self.run, where, output, keep)
+        if valued is not None:
+            valued.stream, stream = stream, valued
         if self.kept is not None:  # where the next step leaves it early: what has come of it
             stream = Remembered(stream, partial(self.kept.setdefault, link.label))
         self.opened.append(stream)
-        return stream
+        return stream  # type: ignore[no-any-return]
 
-    def _keeper(self, link: Link, i: int) -> Callable[[Any], None]:
+    def _keeper(self, link: Link, i: int, valued: Valued | None) -> Callable[[Any], None]:
         def keep(value: Any) -> None:
             self.values[i] = value
+            if valued is not None:
+                valued.keep(value)
             if self.kept is not None:
                 self.kept[link.label] = value
 

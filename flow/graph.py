@@ -141,6 +141,7 @@ class Graph(Flow[In, Out]):
             steps=tuple(nodes.values()),
             _layout=layout,
             live=bool(layout.units[0].readers),
+            gathers=bool(layout.units[0].readers),
             streams=last is not None and last.links[-1].step.streams,
         )
         refuse_misfits(self)

@@ -36,11 +36,14 @@ def kind_of(call: Callable[..., Any]) -> Kind:
 
 def live_as(function: Callable[..., Any], hints: dict[str, Any], place: int | str | None) -> Any:
     """AsyncIterator or Iterator, where the parameter at `place` takes a stream as one of them; else None."""
-    streams = {name for name, hint in hints.items() if typing.get_origin(hint) in LIVE and name != "return"}
+    streams = {
+        name: kind for name, hint in hints.items() if (kind := typing.get_origin(hint) or hint) in LIVE
+    }
+    streams.pop("return", None)
     if not streams or place is None or inspect.isclass(_without_arguments(function)):
         return None
     name = place if isinstance(place, str) else _parameter(function, place)
-    return typing.get_origin(hints[name]) if name in streams else None
+    return streams.get(name) if name is not None else None
 
 
 LIVE = (AsyncIterator, Iterator)

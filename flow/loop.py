@@ -132,6 +132,7 @@ class Loop(LoopBase[In, Out]):
             body=body,
             plain=body.plain and (self.until is None or self.until.plain),
             live=body.live,
+            gathers=body.gathers,
             chained=body.live and free,
             streams=body.streams and free,
         )

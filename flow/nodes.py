@@ -181,7 +181,9 @@ class Nodes(Group):
             if unit.kept:
                 raise
             return None  # those who read it have it, and may go on without the rest
-        return value[0] if value else whole
+        if value:
+            return value[0]
+        return stream.value if getattr(stream, "known", False) else whole
 
     async def _marked(self, unit: Unit, stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """The stream of a unit; its error is told from those of its readers."""

@@ -83,6 +83,7 @@ class Parallel(Base[In, Out]):
             keys=tuple(names) if names is not None else None,
             chosen=tuple(range(len(steps))),
             live=self.shared and any(s.live for s in steps),
+            gathers=self.kept or self.choose is not None or any(s.gathers or not s.live for s in steps),
         )
         refuse_misfits(self)
 

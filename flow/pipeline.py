@@ -20,7 +20,7 @@ from .performing import failed, finished, leaving, perform
 from .references import SCOPE
 from .segments import Segment, plan
 from .steps import In, Keep, Out, Step
-from .taps import Remembered, close, framed, gathered, is_stream, one
+from .taps import Remembered, close, framed, gathered, is_stream
 from .threads import hop, stop_iteration
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Pipeline(Base[In, Out]):
             labels=tuple(n or type(s).__name__ for n, s in zip(names, steps, strict=True)),
             plain=all(s.plain for s in steps),
             live=not steps or steps[0].live,
+            gathers=not steps or steps[0].gathers or self.kept,
             streams=not steps or steps[-1].streams,
             functions=functions,
             coroutines=coroutines,
@@ -239,10 +240,9 @@ class Pipeline(Base[In, Out]):
     def open(
         self, x: Any, run: Run, path: Path, output: bool = False, keep: Keep | None = None
     ) -> AsyncIterator[Any]:
-        if not self.steps:
-            stream = x if is_stream(x) else one(x)
-            return stream if keep is None else Remembered(stream, keep)
-        if not self.streams:
+        if not self.steps and is_stream(x):
+            return x if keep is None else Remembered(x, keep)
+        if not self.steps or not self.streams:
             return super().open(x, run, path, output, keep)
         return framed(self._stream(x, run, path, output, keep), run, path)
 

@@ -49,6 +49,8 @@ class Step(Generic[In, Out]):
     """Whether it is made of plain functions alone, so that no loop is needed."""
     live = False
     """Whether it takes the upstream live: given an asynchronous stream, it reads it as its items come."""
+    gathers = False
+    """Whether it may want the value of the stream that it takes, beside its pieces."""
     streams = False
     """Whether its value can be had piece by piece, by `open`."""
 

@@ -13,6 +13,7 @@ from .references import SCOPE
 
 __all__ = [
     "Remembered",
+    "Valued",
     "close",
     "close_all",
     "close_at",
@@ -103,6 +104,32 @@ async def one(value: Any) -> AsyncIterator[Any]:
     yield value
 
 
+class Valued:
+    """A stream that knows its value at its end, which need not be what its pieces are together."""
+
+    def __init__(self) -> None:
+        self.stream: Any = None
+        self.known = False
+        self.value: Any = None
+
+    def keep(self, value: Any) -> None:
+        self.known, self.value = True, value
+
+    def __aiter__(self) -> Valued:
+        return self
+
+    def __anext__(self) -> Any:
+        return self.stream.__anext__()
+
+    async def aclose(self) -> None:
+        await close(self.stream)
+
+
+def value_of(stream: Any, items: list[Any]) -> Any:
+    """The value of a stream that has come to its end with these items."""
+    return stream.value if getattr(stream, "known", False) else joined(items)
+
+
 class Remembered:
     """A stream whose value is kept at its end; or what has come of it, when it is closed before."""
 
@@ -130,13 +157,21 @@ class Remembered:
     def _end(self) -> None:
         keep, self._keep = self._keep, None
         if keep is not None:
-            keep(joined(self._items))
+            keep(value_of(self._stream, self._items))
+
+    @property
+    def known(self) -> bool:
+        return getattr(self._stream, "known", False)
+
+    @property
+    def value(self) -> Any:
+        return self._stream.value
 
 
 async def gathered(stream: Any) -> Any:
     """The value of a stream: its joined text, or the list of its items."""
     try:
-        return joined([item async for item in stream])
+        return value_of(stream, [item async for item in stream])
     finally:
         await close(stream)
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 from ..streaming.notes import also_failed
 from .contexts import Settings, Watch
 from .escapes import Escape, contained
-from .taps import close, joined, last_of, origin_of
+from .taps import close, last_of, origin_of, value_of
 from .threads import READING, carry
 
 __all__ = ["Tee", "held_up"]
@@ -117,7 +117,7 @@ class Tee:
         if self._error is not None:
             raise self._error
         self._set.take_over()
-        return joined(list(self._items))
+        return value_of(self._stream, list(self._items))
 
     def _is_full(self) -> bool:
         return self._bounded and any(
@@ -149,6 +149,14 @@ class Branch:
         self.closed = False
         self.held = 0
         """How many parts of its branch are held up."""
+
+    @property
+    def known(self) -> bool:
+        return getattr(self._tee._stream, "known", False)
+
+    @property
+    def value(self) -> Any:
+        return self._tee._stream.value  # type: ignore[attr-defined]
 
     def __aiter__(self) -> Branch:
         return self

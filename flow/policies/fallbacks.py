@@ -29,6 +29,7 @@ class FallingBack(PolicyStep[In, Out]):
 
     def mirror(self) -> None:
         super().mirror()
+        self.gathers = self.inner.gathers or not self.fallback.live
         self.streams = self.inner.streams or self.fallback.streams
 
     def children(self) -> Sequence[Step[Any, Any]]:

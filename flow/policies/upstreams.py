@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ..taps import gathered
+from ..taps import value_of
 
 __all__ = ["Upstream"]
 
@@ -33,7 +33,7 @@ class Upstream:
 
     async def whole(self) -> Any:
         """The value of all of it, for a step that does not take it live."""
-        return await gathered(self.read())
+        return value_of(self._stream, [item async for item in self.read()])
 
     async def item(self, i: int) -> Any:
         if self._items is not None and i < len(self._items):
@@ -59,6 +59,14 @@ class Reading:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self._at = 0
+
+    @property
+    def known(self) -> bool:
+        return getattr(self._upstream._stream, "known", False)
+
+    @property
+    def value(self) -> Any:
+        return self._upstream._stream.value  # type: ignore[attr-defined]
 
     def __aiter__(self) -> Reading:
         return self

@@ -32,6 +32,7 @@ class PolicyStep(Step[In, Out]):
     def mirror(self) -> None:
         """Takes over from `inner` how it is called."""
         self.live = self.inner.live
+        self.gathers = self.inner.gathers
         self.streams = self.inner.streams
 
     @property

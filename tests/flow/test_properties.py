@@ -44,6 +44,19 @@ def every_way(flow: Any, x: Any) -> Any:
     return value
 
 
+def same(x: Any) -> Any:
+    return x
+
+
+async def same_async(x: Any) -> Any:
+    await asyncio.sleep(0)
+    return x
+
+
+def yields(x: Any) -> Iterator[Any]:
+    yield x
+
+
 # ---------------------------------------------------------------- nesting
 
 SEEDS = st.integers(0, 10_000)
@@ -66,9 +79,7 @@ def said(flow: Step[Any, Any], x: Any) -> list[tuple[str, bool]]:
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    st.lists(leaves, min_size=2, max_size=7), st.sampled_from(["", "x", "aB", "hello world"]), SEEDS
-)
+@given(st.lists(leaves, min_size=2, max_size=7), st.sampled_from(["", "x", "aB", "hello world"]), SEEDS)
 def test_nesting_is_associative_in_results_and_in_what_is_said(some: list[Plan], x: str, seed: int) -> None:
     steps = [plan.build(Witness()) for plan in some]
     flat, nested = Pipeline(*steps), bracketed(steps, seed)
@@ -108,6 +119,82 @@ def test_a_flow_of_one_step_is_that_step(plan: Plan, x: str, name: str | None) -
         bind(made, arg[0]),
     ):
         assert flow(x) == flow.stream(x).result == plan.value(x)
+
+
+# ---------------------------------------------------------------- a value beside its pieces
+
+
+def pieces_and_value(x: Any) -> Generator[str, None, Any]:
+    """Its value is not what its pieces are together."""
+    yield "piece"
+    return {"value": x}
+
+
+async def digits(x: Any) -> AsyncIterator[str]:
+    for digit in str(x):
+        yield digit
+
+
+async def count(pieces: AsyncIterator[Any]) -> int:
+    return len([piece async for piece in pieces])
+
+
+def given_and_count() -> Any:
+    with Pipeline(name="written") as p:
+        p.count = count
+        p.both = bind(lambda given, found: (found, given), p.input, p.count)
+    return p
+
+
+def nodes() -> Any:
+    with Graph() as g:
+        g.count, g.same, g.both = count, same, lambda a, b: (a, b)
+        g.edge(g.input, g.count)
+        g.edge(g.input, g.same)
+        g.edge((g.count, g.same), g.both)
+        g.edge(g.both, g.output)
+    return g
+
+
+SOURCES: dict[str, tuple[Any, Any]] = {
+    "what a generator returns": (pieces_and_value, {"value": 5}),
+    "a branch that does not stream": (Switch({"x": digits}, default=lambda x: x), 5),
+    "one of items": (yields, [5]),
+}
+TAKERS: dict[str, Any] = {
+    "branches": Parallel(count, same),
+    "branches in a pipeline": Pipeline(Parallel(count, same), name="inner"),
+    "branches in branches": Parallel(Parallel(count, same), collect=lambda found: found[0]),
+    "branches that are chosen": Parallel(count, same, choose=lambda x: [0, 1]),
+    "branches one at a time": Parallel(count, same, concurrency=1),
+    "branches under a policy": step(Parallel(count, same), retry=2),
+    "the input of a flow": given_and_count(),
+    "nodes": nodes(),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("taker", TAKERS)
+def test_a_step_that_takes_no_stream_is_given_the_value(source: str, taker: str) -> None:
+    made, value = SOURCES[source]
+    flow = Pipeline(made, TAKERS[taker], lambda *both: both[0] if len(both) == 1 else both)
+    for way in (lambda f: f(5), lambda f: f.stream(5).result, lambda f: asyncio.run(f.acall(5))):
+        counted, given = way(flow)
+        assert given == value
+        if taker != "branches that are chosen":  # which are given all of it, like others
+            assert counted == 1
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_flow_that_does_nothing_passes_the_value(source: str) -> None:
+    made, value = SOURCES[source]
+    nothing: Any = Pipeline(name="nothing")
+    for flow in (
+        Pipeline(made, nothing),
+        Pipeline(made, nothing, same),
+        Pipeline(made, Pipeline(nothing, same, name="x")),
+    ):
+        assert flow(5) == flow.stream(5).result == value
 
 
 # ---------------------------------------------------------------- branches and items
@@ -166,19 +253,6 @@ def test_items_keep_their_order_whichever_is_first(ticks: list[int], limit: Any)
 # ---------------------------------------------------------------- falsy values
 
 FALSY: list[Any] = [None, 0, 0.0, False, "", b"", [], {}, set(), (), range(0)]
-
-
-def same(x: Any) -> Any:
-    return x
-
-
-async def same_async(x: Any) -> Any:
-    await asyncio.sleep(0)
-    return x
-
-
-def yields(x: Any) -> Iterator[Any]:
-    yield x
 
 
 async def yields_async(x: Any) -> AsyncIterator[Any]:
