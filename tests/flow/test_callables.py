@@ -455,7 +455,9 @@ def test_the_wrong_kind_of_iterator_is_refused() -> None:
     def synchronous(pieces: AsyncIterator[str]) -> Iterator[str]:
         yield ""
 
-    with pytest.raises(FlowBuildError, match=r"asynchronous is asynchronous and takes .* as an AsyncIterator"):
+    with pytest.raises(
+        FlowBuildError, match=r"asynchronous is asynchronous and takes .* as an AsyncIterator"
+    ):
         Pipeline(asynchronous)
     with pytest.raises(FlowBuildError, match=r"synchronous is not asynchronous and takes .* as an Iterator"):
         Pipeline(synchronous)
