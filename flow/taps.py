@@ -65,6 +65,8 @@ async def tap(
                 full = says and say(Data(item, output), path)
             if full and log is not None:
                 await log.room()
+            elif log is None and run.cut is not None:
+                await run.park()
             if items is not None:
                 items.append(item)
             yield item
