@@ -9,9 +9,9 @@ from typing import Any
 
 from millrace import Pipeline
 from millrace.streaming import FileQueue, RunFinished, attach
+from tests.leaving.models import Decoding
 from tests.leaving.subjects import (
     AsyncGenerator,
-    Decoding,
     Intermediate,
     Nested,
     PlainFunction,

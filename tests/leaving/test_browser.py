@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.launchers.support import running
-from tests.leaving.subjects import KINDS, Subject
+from tests.leaving.kinds import KINDS
+from tests.leaving.subjects import Subject
 from tests.support.browser import visiting
 from tests.support.chat_pages import ChatPage
 from tests.support.leaks import eventually

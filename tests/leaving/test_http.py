@@ -15,7 +15,8 @@ import pytest
 from millrace import Limits
 from millrace.streaming import status
 from tests.launchers.support import PATH, Running, Source, question, running
-from tests.leaving.subjects import KINDS, Subject
+from tests.leaving.kinds import KINDS
+from tests.leaving.subjects import Subject
 from tests.support.leaks import eventually
 from tests.support.servers import Connection
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.leaving.composed import COMPOSED
+from tests.leaving.kinds import KINDS as PLAIN
 from tests.leaving.recorded import RECORDED
-from tests.leaving.subjects import KINDS as PLAIN
 from tests.leaving.subjects import Subject
 from tests.leaving.ways import ASYNC, BY_TIME, NEEDS_TEXT, SYNC
 
 WAYS: list[Any] = [*SYNC, *ASYNC]
-KINDS = {**PLAIN, **RECORDED}
+KINDS = {**PLAIN, **COMPOSED, **RECORDED}
 
 
 def impossible(kind: str, way: str) -> str | None:
