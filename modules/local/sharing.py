@@ -64,14 +64,15 @@ def shared_engine(
         differences = _differences(engine, wanted)
         if idle is not None and idle != engine.idle:
             differences.append(f"idle={engine.idle!r}, not {idle!r}")
-        if process is not None and process != bool(engine.process) and engine.status().state != "cold":
+        at_work = engine.status().state in ("loading", "ready")
+        if process is not None and process != bool(engine.process) and at_work:
             differences.append(f"process={bool(engine.process)}, not {process!r}")
         if differences:
             raise ModelError(
                 f"{source} is already in use with {'; '.join(differences)}. Models that share weights share these "
                 "settings: give the same, or make an Engine of its own"
             )
-        if process is not None and engine.status().state == "cold":
+        if process is not None and not at_work:
             engine.process = process
         return engine
 
