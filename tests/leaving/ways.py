@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from millrace.streaming import RunCancelled, RunTimeout, Stream, attach
-from millrace.streaming.runs import LIVE
+from millrace.streaming import Attachment, RunCancelled, RunTimeout, Stream, attach
+from millrace.streaming.runs import LIVE, Run
 from tests.leaving.subjects import Subject
 from tests.support.leaks import eventually
 
@@ -77,7 +77,7 @@ def cancel_from_a_thread(subject: Subject) -> None:
 def cancel_by_id(subject: Subject) -> None:
     """As another process would: with a queue on disk, the word goes through a file."""
     with pytest.raises(RunCancelled, match="enough"), subject.flow.stream(" x") as stream:
-        in_thread(lambda: (subject.reach(), attach(stream.run.id).cancel("enough")))
+        in_thread(lambda: (subject.reach(), attached(stream.run).cancel("enough")))
         for _ in stream:
             pass
 
@@ -265,6 +265,12 @@ def in_thread(function: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     return thread
+
+
+def attached(run: Run) -> Attachment:
+    """To what it says now: in memory the start of it may be gone."""
+    assert run.log is not None
+    return attach(run.id, after=run.log.seq)
 
 
 def ended_as_left(stream: Stream) -> None:
