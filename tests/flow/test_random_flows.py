@@ -53,7 +53,7 @@ def test_they_give_what_they_must_however_they_are_called(plan: Plan, x: str) ->
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(plans(16), TEXTS)
 def test_many_give_what_they_must(plan: Plan, x: str) -> None:
     check_value(plan, x)
@@ -180,4 +180,4 @@ def test_a_stop_at_a_random_event_leaves_nothing() -> None:
 
 @pytest.mark.slow
 def test_many_stops_at_random_events_leave_nothing() -> None:
-    check_stops(16, 400)
+    check_stops(16, 200)
