@@ -394,7 +394,7 @@ async def test_an_engine_that_dies_in_the_midst_of_an_answer(name: str) -> None:
             else:
                 assert last.finish_reason == "cancelled", "it was closed, which is no failure"
         if isinstance(subject, RemoteSubject):
-            with pytest.raises(RemoteError, match="cannot be reached|broke the connection"):
+            with pytest.raises(RemoteError, match=r"cannot be reached|broke the connection"):
                 await subject.engine(retries=0).ready()
             subject.server.process.wait()
         await engine.aclose()
