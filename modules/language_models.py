@@ -174,6 +174,7 @@ class LanguageModel(Module[Question, str]):
         options = {
             "sampling": sampling,
             "session": run.session,
+            "salt": run.owner or "",
             "tools": self.tools,
             "is_stopped": run.is_cut,
             **self.request_options(),

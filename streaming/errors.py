@@ -108,11 +108,14 @@ class AdmissionError(MillraceError):
 
 
 class Overloaded(AdmissionError):
-    """Too many requests at once. `retry_after` is the time in seconds after which to try again."""
+    """Too many requests at once. `retry_after` is the time in seconds after which to try again, `waited` for how
+    many seconds the request had stood in line: 0 where it was refused at once.
+    """
 
-    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+    def __init__(self, message: str, retry_after: float = 1.0, waited: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.waited = waited
 
 
 class ContextLengthExceeded(AdmissionError):

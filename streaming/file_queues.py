@@ -78,7 +78,7 @@ class FileQueue:
 
     def open_log(self, run: Run, listener: AbstractEventLoop | None) -> Log:
         """As `Queue.open_log`."""
-        facts = {"session": run.session, "name": run.name}
+        facts = {"session": run.session, "name": run.name, "owner": run.owner}
         writer = self._store().create(run.id, facts)
         writer.on_cancel = partial(_cancel, weakref.ref(run))
         reread = partial(self.read, run.id)
@@ -220,6 +220,7 @@ def _info(store: FileStore, entry: RunEntry) -> RunInfo:
             "created": entry.created,
             "session": header.get("session"),
             "name": header.get("name"),
+            "owner": header.get("owner"),
             "size": entry.bytes,
             "writer": header.get("pid"),
             **told,

@@ -18,6 +18,7 @@ class Options:
     `session` is its id, `history` the conversation before (None: the session's), `timeout` the deadline in seconds,
     `sampling` a Sampling or a dict of some of its settings, for the model that gives the answer, `queue` where its
     events go (a URL or a Queue; None: memory). `admission` is awaited before the run begins; until then it is queued.
+    `owner` is whose run it is, where a launcher knows; `run_id` the run's id, where somebody else has chosen it.
 
     Raises:
         SessionError: `session` is no session id.
@@ -26,7 +27,7 @@ class Options:
         ValueError: a timeout that is no positive number.
     """
 
-    __slots__ = ("admission", "history", "queue", "sampling", "session", "timeout")
+    __slots__ = ("admission", "history", "owner", "queue", "run_id", "sampling", "session", "timeout")
 
     def __init__(
         self,
@@ -36,6 +37,8 @@ class Options:
         sampling: Any = None,
         queue: Queue | str | None = None,
         admission: Callable[[], Awaitable[object]] | None = None,
+        owner: str | None = None,
+        run_id: str | None = None,
     ) -> None:
         if session is not None:
             check_session_id(session)
@@ -53,6 +56,8 @@ class Options:
         self.sampling = sampling
         self.queue = None if queue is None else open_queue(queue)
         self.admission = admission
+        self.owner = owner
+        self.run_id = run_id
 
 
 NO_OPTIONS = Options()

@@ -32,7 +32,8 @@ class RunInfo:
 
     `created` and `ended` are seconds since the epoch; `events` how many it has said, `size` the bytes that they take;
     `error` the name of the error's type. `ended` and `size` are None where they are not known, `session` and `name`
-    (that of the flow) where there is none. `writer` is the id of the process that runs it.
+    (that of the flow) where there is none. `writer` is the id of the process that runs it, `owner` whose run it is,
+    where a service knows.
     """
 
     id: str
@@ -47,6 +48,7 @@ class RunInfo:
     error: str | None = None
     usage: TokenUsage = field(default_factory=TokenUsage)
     writer: int | None = None
+    owner: str | None = None
 
     @property
     def over(self) -> bool:

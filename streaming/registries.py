@@ -238,6 +238,7 @@ def info_of(run: Run, size: int | None = None) -> RunInfo:
         error=type(run.error).__name__ if run.error is not None else None,
         usage=run.usage,
         writer=os.getpid(),
+        owner=run.owner,
     )
 
 

@@ -61,13 +61,14 @@ LEFT = "listener left"
 class Run(Turn):
     """One invocation of a flow. `id` is 128 random bits in hex, made at the first look.
 
-    `queue` is the one that it was given.
+    `queue` is the one that it was given, `owner` whose it is, where a launcher has said so.
     """
 
     name: str | None = None
     parent: Run | None = None
     sampling: Any = MappingProxyType({})
     queue: Queue | None = None
+    owner: str | None = None
     hooks: Any = None
     stop_when: Callable[[str], bool] | None = None
     outputs = 0
@@ -124,11 +125,16 @@ class Run(Turn):
         self._session = options.session or SESSION.get()
         if parent is not None:
             self.parent = parent
+            self.owner = parent.owner
             self._session = self._session or parent._session
         if options is not NO_OPTIONS:
             self._history = options.history
             if options.sampling:
                 self.sampling = options.sampling
+            if options.owner is not None:
+                self.owner = options.owner
+            if options.run_id is not None:
+                self._id = options.run_id
             if options.admission is not None:
                 self.status, self._admission = "queued", options.admission
             if options.queue is not None:
