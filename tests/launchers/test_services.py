@@ -203,9 +203,7 @@ class TestEnd:
             eventually(lambda: source.started == 2)
             server.do(lambda: setattr(server.service._server, "should_exit", True))
             (error,) = connection.events()
-            assert (
-                json.loads(error)["error"]["message"] == "the run was cancelled: the server is shutting down"
-            )
+            assert json.loads(error)["error"]["message"] == "the server is shutting down"
             assert whole.reply().status == 503
             connection.close()
             whole.close()
