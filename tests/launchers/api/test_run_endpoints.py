@@ -329,7 +329,7 @@ class TestLooking:
     def test_pages_have_a_size(self, client: httpx.Client, limit: str) -> None:
         assert client.get(RUNS, params={"limit": limit}).json()["error"]["param"] == "limit"
 
-    @pytest.mark.parametrize("name", ["abc", UNKNOWN, "x" * 5000, "%00", "é", ".."])
+    @pytest.mark.parametrize("name", ["abc", UNKNOWN, "x" * 5000, "%00", "é"])
     def test_there_is_no_such_run(self, client: httpx.Client, name: str) -> None:
         for path in (name, f"{name}/events"):
             answer = client.get(f"{RUNS}/{path}")
@@ -337,12 +337,8 @@ class TestLooking:
         assert client.post(f"{RUNS}/{name}/cancel").status_code == 404
 
     def test_methods(self, client: httpx.Client) -> None:
-        for method, path in (
-            ("PUT", ""),
-            ("POST", f"/{UNKNOWN}"),
-            ("DELETE", f"/{UNKNOWN}"),
-            ("GET", f"/{UNKNOWN}/cancel"),
-        ):
+        one = f"/{UNKNOWN}"
+        for method, path in (("PUT", ""), ("POST", one), ("DELETE", one), ("GET", f"{one}/cancel")):
             answer = client.request(method, f"{RUNS}{path}")
             assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
             assert answer.headers["allow"]
@@ -412,13 +408,16 @@ class TestStopping:
 
     def test_it_stands_behind_no_limit(self, run_id: str) -> None:
         source = Source()
-        with running(source, limits=Limits(running=1, waiting=0)) as server, client_of(server) as client:
-            with ask(server, {"input": "a"}, {"x-run-id": run_id}) as asking:
-                eventually(lambda: source.started == 1)
-                assert client.post(RUNS, json={"input": "b"}).status_code == 429
-                assert client.get(f"{RUNS}/{run_id}").json()["status"] == "running"
-                assert client.post(f"{RUNS}/{run_id}/cancel").json()["status"] == "cancelled"
-                asking.reply()
+        with (
+            running(source, limits=Limits(running=1, waiting=0)) as server,
+            client_of(server) as client,
+            ask(server, {"input": "a"}, {"x-run-id": run_id}) as asking,
+        ):
+            eventually(lambda: source.started == 1)
+            assert client.post(RUNS, json={"input": "b"}).status_code == 429
+            assert client.get(f"{RUNS}/{run_id}").json()["status"] == "running"
+            assert client.post(f"{RUNS}/{run_id}/cancel").json()["status"] == "cancelled"
+            asking.reply()
 
 
 async def two_hundred(text: str) -> AsyncIterator[Any]:
@@ -498,13 +497,12 @@ class TestFollowing:
             answer = client.get(f"{RUNS}/{more.headers['x-run-id']}/events")
             assert (answer.status_code, answer.json()["error"]["code"]) == (410, "events_expired")
 
-    def test_an_id_that_is_none(self, client: httpx.Client, run_id: str) -> None:
+    def test_an_id_that_is_none(self, client: httpx.Client) -> None:
         run = client.post(RUNS, json={"input": "a"}).json()
         path = f"{RUNS}/{run['id']}/events"
         for wrong in ("x", "-1", "1.5", "9" * 40):
             assert (
-                client.get(path, headers={"last-event-id": wrong}).json()["error"]["param"]
-                == "Last-Event-run_id"
+                client.get(path, headers={"last-event-id": wrong}).json()["error"]["param"] == "Last-Event-ID"
             )
             assert client.get(path, params={"after": wrong}).json()["error"]["param"] == "after"
 
@@ -521,29 +519,34 @@ class TestFollowing:
             assert [frame.get("text") for frame in rest] == ["wheel ", None]
 
     def test_heartbeats_while_it_is_silent(self) -> None:
-        source = Source()
-        with running(source, timings=Timings(first_output=0.03, heartbeat=0.03)) as server:
-            with ask(server, {"input": "a", "stream": True}) as asking:
-                run_id = asking.reply().headers["x-run-id"]
-                with server.connect() as follower:
-                    follower.send("GET", f"{RUNS}/{run_id}/events?after=1")
-                    follower.reply()
-                    eventually(lambda: follower._more() and follower.body.count(b": keep-alive") >= 2)
+        timings = Timings(first_output=0.03, heartbeat=0.03)
+        with (
+            running(Source(), timings=timings) as server,
+            ask(server, {"input": "a", "stream": True}) as asking,
+        ):
+            run_id = asking.reply().headers["x-run-id"]
+            with server.connect() as follower:
+                follower.send("GET", f"{RUNS}/{run_id}/events?after=1")
+                follower.reply()
+                eventually(lambda: follower._more() and follower.body.count(b": keep-alive") >= 2)
 
     def test_they_are_bounded(self) -> None:
         source = Source()
-        with running(source, limits=Limits(running=1, waiting=0)) as server, client_of(server) as client:
-            with ask(server, {"input": "a", "stream": True}) as asking:
-                source.allow(1)
-                asking.events(1)
-                path = f"{RUNS}/{asking.reply().headers['x-run-id']}/events"
-                followers = [server.connect() for _ in range(4)]
-                for follower in followers:
-                    follower.send("GET", path)
-                    assert follower.reply().status == 200
-                assert client.get(path).status_code == 429
-                for follower in followers:
-                    follower.close()
+        with (
+            running(source, limits=Limits(running=1, waiting=0)) as server,
+            client_of(server) as client,
+            ask(server, {"input": "a", "stream": True}) as asking,
+        ):
+            source.allow(1)
+            asking.events(1)
+            path = f"{RUNS}/{asking.reply().headers['x-run-id']}/events"
+            followers = [server.connect() for _ in range(4)]
+            for follower in followers:
+                follower.send("GET", path)
+                assert follower.reply().status == 200
+            assert client.get(path).status_code == 429
+            for follower in followers:
+                follower.close()
 
 
 class TestGoingOn:
