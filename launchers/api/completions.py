@@ -19,6 +19,7 @@ from ...streaming.runs import Run
 from ...streaming.streams import AsyncEventReader
 from ..admission import Admission, Ticket
 from ..inputs import takes_messages
+from ..owners import Owner, owner_of
 from ..tallies import Counted
 from .bodies import read_object
 from .chat_requests import ChatRequest
@@ -58,7 +59,8 @@ class ChatCompletions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            request, ticket = await self._accept(scope, receive)
+            owner = owner_of(scope)
+            request, ticket = await self._accept(scope, receive, owner)
         except Refusal as refusal:
             if refusal.status in NO_PLACE:
                 self.admission.tally.reject()
@@ -72,6 +74,9 @@ class ChatCompletions:
                 except Refusal as refusal:
                     if not departure.over:
                         await refusal.send_to(send)
+                finally:
+                    if counted.run is not None:
+                        self.admission.spent(owner, counted.run.usage.total_tokens)
 
     def close(self, reason: str) -> None:
         """Ends what is going on, with an error to each client; new requests are refused."""
@@ -81,7 +86,7 @@ class ChatCompletions:
 
     # ------------------------------------------------------------ accepting
 
-    async def _accept(self, scope: Scope, receive: Receive) -> tuple[ChatRequest, Ticket]:
+    async def _accept(self, scope: Scope, receive: Receive, owner: Owner) -> tuple[ChatRequest, Ticket]:
         """Reads and checks the request; where there is no place left it is not even read."""
         if scope["method"] != "POST":
             raise Refusal(
@@ -89,12 +94,12 @@ class ChatCompletions:
             )
         try:
             self._check_open()
-            self.admission.check()
+            self.admission.check(owner)
             body = await read_object(scope, receive, self.max_body, self.timings.body)
             request = ChatRequest.parse(body, self.default_timeout)
             if request.model is not None and request.model != self.model:
                 raise unknown_model(request.model, self.model)
-            return request, self.admission.enter()
+            return request, self.admission.enter(owner)
         except Overloaded as error:
             raise overloaded(error) from None
 
@@ -112,7 +117,7 @@ class ChatCompletions:
             admitted = await ticket.wait()
         except Overloaded as error:
             counted.error = error
-            raise overloaded(error, 503) from None
+            raise overloaded(error) from None
         if admitted:  # and the client is still there
             self._check_open()
             await self._run(request, counted, departure, send)

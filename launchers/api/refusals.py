@@ -22,6 +22,7 @@ from ...streaming.errors import (
     RunTimeout,
     SessionBusy,
 )
+from ..quotas import QuotaExceeded
 
 __all__ = ["Refusal", "refusal_of"]
 
@@ -78,12 +79,14 @@ class Refusal(Exception):
         await send({"type": "http.response.body", "body": body})
 
 
-def overloaded(error: Overloaded, status: int = 429) -> Refusal:
-    """429 where there was no place, 503 where none became free in time."""
-    code = "overloaded" if status == 429 else "queue_timeout"
+def overloaded(error: Overloaded) -> Refusal:
+    """429 where there was no place, or the caller had its share already; 503 where none became free in time."""
+    status, code = (503, "queue_timeout") if error.waited else (429, "overloaded")
+    if isinstance(error, QuotaExceeded):
+        code = "quota_exceeded"
     wait = {
         "retry-after": str(math.ceil(error.retry_after)),
-        "retry-after-ms": str(int(error.retry_after * 1000)),
+        "retry-after-ms": str(math.ceil(error.retry_after * 1000)),
     }
     return Refusal(status, str(error), code, headers=wait)
 
