@@ -91,7 +91,9 @@ Host = Annotated[str, typer.Option(help="Address to listen on; others than this 
 Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
 Running = Annotated[int, typer.Option(help="How many requests run at once.", min=1)]
 Waiting = Annotated[int, typer.Option(help="How many more wait; beyond, they are refused.", min=0)]
-Keys = Annotated[Path | None, typer.Option(help="File with one API key a line; then all must give one.")]
+Keys = Annotated[
+    str | None, typer.Option(metavar="FILE", help="File of API keys, or env:NAME; then all must give one.")
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Serve other machines without keys.")]
 Title = Annotated[str | None, typer.Option(help="Name of the flow in the chat.")]
 Timeout = Annotated[float, typer.Option(help="Deadline of a run in seconds.", min=0.001)]

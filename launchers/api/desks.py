@@ -269,6 +269,7 @@ class Work:
         if self.desk.works.pop(self.run.id, None) is not None:
             if self._absence is not None:
                 self._absence.cancel()
+            self.desk.admission.spent(self.owner, self.run.usage.total_tokens)
             self._ticket.leave()
             self._counted.end()
             if self.run.error is not None:

@@ -24,6 +24,7 @@ from ...streaming.errors import (
     RunTimeout,
     SessionBusy,
 )
+from ..quotas import QuotaExceeded
 
 __all__ = ["SHUTTING_DOWN", "Refusal", "kind_of", "log_failure", "refusal_of", "shutting_down"]
 
@@ -91,11 +92,13 @@ def shutting_down() -> Refusal:
 
 
 def overloaded(error: Overloaded) -> Refusal:
-    """429 where there was no place, 503 where none became free in time."""
+    """429 where there was no place, or the caller had its share already; 503 where none became free in time."""
     status, code = (503, "queue_timeout") if error.waited else (429, "overloaded")
+    if isinstance(error, QuotaExceeded):
+        code = "quota_exceeded"
     wait = {
         "retry-after": str(math.ceil(error.retry_after)),
-        "retry-after-ms": str(int(error.retry_after * 1000)),
+        "retry-after-ms": str(math.ceil(error.retry_after * 1000)),
     }
     return Refusal(status, str(error), code, headers=wait)
 

@@ -16,6 +16,7 @@ from ...streaming.runs import Run
 from ...streaming.sessions import new_session_id
 from ..inputs import takes_messages
 from ..loading import loading_stage
+from ..owners import ANYBODY, Owner
 from .turns import Turn, failure_of
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Tabs:
         if tab is not None:
             tab.stop("the page was left")
 
-    async def ask(self, tab: Tab, question: str) -> AsyncGenerator[Turn, None]:
+    async def ask(self, tab: Tab, question: str, owner: Owner = ANYBODY) -> AsyncGenerator[Turn, None]:
         """Answers a question; yields the turn whenever there is something new to show, and at its end.
 
         Leaving the iteration stops the run. The turn belongs to the tab from the first step on.
@@ -131,7 +132,7 @@ class Tabs:
         history = tab.history()
         turn = Turn(question)
         tab.turns.append(turn)
-        tab.live = live = LiveTurn(turn, self)
+        tab.live = live = LiveTurn(turn, self, owner)
         live.start(tab.session, history)
         absence = asyncio.get_running_loop().call_later(GRACE, self._stop_unattended, tab, live)
         try:
@@ -173,9 +174,10 @@ class Tabs:
 class LiveTurn:
     """A turn while its run goes on, in a task of its own, which the page's updates only look at."""
 
-    def __init__(self, turn: Turn, tabs: Tabs) -> None:
+    def __init__(self, turn: Turn, tabs: Tabs, owner: Owner) -> None:
         self.turn = turn
         self.tabs = tabs
+        self.owner = owner
         self.ended = asyncio.Event()
         self._changed = asyncio.Event()
         self._run: Run | None = None
@@ -233,7 +235,7 @@ class LiveTurn:
             with tabs.admission.tally.begin() as counted:
                 if tabs.closing:
                     raise Overloaded("the server is shutting down")
-                with tabs.admission.enter() as ticket:
+                with tabs.admission.enter(self.owner) as ticket:
                     if not ticket.admitted:
                         turn.status = "waiting for a free place"
                         self._changed.set()
@@ -258,6 +260,9 @@ class LiveTurn:
         stream = tabs.flow.stream(x, session=session, history=history, timeout=tabs.timeout)
         async with stream:
             self._run = counted.run = stream.run
-            async for event in stream:
-                turn.take(event)
-                self._changed.set()
+            try:
+                async for event in stream:
+                    turn.take(event)
+                    self._changed.set()
+            finally:
+                tabs.admission.spent(self.owner, stream.run.usage.total_tokens)
