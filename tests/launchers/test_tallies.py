@@ -179,9 +179,8 @@ class TestRecords:
         assert caplog.records[0].msg == RunRecord(None, "alice", "/v1/runs", "rejected", "overloaded")
 
     def test_of_one_that_left_before_it_began(self, caplog: pytest.LogCaptureFixture) -> None:
-        with caplog.at_level(logging.INFO, "millrace.runs"):
-            with Tally().begin(None, "chat") as counted:
-                counted.reason = "the page was left"
+        with caplog.at_level(logging.INFO, "millrace.runs"), Tally().begin(None, "chat") as counted:
+            counted.reason = "the page was left"
         record = caplog.records[0].msg
         assert isinstance(record, RunRecord)
         assert (record.id, record.outcome, record.reason) == (None, "cancelled", "the page was left")
