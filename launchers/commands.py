@@ -20,6 +20,7 @@ from ..streaming.messages import Message
 from .exits import MISTAKEN, complain, errors
 from .inputs import takes_messages
 from .run_commands import named_queue, runs
+from .run_lines import LogFormat, print_runs
 from .targets import DEMO, load_target
 from .top_commands import top
 
@@ -98,6 +99,10 @@ Insecure = Annotated[bool, typer.Option("--insecure", help="Serve other machines
 Title = Annotated[str | None, typer.Option(help="Name of the flow in the chat.")]
 Timeout = Annotated[float, typer.Option(help="Deadline of a run in seconds.", min=0.001)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the text of errors to clients too.")]
+RunLines = Annotated[
+    LogFormat, typer.Option("--log-format", help="How each run is told on stderr, at its end.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Tell nothing of runs.")]
 
 
 @app.command()
@@ -142,8 +147,11 @@ def serve(
     timeout: Timeout = 600.0,
     debug: Debug = False,
     no_chat: Annotated[bool, typer.Option("--no-chat", help="Serve the API alone.")] = False,
+    log_format: RunLines = LogFormat.TEXT,
+    quiet: Quiet = False,
 ) -> None:
     """Serve a flow as an OpenAI-compatible API under /v1, with the web chat at /."""
+    print_runs(None if quiet else log_format)
     with errors(debug):
         _serve(
             target,

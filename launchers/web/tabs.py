@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...flow.steps import Step
 from ...streaming.errors import AdmissionError, Overloaded, RunCancelled
+from ...streaming.events import RunFinished, TextDelta
 from ...streaming.messages import Conversation, Message
 from ...streaming.runs import Run
 from ...streaming.sessions import new_session_id
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["Tab", "Tabs"]
 
 logger = logging.getLogger("millrace.chat")
+
+ENDPOINT = "chat"
+"""What its runs are counted as."""
+
+CLOSING = "the server is shutting down"
 
 INTERVAL = 0.04
 """Seconds between two updates of a page: what arrives in between is shown together."""
@@ -181,6 +187,7 @@ class LiveTurn:
         self.ended = asyncio.Event()
         self._changed = asyncio.Event()
         self._run: Run | None = None
+        self._counted: Counted | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, session: str, history: Conversation) -> None:
@@ -193,6 +200,8 @@ class LiveTurn:
         if self._run is not None:
             self._run.cancel(reason)
         elif self._task is not None:
+            if self._counted is not None:
+                self._counted.reason = reason
             self._task.cancel()
 
     async def updates(self) -> AsyncGenerator[None, None]:
@@ -232,14 +241,17 @@ class LiveTurn:
     async def _work(self, session: str, history: Conversation) -> None:
         turn, tabs = self.turn, self.tabs
         try:
-            with tabs.admission.tally.begin() as counted:
+            with tabs.admission.tally.begin(None, ENDPOINT) as counted:
+                self._counted = counted
                 if tabs.closing:
-                    raise Overloaded("the server is shutting down")
+                    counted.reason = CLOSING
+                    raise Overloaded(CLOSING)
                 with tabs.admission.enter(self.owner) as ticket:
                     if not ticket.admitted:
                         turn.status = "waiting for a free place"
                         self._changed.set()
                     await ticket.wait()
+                    counted.admit()
                     turn.begin()
                     await self._listen(session, history, counted)
         except (asyncio.CancelledError, RunCancelled):
@@ -263,6 +275,10 @@ class LiveTurn:
             try:
                 async for event in stream:
                     turn.take(event)
+                    if type(event) is TextDelta and event.output:
+                        counted.hear(event)
+                    elif type(event) is RunFinished and event.status == "done":
+                        counted.conclude(event)
                     self._changed.set()
             finally:
                 tabs.admission.spent(self.owner, stream.run.usage.total_tokens)
