@@ -147,12 +147,12 @@ def test_reasoning_and_tool_calls_are_events_in_their_order(
     events = [event for event in Pipeline(str.strip, model).stream("Hi") if isinstance(event, kinds)]
     said = [tuple(event.payload().values()) for event in events[:-1]]
     assert said == [
-        ("hm, ",),
-        ("well",),
+        ("hm, ", True),
+        ("well", True),
         ("I look. ", True),
-        (0, "a", "search", ""),
-        (0, None, None, '{"q": 1}'),
-        ("a", "search", '{"q": 1}'),
+        (0, "a", "search", "", True),
+        (0, None, None, '{"q": 1}', True),
+        ("a", "search", '{"q": 1}', True),
     ]
     assert [event.seq for event in events] == sorted(event.seq for event in events)
     assert {event.path for event in events[:-1]} == {("RemoteModel",)}
