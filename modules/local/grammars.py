@@ -45,10 +45,10 @@ def grammar_of_calls(offered: Offered, terminal: Terminal, schema: Mapping[str, 
     """The grammar of an answer: calls where they are demanded; else calls or JSON of `schema`; else text and calls."""
     rules = list(_calls(offered, terminal))
     if offered.demanded:
-        rules.append("start: gap? calls")
+        rules.append("start: calls")
     elif schema is not None:
         compact = {**schema, "x-guidance": {"whitespace_flexible": False}}
-        rules += ["start: gap? calls | answer", f"answer: %json {json.dumps(compact)}"]
+        rules += ["start: calls | answer", f"answer: %json {json.dumps(compact)}"]
     else:
         rules += _among_text(offered.tags, terminal)
     return "\n".join(rules)
@@ -58,18 +58,17 @@ def _calls(offered: Offered, terminal: Terminal) -> Iterator[str]:
     """The rules `calls` and `inside`, which is what follows an opening tag."""
     tags, functions = offered.tags, offered.functions
     opening = terminal(tags.opening)
-    yield 'gap: "\\n" | "\\n\\n"'
+    several = len(functions) > 1 or not offered.demanded
     yield f"one: {' | '.join(f'one_{i}' for i in range(len(functions)))}"
     for i, function in enumerate(functions):
         yield from _call(i, function, tags)
     if tags.closing is not None:
         yield f'inside: "\\n"? one "\\n"? {terminal(tags.closing)}'
     elif tags.listed:
-        yield 'inside: "[" one (", " one)* "]"'
+        yield 'inside: "[" one' + (' (", " one)*' if several else "") + ' "]"'
     else:
         yield "inside: one"
-    several = tags.closing is not None and (len(functions) > 1 or not offered.demanded)
-    yield f"calls: {opening} inside" + (f" (gap? {opening} inside)*" if several else "")
+    yield f"calls: {opening} inside" + (f' ("\\n"? {opening} inside)*' if several and tags.closing else "")
 
 
 def _call(i: int, function: Mapping[str, Any], tags: Tags) -> Iterator[str]:

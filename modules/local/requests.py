@@ -119,7 +119,7 @@ class TokenLogprobs:
         return {
             "token": self.text,
             "bytes": None if self.data is None else list(self.data),
-            "logprob": max(self.logprob, LEAST),
+            "logprob": min(self.logprob, 0.0) if self.logprob >= LEAST else LEAST,
             "top_logprobs": rivals,
         }
 

@@ -196,7 +196,7 @@ class AnswerReader:
 def _report(given: dict[str, Any]) -> TokenLogprobs:
     """The log-probabilities of one token, as OpenAI has them; a server knows its tokens by their text."""
     text, data = given["token"], given.get("bytes")
-    if not isinstance(text, str):
+    if not isinstance(text, str) or not isinstance(data, list | None):
         raise TypeError
     top = tuple(map(_report, given.get("top_logprobs") or ()))
     return TokenLogprobs(None, float(given["logprob"]), top, text, None if data is None else bytes(data))
