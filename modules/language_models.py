@@ -211,9 +211,17 @@ class LanguageModel(Module[Question, str]):
             history = history[1:]
         return Request(
             messages=[*([Message.system(system)] if system else []), *history, asked],
-            drop_oldest=len(history) if isinstance(run.history, Conversation) else 0,
+            drop_oldest=droppable(history, asked) if isinstance(run.history, Conversation) else 0,
             **options,
         )
+
+
+def droppable(history: Sequence[Message], asked: Message) -> int:
+    """How many of the oldest messages may be dropped: never those of the turn that a tool's result belongs to."""
+    if asked.role != "tool":
+        return len(history)
+    users = (at for at in range(len(history) - 1, -1, -1) if history[at].role == "user")
+    return next(users, 0)
 
 
 def tokens_of(delta: Delta) -> list[dict[str, Any]]:
