@@ -18,6 +18,7 @@ from ...streaming.errors import (
     ContextLengthExceeded,
     ModelError,
     Overloaded,
+    RequestRefused,
     RunCancelled,
     RunTimeout,
     SessionBusy,
@@ -29,6 +30,10 @@ logger = logging.getLogger("millrace.service")
 
 DO_NOT_RETRY = {"x-should-retry": "false"}
 """The openai client repeats every 5xx by itself; a failed flow or a passed deadline would only fail again."""
+
+
+PARAMS = {"json_schema": "response_format"}
+"""What clients call the settings that a model can refuse, where that is another name."""
 
 
 class Refusal(Exception):
@@ -98,6 +103,8 @@ def refusal_of(error: BaseException, run_id: str | None = None, debug: bool = Fa
             return overloaded(error)
         case ContextLengthExceeded():
             return Refusal(400, str(error), "context_length_exceeded", "messages")
+        case RequestRefused(by_run=True):
+            return Refusal(400, str(error), "invalid_value", PARAMS.get(error.setting, error.setting))
         case SessionBusy():
             return Refusal(409, str(error), "session_busy")
         case RunTimeout():
