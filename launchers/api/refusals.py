@@ -20,6 +20,7 @@ from ...streaming.errors import (
     ModelError,
     Overloaded,
     RemoteError,
+    RequestRefused,
     RunCancelled,
     RunTimeout,
     SessionBusy,
@@ -34,6 +35,10 @@ SHUTTING_DOWN = "the server is shutting down"
 
 DO_NOT_RETRY = {"x-should-retry": "false"}
 """The openai client repeats every 5xx by itself; a failed flow or a passed deadline would only fail again."""
+
+
+PARAMS = {"json_schema": "response_format"}
+"""What clients call the settings that a model can refuse, where that is another name."""
 
 
 class Refusal(Exception):
@@ -112,6 +117,8 @@ def refusal_of(error: BaseException, run_id: str | None = None, debug: bool = Fa
             return Refusal(410, str(error), "events_expired", "after")
         case ContextLengthExceeded():
             return Refusal(400, str(error), "context_length_exceeded", "messages")
+        case RequestRefused(by_run=True):
+            return Refusal(400, str(error), "invalid_value", PARAMS.get(error.setting, error.setting))
         case SessionBusy():
             return Refusal(409, str(error), "session_busy")
         case RunTimeout():

@@ -204,7 +204,7 @@ class Turn(Text):
         """The turn in the history of the next one; partial text is kept, and marked as such."""
         if self.text:
             yield Message.user(self.question)
-            yield Message.assistant(self.text, **({} if self.state == "done" else {"status": self.state}))
+            yield Message("assistant", self.text, {} if self.state == "done" else {"status": self.state})
 
     @property
     def note(self) -> str:
