@@ -8,6 +8,7 @@ from ...streaming.errors import RunUnknown
 from ...streaming.events import (
     Data,
     Event,
+    Logprobs,
     ReasoningDelta,
     RunFinished,
     RunStarted,
@@ -23,7 +24,7 @@ from .values import as_json, plain
 
 __all__ = ["RunFrames", "RunStream", "RunWhole", "error_of", "finished_of", "run_object"]
 
-ANSWER = (TextDelta, Data, ReasoningDelta, ToolCall, ToolCallDelta)
+ANSWER = (TextDelta, Data, ReasoningDelta, Logprobs, ToolCall, ToolCallDelta)
 """Kinds of events that the answer is made of, where they are the output step's."""
 
 
