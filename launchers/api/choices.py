@@ -10,7 +10,7 @@ from typing import Any
 from ...flow.calls import start_body
 from ...flow.fanout import fan_out
 from ...flow.steps import Step
-from ...streaming.events import RunFinished, RunStarted
+from ...streaming.events import RunFinished, RunStarted, Usage
 from ...streaming.options import Options
 from ...streaming.runs import Run
 from ...streaming.streams import Stream
@@ -38,10 +38,10 @@ async def _answer(flow: Step[Any, Any], x: Any, i: int, run: Run) -> dict[str, A
     async with Stream(partial(start_body, flow, x), options, None, flow.name) as stream:
         async for event in stream:
             if isinstance(event, RunFinished):
-                return {"text": event.result, "finish_reason": event.reason}
-            if not isinstance(event, RunStarted):
+                continue  # where it is none of an answer, the stream raises next
+            if not isinstance(event, (RunStarted, Usage)):  # its usage is added to the run at its end
                 await run.put(copy(event), (i, *event.path))
-    raise AssertionError("a stream ends with its run")
+        return {"text": stream.result, "finish_reason": stream.run.reason}
 
 
 def _with_own_seed(sampling: Mapping[str, Any], i: int) -> Mapping[str, Any]:

@@ -10,7 +10,6 @@ import openai
 import pytest
 
 from millrace import LocalModel
-from millrace.launchers.api.patience import Timings
 from millrace.streaming import Logprobs, ReasoningDelta, ToolCall, ToolCallDelta, Usage, emit
 from tests.launchers.support import Running, Source, running
 from tests.support.leaks import eventually
@@ -86,17 +85,6 @@ class TestSeveralChoices:
             eventually(server.idle)
             assert source.produced <= 3 + 6
 
-    def test_a_seed_gives_each_its_own(self) -> None:
-        with running(LocalModel.demo()) as server, client_of(server) as client:
-            ask: dict[str, Any] = {"messages": HELLO, "seed": 7, "max_tokens": 12, "temperature": 2}
-            several = client.chat.completions.create(model="demo-model", n=2, **ask)
-            one = client.chat.completions.create(model="demo-model", **ask)
-            other = client.chat.completions.create(model="demo-model", **{**ask, "seed": 8})
-        contents = [choice.message.content for choice in several.choices]
-        assert contents == [one.choices[0].message.content, other.choices[0].message.content]
-        assert contents[0] != contents[1]
-        assert {choice.finish_reason for choice in several.choices} <= {"length", "stop"}
-
 
 async def beside(text: str) -> AsyncIterator[Any]:
     yield ReasoningDelta("let me ")
@@ -110,12 +98,13 @@ async def beside(text: str) -> AsyncIterator[Any]:
     yield ToolCall("call_2", "go", "{}")
 
 
-class TestBesideText:
-    @pytest.fixture(scope="class")
-    def server(self) -> Iterator[Running]:
-        with running(beside) as server:
-            yield server
+@pytest.fixture
+def server() -> Iterator[Running]:
+    with running(beside) as server:
+        yield server
 
+
+class TestBesideText:
     def test_whole(self, server: Running) -> None:
         with client_of(server) as client:
             answer = client.chat.completions.create(model="beside", messages=HELLO)
@@ -160,16 +149,28 @@ class TestBesideText:
         assert '"logprobs":{' not in text
 
 
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Running]:
+    with running(LocalModel.demo()) as server:
+        yield server
+
+
 class TestModels:
     """The demo's model, asked for what only a model can give."""
 
-    @pytest.fixture(scope="class")
-    def server(self) -> Iterator[Running]:
-        with running(LocalModel.demo(), timings=Timings(first_output=30)) as server:
-            yield server
+    def test_a_seed_gives_each_its_own(self, demo: Running) -> None:
+        with client_of(demo) as client:
+            ask: dict[str, Any] = {"messages": HELLO, "seed": 7, "max_tokens": 12, "temperature": 2}
+            several = client.chat.completions.create(model="demo-model", n=2, **ask)
+            one = client.chat.completions.create(model="demo-model", **ask)
+            other = client.chat.completions.create(model="demo-model", **{**ask, "seed": 8})
+        contents = [choice.message.content for choice in several.choices]
+        assert contents == [one.choices[0].message.content, other.choices[0].message.content]
+        assert contents[0] != contents[1]
+        assert {choice.finish_reason for choice in several.choices} <= {"length", "stop"}
 
-    def test_log_probabilities(self, server: Running) -> None:
-        with client_of(server) as client:
+    def test_log_probabilities(self, demo: Running) -> None:
+        with client_of(demo) as client:
             answer = client.chat.completions.create(
                 model="demo-model", messages=HELLO, logprobs=True, top_logprobs=2, max_tokens=5
             )
@@ -181,10 +182,10 @@ class TestModels:
         said = b"".join(bytes(one.bytes or ()) for one in told).decode(errors="replace")
         assert (choice.message.content or "").strip() in said
 
-    def test_a_schema_holds(self, server: Running) -> None:
+    def test_a_schema_holds(self, demo: Running) -> None:
         schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
         form: Any = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-        with client_of(server) as client:
+        with client_of(demo) as client:
             answer = client.chat.completions.create(
                 model="demo-model", messages=HELLO, response_format=form, max_tokens=40
             )
