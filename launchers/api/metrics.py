@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ...streaming.errors import require
@@ -15,6 +15,10 @@ SERVICE_GAUGES = {
     "running_limit": "Permits that there are",
     "waiting": "Runs that wait for a permit",
     "waiting_limit": "Places in the line",
+}
+WORKER_GAUGES = {
+    "all": "Processes that serve",
+    "ready": "Processes whose flow can serve",
 }
 ENGINE_GAUGES = {
     "running": ("running", "Requests that run in the engine"),
@@ -39,34 +43,32 @@ ENGINE_COUNTERS = {
 
 
 class Metrics:
-    """Reads the figures anew for each answer.
-
-    Args:
-        read: gives the figures, as `/status` has them.
+    """Writes figures down as Prometheus reads them.
 
     Raises:
         MissingExtra: prometheus-client is not installed.
     """
 
-    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self) -> None:
         require("prometheus_client", "serve")
         from prometheus_client import CollectorRegistry
 
-        self._read = read
+        self._figures: dict[str, Any] | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
-    def text(self) -> bytes:
-        """The whole answer, in version 0.0.4 of the format."""
+    def text(self, figures: dict[str, Any]) -> bytes:
+        """The whole answer, in version 0.0.4 of the format; `figures` as `/status` has them."""
         from prometheus_client import generate_latest
 
+        self._figures = figures
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Any]:
         """Called by the registry."""
-        figures = self._read()
-        yield from _of_service(figures)
-        yield from _of_engines(figures["engines"])
+        if self._figures is not None:
+            yield from _of_service(self._figures)
+            yield from _of_engines(self._figures["engines"], "workers" in self._figures)
 
 
 def _of_service(figures: dict[str, Any]) -> Iterator[Any]:
@@ -83,31 +85,38 @@ def _of_service(figures: dict[str, Any]) -> Iterator[Any]:
     yield ended
     for name, words in SERVICE_GAUGES.items():
         yield GaugeMetricFamily(f"millrace_{name}", words, admission[name])
+    if "workers" in figures:
+        for name, words in WORKER_GAUGES.items():
+            yield GaugeMetricFamily(f"millrace_workers_{name}", words, figures["workers"][name])
 
 
-def _of_engines(engines: list[dict[str, Any]]) -> Iterator[Any]:
+def _of_engines(engines: list[dict[str, Any]], by_worker: bool) -> Iterator[Any]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    ready = GaugeMetricFamily("millrace_engine_ready", "1 when a token can be produced", labels=["module"])
+    labels = ["module", "worker"] if by_worker else ["module"]
+    ready = GaugeMetricFamily("millrace_engine_ready", "1 when a token can be produced", labels=labels)
     stops = CounterMetricFamily(
-        "millrace_engine_stops", "Requests that ended, by cause", labels=["module", "cause"]
+        "millrace_engine_stops", "Requests that ended, by cause", labels=[*labels, "cause"]
     )
     for engine in engines:
-        ready.add_metric([engine["module"]], float(engine["state"] == "ready"))
+        names = [str(engine[label]) for label in labels]
+        ready.add_metric(names, float(engine["state"] == "ready"))
         for cause, count in sorted(engine["stops"].items()):
-            stops.add_metric([engine["module"], cause], count)
+            stops.add_metric([*names, cause], count)
     yield ready
     yield stops
     for figure, (name, words) in ENGINE_GAUGES.items():
-        yield _family(GaugeMetricFamily, name, words, figure, engines)
+        yield _family(GaugeMetricFamily, name, words, figure, engines, labels)
     for figure, words in ENGINE_COUNTERS.items():
-        yield _family(CounterMetricFamily, figure, words, figure, engines)
+        yield _family(CounterMetricFamily, figure, words, figure, engines, labels)
 
 
-def _family(kind: Any, name: str, words: str, figure: str, engines: list[dict[str, Any]]) -> Any:
+def _family(
+    kind: Any, name: str, words: str, figure: str, engines: list[dict[str, Any]], labels: list[str]
+) -> Any:
     """One figure of all engines; of those that do not know it there is no line."""
-    family = kind(f"millrace_engine_{name}", words, labels=["module"])
+    family = kind(f"millrace_engine_{name}", words, labels=labels)
     for engine in engines:
         if engine[figure] is not None:
-            family.add_metric([engine["module"]], engine[figure])
+            family.add_metric([str(engine[label]) for label in labels], engine[figure])
     return family
