@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from ..flow.steps import Step
 from ..streaming.errors import MillraceError, MissingExtra
 from ..streaming.limits import Limits
 from .exits import MISTAKEN, complain, errors
+from .run_commands import named_queue
 from .targets import DEMO, load_target
 
 __all__ = ["TARGET", "DemoTarget", "chat", "load", "serve"]
@@ -71,6 +72,17 @@ def serve(
     reload: Annotated[
         bool, typer.Option("--reload", help="Start again whenever a Python file of the flow's has changed.")
     ] = False,
+    queue: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Keep runs for clients that come back, as in file:///a/directory."),
+    ] = None,
+    on_disconnect: Annotated[
+        Literal["cancel", "continue"], typer.Option(help="What becomes of the run of a client that leaves.")
+    ] = "cancel",
+    events: Annotated[
+        Literal["output", "all"],
+        typer.Option(help="What clients may see of a run: its answer, or what every step says."),
+    ] = "output",
     running: Running = 4,
     waiting: Waiting = 16,
     api_keys: Keys = None,
@@ -93,7 +105,11 @@ def serve(
         "default_timeout": timeout,
         "debug": debug,
         "chat": not no_chat and workers == 1,
+        "on_disconnect": on_disconnect,
+        "events": events,
     }
+    if queue is not None:
+        options["queue"] = named_queue(queue)
     with errors(debug):
         if workers > 1 or reload:
             _supervise(target, workers, reload, options)

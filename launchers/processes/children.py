@@ -50,6 +50,11 @@ def main(descriptor: int) -> int:
     orders = Orders(**said)
     sys.path[:] = orders.path
     logging.basicConfig(level=orders.log_level, format="%(levelname)s %(name)s: %(message)s")
+    lodger = None
+    if orders.folder is not None:
+        from .folders import Lodger
+
+        lodger = Lodger(orders.folder)
     worker = ChildWorker(orders, control)
     control.listen(worker.hear)
     try:
@@ -60,6 +65,8 @@ def main(descriptor: int) -> int:
         control.say("failed", words=words_of(error), mistaken=isinstance(error, Mistaken))
         return 1
     finally:
+        if lodger is not None:
+            lodger.leave(worker.orphaned)
         worker.over.set()
     return 0
 
@@ -84,6 +91,8 @@ class ChildWorker:
     def __init__(self, orders: Orders, control: Control) -> None:
         self.orders = orders
         self.over = threading.Event()
+        self.orphaned = False
+        """The supervisor is gone."""
         self._control = control
         self._listeners = [_inherited(descriptor) for descriptor in orders.listeners]
         self._service: Service | None = None
@@ -145,6 +154,7 @@ class ChildWorker:
     def hear(self, said: dict[str, Any]) -> None:
         """Before anything is served, an end needs no grace."""
         word, loop = said["say"], self._loop
+        self.orphaned = said is GONE
         if loop is None:
             if word in ("end", "gone"):
                 os._exit(0)

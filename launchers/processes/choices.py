@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...streaming.errors import MillraceError, require
+from ...streaming.queues import Queue, open_queue
 from ..services import check_exposure
-from .reloaders import Reloader
-from .supervisors import Supervisor
+
+if TYPE_CHECKING:
+    from .supervisors import Supervisor
 
 __all__ = ["supervisor_for"]
 
@@ -26,6 +28,9 @@ def supervisor_for(target: object, workers: int, reload: bool, options: Mapping[
     asked = "reload=True" if reload else f"workers={workers}"
     if os.name != "posix":
         raise MillraceError(f"{asked} needs Linux, macOS or another Unix; serve with one process here")
+    from .reloaders import Reloader
+    from .supervisors import Supervisor
+
     if not isinstance(target, str):
         raise MillraceError(
             f"{asked}: each worker must import the flow, so give its name instead of the flow itself: "
@@ -38,7 +43,21 @@ def supervisor_for(target: object, workers: int, reload: bool, options: Mapping[
             "the web chat keeps its conversations in one process; serve it with one worker, or chat=False "
             "(--no-chat)"
         )
+    options = {**options, **_queue(options.get("queue"), workers)}
     check_exposure(
         options.get("host", "127.0.0.1"), options.get("api_keys"), bool(options.get("insecure", False))
     )
     return Reloader(target, options) if reload else Supervisor(target, workers, options)
+
+
+def _queue(queue: Queue | str | None, workers: int) -> dict[str, str]:
+    """The option `queue` by its URL."""
+    if queue is None:
+        return {}
+    url = open_queue(queue).url
+    if workers > 1 and url.startswith("memory:"):
+        raise MillraceError(
+            f"{url} is in the memory of one process, and {workers} workers must find each other's runs; name a "
+            "directory, as in file:///var/lib/app/runs, or no queue at all"
+        )
+    return {"queue": url}

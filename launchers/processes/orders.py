@@ -29,6 +29,7 @@ class Orders:
         path: `sys.path` of the supervisor.
         log_level: from which on it logs.
         listeners: descriptors of the sockets that connections come from, one for each worker.
+        folder: the supervisor's own directory for runs, if it has made one.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Orders:
     path: list[str]
     log_level: int
     listeners: list[int]
+    folder: str | None
 
     def service_options(self) -> dict[str, Any]:
         """The options as Service takes them."""

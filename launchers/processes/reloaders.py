@@ -35,11 +35,11 @@ class Reloader(Supervisor):
     ) -> None:
         timings: Timings = options.get("timings") or Timings()
         timings = replace(timings, drain=min(timings.drain, DRAIN))
-        super().__init__(target, 1, {**options, "timings": timings}, tell)
-        self._folder = folder_of(target)
+        super().__init__(target, 1, {"queue": "memory://", **options, "timings": timings}, tell)
+        self._watched = folder_of(target)
 
     async def _keep(self, number: int) -> None:
-        changes = Changes(self._folder)
+        changes = Changes(self._watched)
         while not self._ending.is_set():
             worker = await self._start(number)
             over = asyncio.ensure_future(self._over(worker))

@@ -14,8 +14,10 @@ from functools import partial
 from typing import Any
 
 from ...streaming.errors import MillraceError
+from ...streaming.file_queues import FileQueue
 from ..api.siblings import added, remains
 from ..listeners import bind_each, url_of
+from .folders import Folder
 from .orders import Orders, longest_end, options_to
 from .workers import Worker, cause
 
@@ -50,7 +52,8 @@ class Supervisor:
     Args:
         target: the flow, as `module:attribute`; every worker imports it.
         workers: how many there are.
-        options: as Service takes them.
+        options: as Service takes them; without `queue` runs are kept in a directory that is there as long as
+            the supervisor, since a worker must find the runs of the others.
         tell: called with what the user should know; logged as a warning by default.
     """
 
@@ -69,6 +72,7 @@ class Supervisor:
         self.tell = tell
         self.longest_end = longest_end(options)
         self._options = options_to(options)
+        self._folder: str | None = None
         self._listeners: list[socket.socket] = []
         self._workers: dict[int, Worker] = {}
         self._covers: dict[int, Worker] = {}
@@ -102,6 +106,9 @@ class Supervisor:
                 stack.callback(listener.close)
             if announce is not None:
                 self._announce = partial(announce, url_of(self._listeners[0]))
+            if "queue" not in self._options:
+                self._folder = stack.enter_context(Folder()).path
+                self._options["queue"] = FileQueue(self._folder).url
             stack.enter_context(self._signals())
             await self._keep_all()
 
@@ -201,6 +208,7 @@ class Supervisor:
             sys.path,
             logging.getLogger().getEffectiveLevel(),
             [listener.fileno() for listener in self._listeners],
+            self._folder,
         )
         worker = await Worker.start(orders, self._told, *self.flags)
         self._workers[number] = worker

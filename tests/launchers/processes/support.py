@@ -102,6 +102,15 @@ class Supervised:
         with self.ask() as asking:
             return int(asking.json()["choices"][0]["message"]["content"])
 
+    def at(self, pid: int) -> Asking:
+        """A connection to a certain worker, for requests one after another."""
+        for _ in range(100):
+            asking = self.ask()
+            if int(asking.json()["choices"][0]["message"]["content"]) == pid:
+                return asking
+            asking.close()
+        raise AssertionError(f"none of 100 connections came to {pid}")
+
     def streaming(self, text: str, pid: int | None = None) -> tuple[Asking, int]:
         """A stream that has begun, and the worker that has it; a certain one, if that is asked for."""
         for _ in range(100):
