@@ -46,6 +46,11 @@ class Reader:
         """The pieces of text of the output step, from here on; if it streams none, `str(result)` once."""
         return TextPieces(self)
 
+    @property
+    def closed(self) -> bool:
+        """Whether there is nothing more to come: the run's end has been read, or the reader was closed."""
+        return self._closed
+
     def close(self) -> None:
         """Gives back what reading has taken; the iteration ends here."""
         if not self._closed:

@@ -46,9 +46,8 @@ async def follow(
     desk.followers += 1
     try:
         with reader, desk.attending(info.id), Departure(receive) as departure:
-            feed = Feed(reader)
-            departure.then(feed.nudge)
-            follower = Follower(desk, feed, frames, departure, send)
+            follower = Follower(desk, reader, frames, departure, send)
+            departure.then(follower.feed.nudge)
             await follower.start(info)
             try:
                 await follower.send_all()
@@ -61,8 +60,11 @@ async def follow(
 class Follower:
     """One client that follows one run."""
 
-    def __init__(self, desk: Desk, feed: Feed, frames: RunFrames, departure: Departure, send: Send) -> None:
-        self._desk, self._feed, self._frames = desk, feed, frames
+    def __init__(
+        self, desk: Desk, reader: Attachment, frames: RunFrames, departure: Departure, send: Send
+    ) -> None:
+        self.feed = Feed(reader)
+        self._desk, self._reader, self._frames = desk, reader, frames
         self._departure, self._send = departure, send
 
     async def start(self, info: RunInfo) -> None:
@@ -73,11 +75,11 @@ class Follower:
         """To the end of the run, or until the client leaves."""
         parts: list[str] = []
         size = 0
-        with Silence(self._feed, self._desk.timings) as silence:
+        with Silence(self.feed, self._desk.timings) as silence:
             silence.begin()
             while not self._departure.over:
                 try:
-                    event = self._feed.take()
+                    event = self.feed.take()
                 except EventsExpired:
                     break  # more was said than is kept before this client took it; its next request is told so
                 if event is not None:
@@ -91,6 +93,8 @@ class Follower:
                 if over:
                     return
                 if event is None:
+                    if self._reader.closed:
+                        break  # it has been told the end before
                     await self._wait(silence)
             if not self._departure.over:
                 await self._write("", more=False)
@@ -100,7 +104,7 @@ class Follower:
             silence.broken()
             await self._write(KEEP_ALIVE, more=True)
         else:
-            await self._feed.wait()
+            await self.feed.wait()
 
     async def _write(self, text: str, more: bool) -> None:
         message = {"type": "http.response.body", "body": text.encode(), "more_body": more}
