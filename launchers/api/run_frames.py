@@ -136,9 +136,9 @@ def finished_of(queue: Queue, info: RunInfo) -> RunFinished | None:
         return None
     source = queue.read(info.id, max(0, info.events - 1))
     try:
-        events = [event for event in source.take() if isinstance(event, RunFinished)]
+        while events := source.take():  # of a lost run the end comes after what it has said
+            if isinstance(finished := events[-1], RunFinished):
+                return finished
     finally:
         source.close()
-    if not events:
-        raise RunUnknown(f"the end of the run {info.id} cannot be read")
-    return events[-1]
+    raise RunUnknown(f"the end of the run {info.id} cannot be read")
