@@ -158,7 +158,7 @@ class RemoteFlow(Module[Any, Any]):
                         yield event.text
                     elif type(event) is Data and event.output:
                         yield event.value
-                    elif isinstance(event, OWN) and self._events == "output":
+                    elif getattr(event, "output", isinstance(event, OWN)):
                         yield event
                     elif not isinstance(event, (RunStarted, RunFinished)):
                         if type(event) is Usage:

@@ -57,8 +57,10 @@ class Address:
         return self._parts.scheme == "https"
 
     def endpoint(self, path: str) -> str:
-        """The URL of an endpoint, such as `/chat/completions`."""
-        return urlunsplit(self._parts._replace(path=self._parts.path + path))
+        """The URL of an endpoint, such as `/chat/completions`, which may have a query of its own."""
+        path, _, query = path.partition("?")
+        queries = "&".join(part for part in (self._parts.query, query) if part)
+        return urlunsplit(self._parts._replace(path=self._parts.path + path, query=queries))
 
     def headers(self) -> dict[str, str]:
         """Who asks.

@@ -34,7 +34,6 @@ class Failure(Exception):
         error: what the user is told if it stays at that.
         again: another try may go better.
         wait: seconds after which the server asks to try again.
-        param: the part of the request that was refused, where it was one part.
         sent: something of the request may have come to the server.
     """
 
@@ -43,14 +42,12 @@ class Failure(Exception):
         error: MillraceError,
         again: bool = False,
         wait: float | None = None,
-        param: str | None = None,
         sent: bool = True,
     ) -> None:
         super().__init__(str(error))
         self.error = error
         self.again = again
         self.wait = wait
-        self.param = param
         self.sent = sent
 
 

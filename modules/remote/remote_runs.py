@@ -7,17 +7,17 @@ import json
 import logging
 import os
 from asyncio import CancelledError
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from collections.abc import Coroutine
 from contextvars import Context
-from typing import Any, cast
+from typing import Any
 
-from ...streaming.errors import MillraceError, RemoteError, RunCancelled, RunTimeout
+from ...streaming.errors import MillraceError, RemoteError, RunCancelled
 from ...streaming.events import Event, RunFinished
-from ...streaming.memory import call_soon
 from ...streaming.usage import TokenUsage
+from .event_streams import EventStream, Silent
 from .failures import Failure
 from .plain_values import as_json
+from .run_failures import Refused
 from .run_frames import RunFrames, usage_of
 from .run_servers import RunServer
 
@@ -26,9 +26,6 @@ __all__ = ["RemoteRun"]
 log = logging.getLogger("millrace.remote")
 
 RUNS = "/v1/runs"
-HEADERS = {"accept": "text/event-stream", "accept-encoding": "identity"}
-DRAIN = 0.25
-"""Seconds that a server may take to end the stream of a run that is over, for its connection to be used again."""
 STOP_TIME = 1.0
 """Seconds that telling a server of a stop may take."""
 UNKNOWN_PAUSES = (0.05, 0.1, 0.2)
@@ -37,7 +34,9 @@ FIRST_PAUSE = 0.05
 """Seconds until a broken connection is made again, doubled each time."""
 LONGEST_PAUSE = 2.0
 PICK_UP_TIME = 5.0
-"""Seconds that a server may take at least until the first word over a connection that goes on with a run."""
+"""Seconds that a server may take at least until it answers whoever goes on with a run."""
+LONGEST_REASON = 200
+"""Characters."""
 LOST = {
     404: "the server does not know the run any more",
     410: "the server does not keep the events from there on any more",
@@ -61,14 +60,12 @@ class RemoteRun:
         self._body = as_json(asked)
         self._resume = resume
         self._frames = RunFrames(server.address)
-        self._pieces: AsyncGenerator[bytes, None] | None = None
-        self._heard = False
+        self._stream: EventStream | None = None
         self._picked_up = False
         self._broken: float | None = None
         self._goes_on = False
         """Whether it may be going on there, as far as is known."""
-        self._ended: str | None = None
-        self._clock: asyncio.Timeout | None = None
+        self._ended: RunCancelled | None = None
         self._loop = asyncio.get_running_loop()
         total = server.timeouts.total
         self._until = None if total is None else self._loop.time() + total
@@ -132,17 +129,38 @@ class RemoteRun:
         self._server.live.add(self)
         self._frames = RunFrames(self._server.address)
         self._goes_on = True
-        self._open("POST", RUNS, self._body, {"x-run-id": self.id})
+        self._open("POST", RUNS, {"x-run-id": self.id}, self._body)
         try:
             return await self._more()
-        except Failure as failure:
-            if failure.param == "timeout" and self._asked.pop("timeout", None) is not None:
+        except Refused as refused:
+            self._goes_on = False
+            if refused.param == "timeout" and self._asked.pop("timeout", None) is not None:
                 self._body = as_json(self._asked)  # longer than a run may take there: that deadline will do
-                self._goes_on = False
                 return await self._begin()
-            self._goes_on = failure.sent and _leaves_unsure(failure.error)
+            if refused.ran:
+                await self._look_back(refused)
+            raise
+        except Failure as failure:
+            if not failure.sent:
+                self._goes_on = False
+            if isinstance(failure, Silent):
+                failure.again = False  # another try would take as long
             await self._leave("the connection broke before the run began")
             raise
+
+    async def _look_back(self, refused: Refused) -> None:
+        """At a run that has failed before it said a word: what it has cost, and of what kind its error was."""
+        try:
+            async with (
+                asyncio.timeout(STOP_TIME),
+                self._server.exchange("GET", f"{RUNS}/{self.id}") as response,
+            ):
+                told = json.loads(await response.aread())
+        except (TimeoutError, Failure, ValueError):
+            return  # what it was refused with says enough
+        self.usage += usage_of(told.get("usage"))
+        if isinstance(refused.error, RemoteError) and isinstance(told.get("error"), dict):
+            refused.error.kind = told["error"].get("kind")
 
     async def _pick_up(self, broken: Failure) -> list[Event]:
         """What comes after the last event that has come, over a new connection.
@@ -162,10 +180,11 @@ class RemoteRun:
             log.info("run %s: %s; again in %.2f s", self.id, broken, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+            path = f"{RUNS}/{self.id}/events?events={self._asked['events']}"
             headers = {"last-event-id": str(self._frames.seq)}
-            self._open("GET", f"{RUNS}/{self.id}/events", None, headers)
+            self._open("GET", path, headers, patience=max(left, PICK_UP_TIME))
             try:
-                return await self._more(max(left, PICK_UP_TIME))
+                return await self._more()
             except Failure as failure:
                 status = getattr(failure.error, "status", None)
                 if status in LOST:
@@ -176,99 +195,44 @@ class RemoteRun:
                     raise
                 broken = failure
 
-    async def _more(self, patience: float | None = None) -> list[Event]:
+    def _open(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes | None = None,
+        patience: float | None = None,
+    ) -> None:
+        """What comes next comes over a new connection."""
+        self._stream = EventStream(self._server, method, path, body, headers, self._until, patience)
+        self._frames.reconnected()
+        if self._ended is not None:
+            self._stream.interrupt(self._ended)
+
+    async def _more(self) -> list[Event]:
+        stream = self._stream
+        assert stream is not None
         while True:
-            piece = await self._piece(patience)
+            piece = await stream.piece()
             if piece is None:
                 said = f"{self._server.address} ended the stream before the run's end"
                 raise Failure(RemoteError(said), again=True)
-            self._heard, self._broken = True, None
+            self._broken = None
             events = self._frames.feed(piece)
             if self.finished is not None:
-                self._goes_on, self.usage = False, self.finished.usage
-                await self._drain()
+                self._goes_on = False
+                self.usage += self.finished.usage
+                await stream.drain()
             if events:
                 return events
-
-    # ------------------------------------------------------------ one connection
-
-    def _open(self, method: str, path: str, body: Any, headers: dict[str, str]) -> None:
-        """The next pieces come over a new connection, which is made when the first of them is read."""
-        self._pieces = self._received(method, path, body, {**HEADERS, **headers})
-        self._heard = False
-        self._frames.reconnected()
-
-    async def _received(
-        self, method: str, path: str, body: Any, headers: dict[str, str]
-    ) -> AsyncGenerator[bytes, None]:
-        async with self._server.exchange(method, path, body, headers) as response:
-            kind = response.headers.get("content-type", "").partition(";")[0]
-            if kind != "text/event-stream":
-                said = f"{self._server.address} answered with {kind or 'something'} and no stream of events"
-                raise Failure(RemoteError(f"{said}; is it a millrace service, and is the address right?"))
-            async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_bytes())) as pieces:
-                async for piece in pieces:
-                    yield piece
-
-    async def _piece(self, patience: float | None) -> bytes | None:
-        """What has come next; None at the end of the stream."""
-        assert self._pieces is not None
-        timeouts = self._server.timeouts
-        if self._heard:
-            patience = timeouts.between_tokens
-        elif patience is None:
-            patience = timeouts.first_token
-        ends = [
-            None if patience is None else self._loop.time() + patience,
-            self._until,
-            None if self._ended is None else self._loop.time(),
-        ]
-        until = min((end for end in ends if end is not None), default=None)
-        self._clock = clock = asyncio.timeout_at(until)
-        try:
-            async with clock:
-                return await anext(self._pieces, None)
-        except TimeoutError:
-            if not clock.expired():
-                raise
-            raise self._too_late(patience) from None
-
-    def _too_late(self, patience: float | None) -> Failure:
-        address = self._server.address
-        if self._ended is not None:
-            return Failure(RunCancelled(self._ended))
-        if self._until is not None and self._loop.time() >= self._until:
-            return Failure(RunTimeout(f"the run at {address} took longer than Timeouts(total)"))
-        if self._heard:
-            said = f"sent nothing for {patience:g} s, which is Timeouts(between_tokens)"
-        else:
-            said = f"sent no answer within {patience:g} s, which is Timeouts(first_token)"
-        return Failure(RemoteError(f"{address} {said}"), again=self._heard or self._picked_up)
-
-    async def _drain(self) -> None:
-        """Reads the end of the stream, so that its connection can be used again."""
-        assert self._pieces is not None
-        try:
-            async with asyncio.timeout(DRAIN):
-                async for _ in self._pieces:
-                    pass
-        except (TimeoutError, Failure):
-            pass
 
     # ------------------------------------------------------------ stopping it
 
     async def end(self, reason: str) -> None:
         """Ends it as cancelled, there and here, from any loop."""
-        self._ended = reason
-
-        def wake() -> None:
-            if self._clock is not None and not self._clock.expired():
-                try:
-                    self._clock.reschedule(self._loop.time())
-                except RuntimeError:
-                    pass  # nobody reads; whoever reads next is told
-
-        call_soon(self._loop, wake)
+        self._ended = RunCancelled(reason)
+        if self._stream is not None:
+            self._stream.interrupt(self._ended)
         if self._goes_on:
             self._goes_on = False
             await self._tell(reason)
@@ -281,10 +245,9 @@ class RemoteRun:
             self._server.live.discard(self)
 
     async def _leave(self, reason: str) -> None:
-        pieces, self._pieces = self._pieces, None
         try:
-            if pieces is not None:
-                await pieces.aclose()
+            if self._stream is not None:
+                await self._stream.aclose()
         finally:
             if self._goes_on:
                 self._goes_on = False
@@ -295,30 +258,34 @@ class RemoteRun:
         try:
             async with asyncio.timeout(STOP_TIME):
                 for pause in (*UNKNOWN_PAUSES, None):
-                    if await self._told(reason) or self._heard or pause is None:
+                    if await self._told(reason) or self._is_known() or pause is None:
                         return
                     await asyncio.sleep(pause)  # it may not have read the request yet
         except (TimeoutError, MillraceError, ValueError) as error:
             log.info("%s could not be told to stop run %s: %s", self._server.address, self.id, error)
 
+    def _is_known(self) -> bool:
+        """Whether the server has taken the run."""
+        return self._frames.seq > 0 or (self._stream is not None and self._stream.heard)
+
     async def _told(self, reason: str) -> bool:
         """Whether the server knows the run."""
         try:
             path = f"{RUNS}/{self.id}/cancel"
-            async with self._server.exchange("POST", path, {"reason": reason}) as response:
+            async with self._server.exchange("POST", path, {"reason": _shown(reason)}) as response:
                 told = json.loads(await response.aread())
         except Failure as failure:
             if getattr(failure.error, "status", None) == 404:
                 return False
             raise failure.error from None
         if isinstance(told, dict):
-            self.usage = usage_of(told.get("usage"))
+            self.usage += usage_of(told.get("usage"))
         return True
 
 
-def _leaves_unsure(error: MillraceError) -> bool:
-    """Whether a run may go on although its request has failed so: the server itself has not said that it does not."""
-    return isinstance(error, RemoteError) and error.status in (None, 502, 504)
+def _shown(reason: str) -> str:
+    """As a server takes it."""
+    return "".join(c if c.isprintable() else " " for c in reason)[:LONGEST_REASON].strip() or "cancelled"
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

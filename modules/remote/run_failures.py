@@ -18,7 +18,7 @@ from ...streaming.errors import (
 from .addresses import Address
 from .failures import LONGEST_MESSAGE, Failure, failure_of_reply
 
-__all__ = ["error_of_end", "failure_of_refusal"]
+__all__ = ["Refused", "error_of_end", "failure_of_refusal"]
 
 CANCELLED = "the run was cancelled: "
 """How the message of a run that was cancelled begins, before its reason."""
@@ -38,27 +38,39 @@ CODES = {
 """The code of each kind of error that is the same there and here."""
 
 
+class Refused(Failure):
+    """An answer of the service itself that is a refusal.
+
+    `param` is the part of the request that is at fault, `ran` whether there was a run, which has failed.
+    """
+
+    param: str | None = None
+    ran = False
+
+
 def failure_of_refusal(address: Address, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """What an HTTP answer means that is a refusal, and whether another try may go better."""
     failure = failure_of_reply(address, status, headers, body)
     told = _told(body)
     if told is not None:
-        failure.param = told.get("param")
-        failure.error = _error(address, {**told, "status": status}, failure.wait)
-    elif isinstance(failure.error, RemoteError) and status in CURES:
+        refused = Refused(
+            _error(address, {**told, "status": status}, failure.wait), failure.again, failure.wait
+        )
+        refused.param, refused.ran = told.get("param"), "x-run-id" in headers
+        return refused
+    if isinstance(failure.error, RemoteError) and status in CURES:
         failure.error = RemoteError(f"{address} answered {status}{CURES[status]}", status)
     return failure
 
 
-def error_of_end(
-    address: Address, status: str, reason: str | None, told: Mapping[str, Any] | None
-) -> MillraceError:
+def error_of_end(address: Address, status: str, reason: Any, told: Any) -> MillraceError:
     """What is raised here for a run that ended there as `status`: cancelled, timeout, error or lost."""
     if status == "cancelled":
-        return RunCancelled(address.hide(reason or "cancelled"))
+        return RunCancelled(address.hide(str(reason or "cancelled")))
+    told = told if isinstance(told, dict) else {}
     if status == "timeout":
         return RunTimeout(f"{address}: {_message(address, told) or 'the run passed its deadline there'}")
-    return _error(address, told or {}, None)
+    return _error(address, told, None)
 
 
 def _error(address: Address, told: Mapping[str, Any], wait: float | None) -> MillraceError:
@@ -94,8 +106,8 @@ def _overloaded(address: Address, message: str, wait: float | None, waited: bool
     return error
 
 
-def _message(address: Address, told: Mapping[str, Any] | None) -> str:
-    message = " ".join(address.hide(str((told or {}).get("message") or "")).split())
+def _message(address: Address, told: Mapping[str, Any]) -> str:
+    message = " ".join(address.hide(str(told.get("message") or "")).split())
     return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."
 
 

@@ -77,14 +77,10 @@ class RunFrames:
         return told
 
     def _end(self, told: dict[str, Any]) -> RunFinished:
-        status, reason, usage = str(told.get("status")), told.get("reason"), told.get("usage")
-        error = told.get("error")
-        failure = None
-        if status != "done":
-            failure = error_of_end(
-                self._address, status, reason, error if isinstance(error, dict) else {"message": error}
-            )
-        self.finished = RunFinished(status, reason, told.get("result"), failure, usage_of(usage))
+        status, reason = str(told.get("status")), told.get("reason")
+        failure = None if status == "done" else error_of_end(self._address, status, reason, told.get("error"))
+        usage = usage_of(told.get("usage"))
+        self.finished = RunFinished(status, reason, told.get("result"), failure, usage)
         return self.finished
 
     def _nonsense(self, frame: str) -> Failure:

@@ -63,6 +63,14 @@ class RunServer(Server):
         Raises:
             RemoteError: it cannot be reached, its flow cannot be loaded, or that takes too long.
         """
+        try:
+            await self._loaded(tell)
+        except BaseException:
+            await super().aclose()  # who is not set up is not closed by others
+            raise
+        self._state = "ready"
+
+    async def _loaded(self, tell: Callable[[float, str], object] | None) -> None:
         patience, pause = self.timeouts.first_token, FIRST_PAUSE
         until = None if patience is None else asyncio.get_running_loop().time() + patience
         while (loading := await self.tried(self._look)) is not None:
@@ -76,7 +84,6 @@ class RunServer(Server):
                 )
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
-        self._state = "ready"
 
     async def _look(self) -> tuple[float, str] | None:
         """How far the loading is; None when there is none any more."""
