@@ -34,6 +34,8 @@ class BreakingProxy:
         """First lines of all requests."""
         self.refusing = False
         """New connections are broken before a byte has passed."""
+        self.deaf = False
+        """New connections are taken, and never answered."""
         self.hanging = False
         """Where a stream would be broken nothing passes any more, and the connection stays."""
         self.keeping = False
@@ -76,7 +78,9 @@ class BreakingProxy:
         self._open.add(writer)
         self.connections += 1
         try:
-            if not self.refusing:
+            if self.deaf:
+                await reader.read()
+            elif not self.refusing:
                 await self._pass(reader, writer)
         except OSError:
             pass
