@@ -16,6 +16,7 @@ from typing import Self
 
 from ..streaming.errors import Overloaded
 from ..streaming.limits import Limits
+from .owners import ANYBODY, Owner
 from .tallies import Tally
 
 __all__ = ["Admission", "Ticket"]
@@ -47,7 +48,7 @@ class Admission:
         """Whether the next request would be refused."""
         return self.running >= self.limits.running and len(self._line) >= self.limits.waiting
 
-    def check(self) -> None:
+    def check(self, owner: Owner = ANYBODY) -> None:
         """Refuses where there is no place left, before anybody has done any work.
 
         Raises:
@@ -61,7 +62,7 @@ class Admission:
                 self.retry_after,
             )
 
-    def enter(self) -> Ticket:
+    def enter(self, owner: Owner = ANYBODY) -> Ticket:
         """A place in line, to be given back by `leave()` or by leaving its `with` block.
 
         Raises:
@@ -140,6 +141,7 @@ class Ticket:
                 raise Overloaded(
                     f"no place became free within {seconds:g} s; try again later",
                     self._admission.retry_after,
+                    waited=seconds,
                 ) from None
         return self.admitted and not self._left
 

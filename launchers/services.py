@@ -10,18 +10,20 @@ from contextvars import Context
 from functools import cached_property
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from ..flow.functions import as_step
 from ..flow.steps import Step
 from ..streaming.errors import FlowCallError, MillraceError, require
 from ..streaming.limits import Limits
+from ..streaming.queues import Queue, open_queue
 from ..streaming.runs import HOOKS
 from .admission import Admission
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from .api.desks import OnDisconnect, Visible
     from .api.patience import Timings
     from .api.servers import Server
 
@@ -30,7 +32,6 @@ __all__ = ["Service", "ServiceOptions", "serve"]
 logger = logging.getLogger("millrace.service")
 
 MAX_BODY = 4 * 2**20
-SHUTTING_DOWN = "the server is shutting down"
 
 
 class ServiceOptions(TypedDict, total=False):
@@ -40,7 +41,9 @@ class ServiceOptions(TypedDict, total=False):
     port: int
     api_keys: str | PathLike[str] | Sequence[str] | None
     limits: Limits
-    on_disconnect: Literal["cancel"]
+    on_disconnect: OnDisconnect
+    events: Visible
+    queue: Queue | str
     chat: bool
     debug: bool
     default_timeout: float
@@ -62,7 +65,10 @@ class Service:
         port: 0 takes one that is free.
         api_keys: a file with one key a line, or the keys; without them there is no login.
         limits: how many requests run at once, how many wait, and how long.
-        on_disconnect: `"cancel"`: the run of a client that leaves is stopped.
+        on_disconnect: what becomes of the run of a client that leaves: `"cancel"`, it is stopped; `"continue"`, it
+            goes on, and is stopped only where nobody comes back to it within `timings.resume` seconds.
+        events: what clients may see of a run: `"output"`, its answer; `"all"`, what every step says.
+        queue: where runs are kept for clients that come back, by URL or object; by default in memory.
         chat: serve the web chat at `/` as well, under the same limits.
         debug: put the tracebacks of errors into answers. By default a client sees an error's type only.
         default_timeout: deadline of a run in seconds, and the longest that a request may ask for.
@@ -84,7 +90,9 @@ class Service:
         port: int = 8000,
         api_keys: str | PathLike[str] | Sequence[str] | None = None,
         limits: Limits | None = None,
-        on_disconnect: Literal["cancel"] = "cancel",
+        on_disconnect: OnDisconnect = "cancel",
+        events: Visible = "output",
+        queue: Queue | str = "memory://",
         chat: bool = False,
         debug: bool = False,
         default_timeout: float = 600.0,
@@ -95,12 +103,12 @@ class Service:
     ) -> None:
         require("uvicorn", "serve")
         require("fastapi", "serve")
-        from .api.completions import ChatCompletions
+        from .api.desks import Desk
         from .api.guards import Keys, is_loopback
         from .api.patience import Timings
         from .api.readiness import Readiness
 
-        _check(on_disconnect, default_timeout)
+        _check(on_disconnect, events, default_timeout)
         if not is_loopback(host) and api_keys is None and not insecure:
             raise MillraceError(
                 f"refusing to listen on {host} without API keys: anybody who reaches this machine could use "
@@ -115,8 +123,17 @@ class Service:
         self.readiness = Readiness(self.flow)
         self._keys = None if api_keys is None else Keys(api_keys)
         self._hosts = (host,) if api_keys is None and not insecure else None
-        self._completions = ChatCompletions(
-            self.flow, self.model, self.admission, self.timings, max_body, default_timeout, debug
+        self._desk = Desk(
+            self.flow,
+            self.model,
+            self.admission,
+            self.timings,
+            max_body,
+            default_timeout,
+            debug,
+            open_queue(queue),
+            on_disconnect,
+            events,
         )
         self._listener: socket.socket | None = None
         self._server: Server | None = None
@@ -127,7 +144,7 @@ class Service:
         """The ASGI application, for mounting into another one."""
         from .api.applications import make_app
 
-        app = make_app(self._completions, self.readiness, self.title or "millrace", self._keys, self._hosts)
+        app = make_app(self._desk, self.readiness, self.title or "millrace", self._keys, self._hosts)
         if self.chat:
             from .chats import mount_chat
 
@@ -200,8 +217,10 @@ class Service:
 
     def _cut_off(self) -> None:
         """What has not ended by itself is cancelled."""
-        self._completions.close(SHUTTING_DOWN)
+        self._desk.close()
         if self.chat:
+            from .api.refusals import SHUTTING_DOWN
+
             self.app.state.chat.cancel_all(SHUTTING_DOWN)
 
     async def _ended(self) -> None:
@@ -259,11 +278,11 @@ def serve(
             pass
 
 
-def _check(on_disconnect: str, default_timeout: float) -> None:
-    if on_disconnect != "cancel":
-        raise MillraceError(
-            f"on_disconnect={on_disconnect!r} is not there yet; use 'cancel', which stops the run"
-        )
+def _check(on_disconnect: str, events: str, default_timeout: float) -> None:
+    if on_disconnect not in ("cancel", "continue"):
+        raise MillraceError(f"on_disconnect={on_disconnect!r}: there are 'cancel' and 'continue'")
+    if events not in ("output", "all"):
+        raise MillraceError(f"events={events!r}: there are 'output' and 'all'")
     if not default_timeout > 0:
         raise ValueError(f"default_timeout={default_timeout}: give a number of seconds above 0")
 

@@ -44,10 +44,12 @@ class Counted:
     cancelled before it began.
     """
 
-    __slots__ = ("_tally", "error", "run")
+    __slots__ = ("_tally", "error", "first", "last", "pieces", "run")
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
+        self.first = self.last = 0.0
+        self.pieces = 0
         self.run: Run | None = None
         self.error: BaseException | None = None
 
@@ -57,6 +59,10 @@ class Counted:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end(error)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """It is over; `error` is why there was no run, where there was none."""
         error = self.error or error
         if self.run is not None:
             outcome = outcome_of_run(self.run)

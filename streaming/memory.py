@@ -113,6 +113,8 @@ class MemoryLog:
                 await pending_cancel()
             future = self.loop.create_future()
             self.room_waiters.append(future)
+            if self.bound and len(self.ahead) <= self.bound >> 1:
+                self._make_room()  # the listener, in its thread, took them before it could see who waits
             await future
 
     def accept(self, value: Any) -> None:

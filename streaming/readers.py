@@ -46,6 +46,11 @@ class Reader:
         """The pieces of text of the output step, from here on; if it streams none, `str(result)` once."""
         return TextPieces(self)
 
+    @property
+    def closed(self) -> bool:
+        """Whether there is nothing more to come: the run's end has been read, or the reader was closed."""
+        return self._closed
+
     def close(self) -> None:
         """Gives back what reading has taken; the iteration ends here."""
         if not self._closed:
@@ -129,10 +134,18 @@ class Reader:
         while (event := self._next()) is None:
             if self._over():
                 raise StopAsyncIteration
-            await self._more()
+            await self.waiter()
         return event
 
-    async def _more(self) -> None:
+    def take(self) -> Event | None:
+        """The next event that is there, for whoever waits by `waiter`; None: there is none, or the run is over."""
+        return self._next()
+
+    def forget(self) -> None:
+        """Nobody waits any more: what comes wakes nobody."""
+
+    def waiter(self) -> asyncio.Future[None]:
+        """To be awaited on this loop until there may be more to take."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
 
@@ -143,7 +156,7 @@ class Reader:
                 call_soon(loop, partial(resolve, future))
 
         self._source.wake_at_more(wake)
-        await future
+        return future
 
 
 class TextPieces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import copy_context
 from functools import partial
 
@@ -13,8 +14,13 @@ from .runs import Body, Run
 __all__ = ["start"]
 
 
-def start(body: Body, options: Options = NO_OPTIONS, name: str | None = None) -> Run:
-    """Starts a run on the framework's loop, in a copy of this context, and returns it.
+def start(
+    body: Body,
+    options: Options = NO_OPTIONS,
+    name: str | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> Run:
+    """Starts a run that nobody has to listen to, in a copy of this context, and returns it.
 
     It keeps what it says, up to 16 MiB, or all of it where it is given a queue on disk.
 
@@ -22,6 +28,7 @@ def start(body: Body, options: Options = NO_OPTIONS, name: str | None = None) ->
         body: the work: given the run, it returns a coroutine, whose value is the run's result.
         options: its session, deadline, queue and the like.
         name: what it is called, in notes on errors and in lists of runs.
+        loop: where it runs; the framework's own by default.
 
     Raises:
         QueueError: the queue cannot take the run.
@@ -31,6 +38,6 @@ def start(body: Body, options: Options = NO_OPTIONS, name: str | None = None) ->
     run.adopt(options)
     if run.log is None:
         run.log = KeptLog()
-    loop = run.loop = framework_loop()
-    loop.call_soon_threadsafe(partial(run.open, body, loop, copy_context(), options.timeout))
+    here = run.loop = framework_loop() if loop is None else loop
+    here.call_soon_threadsafe(partial(run.open, body, here, copy_context(), options.timeout))
     return run

@@ -324,7 +324,17 @@ class EventReader(_Sync[Event], _Events):
 
 
 class AsyncEventReader(_Async[Event], _Events):
+    """Besides `async for`: `take`, and `waiter` where there is nothing, for whoever cannot afford a coroutine each."""
+
     __slots__ = ()
+
+    def waiter(self) -> asyncio.Future[None]:
+        """To be awaited for the next event; after a cancel call `forget`."""
+        return self.log.waiter()
+
+    def forget(self) -> None:
+        """Nobody waits any more."""
+        self.log.forget()
 
 
 class TextReader(_Sync[str], _Text):

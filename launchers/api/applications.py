@@ -13,15 +13,18 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...streaming.errors import MissingExtra
-from .completions import ChatCompletions, unknown_model
+from .completions import PATH, ChatCompletions, unknown_model
+from .desks import Desk
 from .figures import figures_of
 from .guards import Guard, Keys
 from .metrics import Metrics
 from .readiness import Readiness
 from .refusals import Refusal
+from .run_endpoints import Runs
 from .schemas import add_chat_completions
 from .wire import model_card
 
@@ -31,13 +34,14 @@ logger = logging.getLogger("millrace.service")
 
 
 def make_app(
-    completions: ChatCompletions,
+    desk: Desk,
     readiness: Readiness,
     title: str,
     keys: Keys | None,
     hosts: Iterable[str] | None,
 ) -> FastAPI:
-    """The application around one endpoint; `keys` and `hosts` as Guard takes them."""
+    """The application around one desk; `keys` and `hosts` as Guard takes them."""
+    completions, runs = ChatCompletions(desk), Runs(desk)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -45,18 +49,20 @@ def make_app(
         try:
             yield
         finally:
-            completions.close("the server has shut down")
+            desk.close()
             await readiness.end()
 
     app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
-    _add_models(app, completions.model)
+    _add_models(app, desk.model)
     _add_health(app, readiness)
-    _add_figures(app, figures_of(completions.model, completions.admission, readiness))
+    _add_figures(app, figures_of(desk.model, desk.admission, readiness))
+    for path in ("/v1/runs", "/v1/runs/{rest:path}"):
+        app.router.routes.append(Route(path, Endpoint(runs), include_in_schema=False))
     app.add_route("/v1/{rest:path}", _not_found, methods=list(METHODS), include_in_schema=False)
     app.add_exception_handler(Refusal, _answer_refusal)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_failure)
-    app.add_middleware(Shortcut, path="/v1/chat/completions", endpoint=completions)
+    app.add_middleware(Shortcut, path=PATH, endpoint=completions)
     app.add_middleware(Guard, keys=keys, hosts=hosts)
     _describe(app)
     return app
@@ -78,6 +84,16 @@ class Shortcut:
             await self.endpoint(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+
+class Endpoint:
+    """A bare ASGI application as a route takes it: given as an object, it is left as it is."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._application(scope, receive, send)
 
 
 def _add_models(app: FastAPI, model: str) -> None:

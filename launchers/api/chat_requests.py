@@ -125,7 +125,7 @@ class ChatRequest:
         """The parameters that need more than a look at their own value."""
         get, sampling = body.get, self.sampling
         if (stream := get("stream")) is not None:
-            self.stream = _flag(stream, "stream")
+            self.stream = flag(stream, "stream")
         if (options := get("stream_options")) is not None:
             self.include_usage = _include_usage(options, self.stream)
         if (timeout := get("timeout")) is not None:
@@ -157,7 +157,7 @@ def _model(model: Any) -> str | None:
     return model
 
 
-def _flag(value: Any, name: str) -> bool:
+def flag(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
         raise invalid(f"{name} must be true or false", name)
     return value
@@ -183,15 +183,24 @@ def _include_usage(options: Any, stream: bool) -> bool:
 def _messages(given: Any) -> list[Message]:
     if given is None:
         raise invalid('messages is missing; send [{"role": "user", "content": "..."}]', "messages")
-    if not isinstance(given, list):
-        raise invalid("messages must be a list of objects with role and content", "messages")
-    if not given:
+    messages = messages_of(given, "messages")
+    if not messages:
         raise invalid("messages is empty; it needs at least one, of role user", "messages")
-    messages = [_message(item, f"messages[{i}]") for i, item in enumerate(given)]
     if messages[-1].role != "user":
         where = f"messages[{len(messages) - 1}].role"
         raise invalid(f"the last message must be of role user, not {messages[-1].role}", where)
     return messages
+
+
+def messages_of(given: Any, name: str) -> list[Message]:
+    """Messages as a client sends them, in the field `name`.
+
+    Raises:
+        Refusal: 400, naming the part.
+    """
+    if not isinstance(given, list):
+        raise invalid(f"{name} must be a list of objects with role and content", name)
+    return [_message(item, f"{name}[{i}]") for i, item in enumerate(given)]
 
 
 def _message(item: Any, where: str) -> Message:

@@ -23,6 +23,7 @@ class Timings:
         write_idle: for a client that takes nothing of what is sent; then its run is stopped.
         body: for the body of a request.
         drain: at shutdown, for what is going on; then it is cancelled.
+        resume: for the client of a run that may go on without one to come back; then the run is stopped.
 
     Raises:
         ValueError: one is not above 0.
@@ -33,6 +34,7 @@ class Timings:
     write_idle: float = 60.0
     body: float = 30.0
     drain: float = 10.0
+    resume: float = 60.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -16,6 +16,7 @@ from starlette.types import Send
 
 from ...streaming.errors import (
     ContextLengthExceeded,
+    EventsExpired,
     ModelError,
     Overloaded,
     RunCancelled,
@@ -23,9 +24,11 @@ from ...streaming.errors import (
     SessionBusy,
 )
 
-__all__ = ["Refusal", "refusal_of"]
+__all__ = ["SHUTTING_DOWN", "Refusal", "log_failure", "refusal_of", "shutting_down"]
 
 logger = logging.getLogger("millrace.service")
+
+SHUTTING_DOWN = "the server is shutting down"
 
 DO_NOT_RETRY = {"x-should-retry": "false"}
 """The openai client repeats every 5xx by itself; a failed flow or a passed deadline would only fail again."""
@@ -64,10 +67,13 @@ class Refusal(Exception):
             return "rate_limit_error"
         return "server_error" if self.status >= 500 else "invalid_request_error"
 
+    def fields(self) -> dict[str, Any]:
+        """`{message, type, param, code}`."""
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+
     def as_json(self) -> str:
         """`{"error": {message, type, param, code}}`."""
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return json.dumps({"error": error}, separators=(",", ":"))
+        return json.dumps({"error": self.fields()}, separators=(",", ":"))
 
     async def send_to(self, send: Send) -> None:
         """Sends it as the whole response."""
@@ -78,9 +84,14 @@ class Refusal(Exception):
         await send({"type": "http.response.body", "body": body})
 
 
-def overloaded(error: Overloaded, status: int = 429) -> Refusal:
+def shutting_down() -> Refusal:
+    """The server takes nothing new, or has stopped what went on."""
+    return Refusal(503, SHUTTING_DOWN, "shutting_down", headers={"retry-after": "5"})
+
+
+def overloaded(error: Overloaded) -> Refusal:
     """429 where there was no place, 503 where none became free in time."""
-    code = "overloaded" if status == 429 else "queue_timeout"
+    status, code = (503, "queue_timeout") if error.waited else (429, "overloaded")
     wait = {
         "retry-after": str(math.ceil(error.retry_after)),
         "retry-after-ms": str(int(error.retry_after * 1000)),
@@ -89,13 +100,12 @@ def overloaded(error: Overloaded, status: int = 429) -> Refusal:
 
 
 def refusal_of(error: BaseException, run_id: str | None = None, debug: bool = False) -> Refusal:
-    """What a client is told about an error that ended its run; what the client may not see is logged.
-
-    `debug` puts the traceback into the message.
-    """
+    """What a client is told about an error that ended its run; `debug` puts the traceback into the message."""
     match error:
         case Overloaded():
             return overloaded(error)
+        case EventsExpired():
+            return Refusal(410, str(error), "events_expired", "after")
         case ContextLengthExceeded():
             return Refusal(400, str(error), "context_length_exceeded", "messages")
         case SessionBusy():
@@ -108,10 +118,17 @@ def refusal_of(error: BaseException, run_id: str | None = None, debug: bool = Fa
                 "timeout",
                 headers=DO_NOT_RETRY,
             )
+        case RunCancelled(reason=reason) if reason == SHUTTING_DOWN:
+            return shutting_down()
         case RunCancelled():
             return Refusal(503, f"the run was cancelled: {error.reason}", "cancelled", headers=DO_NOT_RETRY)
-    logger.error("run %s failed", run_id or "(none)", exc_info=error)
     return Refusal(500, _safe(error, run_id, debug), _code(error), headers=DO_NOT_RETRY)
+
+
+def log_failure(error: BaseException, run_id: str) -> None:
+    """Writes down what a client may not see of an error that ended its run."""
+    if refusal_of(error).status == 500:
+        logger.error("run %s failed", run_id, exc_info=error)
 
 
 def _safe(error: BaseException, run_id: str | None, debug: bool) -> str:

@@ -1,26 +1,27 @@
-"""Replies: what a client is sent while its run goes on, as a stream or as one answer."""
+"""Replies: what a client is sent while its run goes on, as a stream or as one answer.
+
+One loop sends, whatever the endpoint: how a run's events look on the wire is said by a dialect.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.types import Send
 
-from ...streaming.events import RunFinished, TextDelta
-from ...streaming.memory import MemoryLog
-from ...streaming.runs import Run
-from ...streaming.streams import AsyncEventReader
-from .chat_requests import ChatRequest
+from ...streaming.events import Event, RunFinished, RunStarted
 from .departures import Departure
-from .patience import Timings, within
+from .desks import Work
+from .feeds import Silence
+from .patience import within
 from .refusals import Refusal, refusal_of_end
-from .wire import DONE, KEEP_ALIVE, Frames, completion, encode, finish_reason, frame
 
-__all__ = ["Reply", "answer_whole", "stream_answer"]
+__all__ = ["JSON_HEADERS", "Reply", "StreamDialect", "WholeDialect", "answer_whole", "stream_answer"]
 
+KEEP_ALIVE = ": keep-alive\n\n"
+
+JSON_HEADERS = [(b"content-type", b"application/json")]
 SSE_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -28,26 +29,46 @@ SSE_HEADERS = [
 ]
 
 
+class StreamDialect(Protocol):
+    """How an endpoint puts a run's events into server-sent events, as text."""
+
+    def begin(self) -> str:
+        """What stands before the first piece."""
+
+    def piece(self, event: Event) -> str:
+        """An event other than the last; empty where the client is not told."""
+
+    def end(self, finished: RunFinished) -> str:
+        """The end of a run that is done."""
+
+    def failure(self, finished: RunFinished, refusal: Refusal) -> str:
+        """Any other end, once something was sent; `refusal` is what the client may know."""
+
+
+class WholeDialect(Protocol):
+    """How an endpoint puts a run into one answer."""
+
+    def hear(self, event: Event) -> bool:
+        """Is told each event but the last; whether it is a part of the answer."""
+
+    def body(self, finished: RunFinished) -> bytes:
+        """The answer of a run that is done, as JSON."""
+
+
 @dataclass(slots=True)
 class Reply:
-    """One response in the making: what it answers, and the way to its client."""
+    """One response in the making: the work that it answers, and the way to its client."""
 
-    request: ChatRequest
-    run: Run
-    reader: AsyncEventReader
-    model: str
-    timings: Timings
-    debug: bool
+    work: Work
     departure: Departure
     send: Send
-    created: int = field(default_factory=lambda: int(time.time()))
     started: bool = False
 
-    async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """Sends status 200 and the headers."""
+    async def start(self, headers: list[tuple[bytes, bytes]], status: int = 200) -> None:
+        """Sends the status and the headers."""
         self.started = True
-        headers = [*headers, (b"x-run-id", self.run.id.encode())]
-        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        headers = [*headers, (b"x-run-id", self.work.run.id.encode())]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes, more: bool) -> None:
         """Sends a piece of the body; waits while the client is slow.
@@ -56,56 +77,61 @@ class Reply:
             TimeoutError: it took nothing for `timings.write_idle` seconds.
         """
         message = {"type": "http.response.body", "body": body, "more_body": more}
-        await within(self.timings.write_idle, self.send(message))
+        await within(self.work.desk.timings.write_idle, self.send(message))
+
+    async def whole(self, body: bytes, status: int = 200) -> None:
+        """Sends one JSON answer."""
+        await self.start([*JSON_HEADERS, (b"content-length", str(len(body)).encode())], status)
+        await self.write(body, more=False)
 
     def refusal(self, event: RunFinished) -> Refusal:
         """What the client is told about a run that has not ended as done."""
-        refusal = refusal_of_end(event.status, event.reason, event.error, self.run.id, self.debug)
-        refusal.headers["x-run-id"] = self.run.id
+        run, debug = self.work.run, self.work.desk.debug
+        refusal = refusal_of_end(event.status, event.reason, event.error, run.id, debug)
+        refusal.headers["x-run-id"] = run.id
         return refusal
 
 
-async def answer_whole(reply: Reply) -> None:
+async def answer_whole(reply: Reply, dialect: WholeDialect) -> None:
     """Waits for the run's end and sends the whole answer.
 
     Raises:
         Refusal: the run has not ended as done.
     """
-    take, log, texts = reply.reader.take, reply.reader.log, []
+    feed, hear, work = reply.work.feed, dialect.hear, reply.work
     while True:
-        event = take()
+        event = feed.take()
         if event is None:
-            await log.waiter()
-        elif type(event) is TextDelta:
-            if event.output:
-                texts.append(event.text)
+            if reply.departure.over:
+                return
+            await feed.wait()
         elif type(event) is RunFinished:
             break
+        else:
+            if hear(event):
+                work.heard(event)
     if reply.departure.over:
         return
     if event.status != "done":
         raise reply.refusal(event)
-    text = "".join(texts) if texts else text_of(event.result)
-    reason = finish_reason(event.reason)
-    body = completion(reply.run.id, reply.model, reply.created, text, reason, event.usage)
-    length = str(len(body)).encode()
-    await reply.start([(b"content-type", b"application/json"), (b"content-length", length)])
-    await reply.write(body, more=False)
+    await reply.whole(dialect.body(event))
 
 
-async def stream_answer(reply: Reply) -> None:
+async def stream_answer(reply: Reply, dialect: StreamDialect) -> None:
     """Sends each piece as it comes; what has come meanwhile goes out together.
 
     Raises:
         Refusal: the run has ended otherwise than as done before anything was sent.
     """
-    frames = Frames(reply.run.id, reply.model, reply.created, reply.request.include_usage)
-    before, after, take = frames.before, frames.after, reply.reader.take
-    said, parts = False, [frames.role()]
-    with Silence(reply.reader.log, reply.timings) as silence:
+    work, feed, departure = reply.work, reply.work.feed, reply.departure
+    take, piece, heard = feed.take, dialect.piece, work.heard
+    said, parts = False, [dialect.begin()]
+    with Silence(feed, work.desk.timings) as silence:
         while True:
             event = take()
             if event is None:
+                if departure.over:
+                    return
                 if said:
                     said = False
                     await flush(reply, parts)
@@ -114,36 +140,30 @@ async def stream_answer(reply: Reply) -> None:
                     silence.broken()
                     await flush(reply, [KEEP_ALIVE])
                 else:
-                    await silence.wait()
-            elif type(event) is TextDelta:
-                if event.output and event.text:
-                    said = True
-                    parts.append(f"{before}{encode(event.text)}{after}")
-            elif type(event) is RunFinished:
+                    await feed.wait()
+                continue
+            kind = type(event)
+            if kind is RunFinished:
                 break
-    if reply.departure.over:
+            text = piece(event)
+            if text:
+                parts.append(text)
+            if kind is RunStarted:
+                silence.begin()  # it may still be refused as it ought to be: no reason to send the headers yet
+            elif text:
+                heard(event)
+                said = True
+    if departure.over:
         return
+    assert isinstance(event, RunFinished)
     if event.status == "done":
-        parts += last_frames(reply, frames, event)
+        parts.append(dialect.end(event))
     else:
         refusal = reply.refusal(event)
         if not reply.started:
             raise refusal
-        parts = [*(parts if said else ()), frame(refusal.as_json())]
+        parts.append(dialect.failure(event, refusal))
     await flush(reply, parts, more=False)
-
-
-def last_frames(reply: Reply, frames: Frames, event: RunFinished) -> list[str]:
-    """What follows the last piece of a stream that ends well."""
-    last = []
-    if not reply.reader.log.text:  # nothing was streamed: the result is the answer
-        text = text_of(event.result)
-        last = [frames.content(text)] if text else []
-    last.append(frames.finish(finish_reason(event.reason)))
-    if reply.request.include_usage:
-        last.append(frames.usage(event.usage))
-    last.append(DONE)
-    return last
 
 
 async def flush(reply: Reply, parts: list[str], more: bool = True) -> None:
@@ -153,53 +173,3 @@ async def flush(reply: Reply, parts: list[str], more: bool = True) -> None:
     if not reply.started:
         await reply.start(SSE_HEADERS)
     await reply.write(body, more)
-
-
-def text_of(result: Any) -> str:
-    """A run's result as the answer's text, where nothing was streamed."""
-    return "" if result is None else str(result)
-
-
-class Silence:
-    """Waits for a run's next event, and notices when nothing was sent for too long.
-
-    One timer, moved when it fires: a piece that is sent costs none.
-    """
-
-    __slots__ = ("_log", "_loop", "_patience", "_since", "_timer", "_timings", "_waiter", "too_long")
-
-    def __init__(self, log: MemoryLog, timings: Timings) -> None:
-        self._log = log
-        self._timings = timings
-        self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
-        self.too_long = False
-
-    def broken(self) -> None:
-        """Something was sent."""
-        self.too_long = False
-        self._since = self._loop.time()
-        self._patience = self._timings.heartbeat
-
-    async def wait(self) -> None:
-        """Until the next event, or until the silence is too long."""
-        self._waiter = self._log.waiter()
-        await self._waiter
-
-    def _look(self) -> None:
-        left = self._since + self._patience - self._loop.time()
-        if left <= 0:
-            self.too_long = True
-            left = self._timings.heartbeat
-            if self._waiter is not None and not self._waiter.done():
-                self._log.forget()
-                self._waiter.set_result(None)
-        self._timer = self._loop.call_later(left, self._look)
-
-    def __enter__(self) -> Silence:
-        self._since, self._patience = self._loop.time(), self._timings.first_output
-        self._timer = self._loop.call_later(self._patience, self._look)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()

@@ -11,10 +11,9 @@ from typing import Any
 
 from ...streaming.usage import TokenUsage
 
-__all__ = ["DONE", "KEEP_ALIVE", "Frames", "completion", "encode", "finish_reason", "frame"]
+__all__ = ["DONE", "Frames", "completion", "encode", "finish_reason", "frame"]
 
 DONE = "data: [DONE]\n\n"
-KEEP_ALIVE = ": keep-alive\n\n"
 
 KNOWN_REASONS = frozenset(("length", "tool_calls", "content_filter"))
 

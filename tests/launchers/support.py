@@ -12,6 +12,7 @@ from typing import Any
 import uvloop
 
 from millrace.launchers.services import Service
+from millrace.streaming import Run
 from tests.support.leaks import eventually
 from tests.support.servers import Connection, Reply
 
@@ -84,6 +85,11 @@ class Running:
         done: Future[Any] = Future()
         self.loop.call_soon_threadsafe(lambda: done.set_result(function()))
         return done.result(10)
+
+    @property
+    def runs(self) -> set[Run]:
+        """The runs of the requests that go on, or wait."""
+        return {work.run for work in list(self.service._desk.works.values())}
 
     def idle(self) -> bool:
         """Whether no request holds a permit or a place in line."""

@@ -138,7 +138,7 @@ class TestThirtyTwoAtOnce:
             admission = server.service.admission
             eventually(lambda: (admission.running, admission.waiting) == (4, 8))
             eventually(lambda: source.started == 4)
-            assert status().runs == 4
+            assert status().runs == 12
             assert min(self.health(server) for _ in range(3)) < 0.1
             source.open()
             answers = Counter[int]()

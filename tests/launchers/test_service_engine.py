@@ -37,7 +37,7 @@ def leave_and_count(
     leave: Callable[[Connection], None], connection: Connection, gate: Gate, engine: Engine, server: Running
 ) -> int:
     """The tokens that the engine still makes after the cancel; then nothing may be left of the request."""
-    (run,) = server.service._completions.runs
+    (run,) = server.runs
     made = engine.status().tokens_produced
     leave(connection)
     eventually(lambda: run.cut == "client left")
@@ -78,10 +78,10 @@ class TestLeaving:
         with gated(Limits(running=1, waiting=1)) as (gate, engine, server):
             first = server.ask("the water", stream=False, max_tokens=5)
             gate.wait_reached()
-            (running_run,) = server.service._completions.runs
+            (running_run,) = server.runs
             second = server.ask("the mill", stream=stream)
             eventually(lambda: engine.status().waiting == 1)
-            (waiting_run,) = server.service._completions.runs - {running_run}
+            (waiting_run,) = server.runs - {running_run}
             leave(second)
             eventually(lambda: waiting_run.over)
             assert engine.status().waiting == 0

@@ -288,7 +288,7 @@ async def test_leaving_a_served_remote_model_stops_the_engine_two_servers_away()
             await gate.areached()
             made = engine.status().tokens_produced
             connection.close()
-            await eventually_async(lambda: any(run.cut for run in inner.service._completions.runs))
+            await eventually_async(lambda: any(run.cut for run in inner.runs))
             gate.open_all()
             await eventually_async(lambda: status().runs == 0 and engine.status().blocks_used == 0)
             assert engine.status().tokens_produced - made <= 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import threading
 from typing import Any
 
@@ -191,3 +192,41 @@ class TestStreams:
         async with Pipeline(count).stream(100) as stream:
             with pytest.raises(FlowCallError, match="async for"):
                 list(stream.run.events())
+
+
+class TestTwoThreads:
+    def test_a_listener_that_takes_everything_while_the_producer_goes_to_wait_for_room(self) -> None:
+        class Interrupted(asyncio.SelectorEventLoop):
+            """The listener's thread runs just before the producer has said that it waits."""
+
+            listening = False
+
+            def create_future(self) -> asyncio.Future[Any]:
+                while self.listening and log.ahead:
+                    log.take()
+                return super().create_future()
+
+        loop = Interrupted()
+        log = MemoryLog(loop)
+        for i in range(BOUND):
+            full = log.put(TextDelta(str(i)), ())
+        assert full
+
+        async def wait_for_room() -> None:
+            async with asyncio.timeout(5):
+                loop.listening = True
+                await log.room()
+
+        try:
+            loop.run_until_complete(wait_for_room())
+        finally:
+            loop.close()
+
+    def test_they_never_wait_for_each_other(self) -> None:
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            for _ in range(500):
+                assert sum(1 for _ in Pipeline(count).stream(600).text()) == 600
+        finally:
+            sys.setswitchinterval(interval)

@@ -365,7 +365,7 @@ class TestErrors:
             with server.ask() as connection:
                 source.allow(1)
                 connection.events(2)
-                (run,) = server.service._completions.runs
+                (run,) = server.runs
                 run.cancel("an operator")
                 (error,) = connection.events()
             assert json.loads(error)["error"]["message"] == "the run was cancelled: an operator"
@@ -455,7 +455,7 @@ class TestSilence:
 
         with running(fails, timings=self.QUICK) as server, server.ask() as connection:
             assert connection.reply().status == 200
-            (error,) = connection.events()
+            error = connection.events()[-1]
             assert json.loads(error)["error"]["code"] == "context_length_exceeded"
 
     def test_pieces_that_keep_coming_are_not_interrupted(self) -> None:
@@ -494,11 +494,11 @@ class TestSlowClients:
         with serving(service.app) as server:
             connection = server.connect()
             connection.send("POST", PATH, question(stream=True))
-            eventually(lambda: len(service._completions.runs) == 1)
-            (run,) = service._completions.runs
+            eventually(lambda: len(service._desk.works) == 1)
+            (work,) = service._desk.works.values()
             eventually(lambda: source.cleaned == 1, timeout=20)
             eventually(lambda: service.admission.running == 0)
-            assert run.reason == "client stopped reading"
+            assert work.run.reason == "client stopped reading"
             assert source.produced < source.items
             connection.close()
 

@@ -1,0 +1,281 @@
+"""The desk: what all endpoints of a service share, and a request's work from its place in line to its end.
+
+The work is done in the run's own task. The request's task only reads what the run says and sends it on. When the
+client leaves, the run is cancelled, and the request waits for its cleanup, holding its permit until then; or, where
+runs may go on without their clients, the run keeps the permit until its own end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self, cast
+
+from starlette.types import Receive, Scope
+
+from ...flow.calls import start_body
+from ...flow.steps import Step
+from ...streaming.errors import EventsExpired, Overloaded, RunUnknown
+from ...streaming.events import Event
+from ...streaming.messages import Message
+from ...streaming.options import Options
+from ...streaming.queues import Queue
+from ...streaming.registries import MEMORY
+from ...streaming.runs import Body, Run
+from ...streaming.starting import start
+from ...streaming.streams import AsyncEventReader, Stream
+from ..admission import Admission
+from ..owners import Owner
+from .bodies import read_object
+from .feeds import Events, Feed
+from .patience import Timings
+from .refusals import SHUTTING_DOWN, Refusal, log_failure, overloaded, shutting_down
+from .values import plain
+
+__all__ = ["Asked", "Desk", "Work"]
+
+CLIENT_LEFT = "client left"
+UNATTENDED = "client left and did not come back"
+
+OnDisconnect = Literal["cancel", "continue"]
+Visible = Literal["output", "all"]
+
+
+@dataclass(slots=True)
+class Asked:
+    """What a request asks of the flow: the value that goes in, and what goes along with it.
+
+    `timeout` in seconds; `run_id` where the client has chosen it. `body` is the run's work, where it is another than
+    the flow on `x`. With `background` nobody listens; `on_disconnect` says what becomes of the run of a client that
+    leaves, by default what the service says.
+    """
+
+    x: Any
+    timeout: float | None = None
+    session: str | None = None
+    history: Sequence[Message] | None = None
+    sampling: Mapping[str, Any] | None = None
+    run_id: str | None = None
+    body: Body | None = None
+    background: bool = False
+    on_disconnect: OnDisconnect | None = None
+
+
+@dataclass
+class Desk:
+    """What the endpoints of one service share: its flow, known to clients as `model`, and all that goes on.
+
+    `max_body` in bytes, `default_timeout` in seconds; `debug` puts tracebacks into answers; `events` is what clients
+    may see of a run.
+    """
+
+    flow: Step[Any, Any]
+    model: str
+    admission: Admission
+    timings: Timings
+    max_body: int
+    default_timeout: float
+    debug: bool = False
+    queue: Queue = MEMORY
+    on_disconnect: OnDisconnect = "cancel"
+    events: Visible = "output"
+    works: dict[str, Work] = field(default_factory=dict)
+    followers: int = 0
+    closing: bool = False
+
+    def check(self, owner: Owner) -> None:
+        """Refuses where there is no place left, before anything is read.
+
+        Raises:
+            Refusal: 503 where the service ends, 429 where it is full.
+        """
+        self.check_open()
+        try:
+            self.admission.check(owner)
+        except Overloaded as error:
+            self.admission.tally.reject()
+            raise overloaded(error) from None
+
+    def check_open(self) -> None:
+        if self.closing:
+            self.admission.tally.reject()
+            raise shutting_down()
+
+    async def read(self, scope: Scope, receive: Receive) -> dict[str, Any]:
+        """The JSON object that a request carries; see `read_object`."""
+        return await read_object(scope, receive, self.max_body, self.timings.body)
+
+    def accept(self, owner: Owner, asked: Asked, endpoint: str) -> Work:
+        """A place in line for what is asked, with its run, which waits there; to be entered at once.
+
+        Raises:
+            Refusal: there is no place, or the run's id is taken.
+        """
+        if asked.run_id is not None:
+            self._check_free(asked.run_id)
+        try:
+            return Work(self, owner, asked, endpoint)
+        except Overloaded as error:
+            self.admission.tally.reject()
+            raise overloaded(error) from None
+
+    def _check_free(self, run_id: str) -> None:
+        try:
+            if run_id not in self.works:
+                self.queue.info(run_id)
+        except RunUnknown:
+            return
+        except EventsExpired:
+            pass
+        raise Refusal(409, "there was a run of this id before; choose another x-run-id", "run_exists")
+
+    def close(self) -> None:
+        """Ends what is going on, with an error to each client; new requests are refused."""
+        self.closing = True
+        for work in list(self.works.values()):
+            work.run.cancel(SHUTTING_DOWN)
+
+    @contextmanager
+    def attending(self, run_id: str) -> Iterator[None]:
+        """Around a client's reading of a run that may be left alone otherwise."""
+        work = self.works.get(run_id)
+        if work is not None:
+            work.attend(1)
+        try:
+            yield
+        finally:
+            if work is not None:
+                work.attend(-1)
+
+
+class Work:
+    """One request that was accepted, as a block: its ticket, its place in the tally, and its run.
+
+    Leaving the block stops the run, unless it may go on without its client. The work is over when both the run and
+    the block are.
+    """
+
+    def __init__(self, desk: Desk, owner: Owner, asked: Asked, endpoint: str) -> None:
+        self.desk, self.owner, self.endpoint = desk, owner, endpoint
+        self.background = asked.background
+        self.goes_on = asked.background or (asked.on_disconnect or desk.on_disconnect) == "continue"
+        self._ticket = desk.admission.enter(owner)
+        self._counted = desk.admission.tally.begin()
+        self._stream: Stream | None = None
+        self._readers = 0
+        self._absence: asyncio.TimerHandle | None = None
+        try:
+            self.run, self.feed = self._begin(asked)
+        except BaseException as error:
+            self._ticket.leave()
+            self._counted.end(error)
+            raise
+        self._counted.run = self.run
+        desk.works[self.run.id] = self
+
+    def _begin(self, asked: Asked) -> tuple[Run, Feed]:
+        desk = self.desk
+        in_memory = desk.queue is MEMORY
+        body = asked.body or partial(start_body, desk.flow, asked.x)
+        options = Options(
+            session=None if asked.session is None else self.owner.session(asked.session),
+            history=asked.history,
+            timeout=asked.timeout or desk.default_timeout,
+            sampling=asked.sampling,
+            queue=None if in_memory and asked.run_id is None else desk.queue,
+            admission=None if self._ticket.admitted else self._admitted,
+            owner=self.owner.name,
+            run_id=asked.run_id,
+        )
+        if not in_memory:
+            body = partial(_plain_body, body)
+        name = desk.flow.name
+        events: Events
+        if self.goes_on:
+            run = start(body, options, name, asyncio.get_running_loop())
+            events = run.events()
+        else:
+            self._stream = Stream(body, options, None, name)
+            events = cast("AsyncEventReader", aiter(self._stream))
+            run = self._stream.run
+        return run, Feed(events)
+
+    async def _admitted(self) -> None:
+        if not await self._ticket.wait():
+            raise asyncio.CancelledError
+
+    # ------------------------------------------------------------ its client
+
+    def heard(self, event: Event) -> None:
+        """A piece of the answer has come."""
+        counted = self._counted
+        counted.pieces += 1
+        counted.last = event.time
+        if not counted.first:
+            counted.first = event.time
+
+    def left(self) -> None:
+        """The client has left."""
+        self.lost(CLIENT_LEFT)
+        self.feed.nudge()
+
+    def lost(self, reason: str) -> None:
+        """There is nobody to answer any more; where runs do not go on without their clients, this one stops."""
+        if not self.goes_on:
+            self.run.cancel(reason)
+
+    def attend(self, change: int) -> None:
+        """One client more, or less, reads the run. Left alone for `timings.resume` seconds, it is stopped."""
+        self._readers += change
+        if self._absence is not None:
+            self._absence.cancel()
+            self._absence = None
+        if not self._readers and not self.background and not self.run.over:
+            loop = asyncio.get_running_loop()
+            self._absence = loop.call_later(self.desk.timings.resume, self.run.cancel, UNATTENDED)
+
+    async def __aenter__(self) -> Self:
+        self._readers += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.goes_on:
+            self.attend(-1)
+            if not self.run.over:
+                self.run.watch(self._end)
+                return
+        elif self._stream is not None:
+            await self._leave(self._stream)
+        self._end()
+
+    async def _leave(self, stream: Stream) -> None:
+        """Stops the run and waits for its cleanup, however this task is treated meanwhile."""
+        try:
+            await stream.aclose()
+        except asyncio.CancelledError:
+            if not self.run.over:
+                self.run.watch(self._end)
+            else:
+                self._end()
+            raise
+
+    def _end(self) -> None:
+        if self.desk.works.pop(self.run.id, None) is not None:
+            if self._absence is not None:
+                self._absence.cancel()
+            self._ticket.leave()
+            self._counted.end()
+            if self.run.error is not None:
+                log_failure(self.run.error, self.run.id)
+
+
+async def _plain_body(body: Body, run: Run) -> Any:
+    """The run's value as JSON has it, for a queue on disk, which keeps nothing else."""
+    value = await body(run)
+    return value if value is None or isinstance(value, str) else plain(value)

@@ -1,0 +1,111 @@
+"""Followers: clients who read a run that somebody has started, from any of its events on."""
+
+from __future__ import annotations
+
+from starlette.types import Receive, Send
+
+from ...streaming.attachments import Attachment
+from ...streaming.errors import EventsExpired, QueueError
+from ...streaming.events import RunFinished
+from ...streaming.queues import RunInfo
+from .departures import Departure
+from .desks import Desk
+from .feeds import Feed, Silence
+from .patience import within
+from .refusals import Refusal, refusal_of
+from .replies import KEEP_ALIVE, SSE_HEADERS
+from .run_frames import RunFrames
+
+__all__ = ["follow"]
+
+LARGEST = 256 * 1024
+"""Characters that are sent in one piece, at about."""
+
+PER_PLACE = 4
+"""Followers that there may be for each request that may run or wait."""
+
+
+async def follow(
+    desk: Desk, info: RunInfo, after: int, frames: RunFrames, receive: Receive, send: Send
+) -> None:
+    """Sends a run's events after the number `after`, and those that are still to come; leaving disturbs nobody.
+
+    Raises:
+        Refusal: 410 where they are not kept any more, 429 where too many follow already.
+    """
+    limits = desk.admission.limits
+    if desk.followers >= PER_PLACE * (limits.running + limits.waiting):
+        message = "too many clients follow runs here; try again later"
+        raise Refusal(429, message, "overloaded", headers={"retry-after": "1"})
+    try:
+        reader = Attachment(info.id, desk.queue, after)
+    except EventsExpired as error:
+        raise refusal_of(error) from None
+    except QueueError as error:
+        raise refusal_of(error, info.id, desk.debug) from None
+    desk.followers += 1
+    try:
+        with reader, desk.attending(info.id), Departure(receive) as departure:
+            follower = Follower(desk, reader, frames, departure, send)
+            departure.then(follower.feed.nudge)
+            await follower.start(info)
+            try:
+                await follower.send_all()
+            except (OSError, TimeoutError):
+                pass  # it left, or takes nothing any more
+    finally:
+        desk.followers -= 1
+
+
+class Follower:
+    """One client that follows one run."""
+
+    def __init__(
+        self, desk: Desk, reader: Attachment, frames: RunFrames, departure: Departure, send: Send
+    ) -> None:
+        self.feed = Feed(reader)
+        self._desk, self._reader, self._frames = desk, reader, frames
+        self._departure, self._send = departure, send
+
+    async def start(self, info: RunInfo) -> None:
+        headers = [*SSE_HEADERS, (b"x-run-id", info.id.encode())]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def send_all(self) -> None:
+        """To the end of the run, or until the client leaves."""
+        parts: list[str] = []
+        size = 0
+        with Silence(self.feed, self._desk.timings) as silence:
+            silence.begin()
+            while not self._departure.over:
+                try:
+                    event = self.feed.take()
+                except EventsExpired:
+                    break  # more was said than is kept before this client took it; its next request is told so
+                if event is not None:
+                    parts.append(self._frames.frame(event))
+                    size += len(parts[-1])
+                over = type(event) is RunFinished
+                if over or (event is None and size) or size > LARGEST:
+                    await self._write("".join(parts), more=not over)
+                    parts, size = [], 0
+                    silence.broken()
+                if over:
+                    return
+                if event is None:
+                    if self._reader.closed:
+                        break  # it has been told the end before
+                    await self._wait(silence)
+            if not self._departure.over:
+                await self._write("", more=False)
+
+    async def _wait(self, silence: Silence) -> None:
+        if silence.too_long:
+            silence.broken()
+            await self._write(KEEP_ALIVE, more=True)
+        else:
+            await self.feed.wait()
+
+    async def _write(self, text: str, more: bool) -> None:
+        message = {"type": "http.response.body", "body": text.encode(), "more_body": more}
+        await within(self._desk.timings.write_idle, self._send(message))

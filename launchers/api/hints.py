@@ -1,0 +1,127 @@
+"""Hints: what a flow takes and gives, by its annotations, as JSON schemas; and inputs checked against them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, TypedDict
+
+from ...flow.annotations import read_step
+from ...flow.arguments import UNKNOWN
+from ...flow.checks import Walk
+from ...flow.graph import Graph
+from ...flow.hints import Named, Several
+from ...flow.loop import If, Loop
+from ...flow.pipeline import Pipeline
+from ...flow.policies import bare
+from ...flow.steps import Step
+from ...flow.switch import Switch
+from ...flow.warps import Warp
+from ...modules.language_models import LanguageModel
+from ...streaming.messages import Message
+from .refusals import Refusal
+
+__all__ = ["Hint", "given_by", "taken_by"]
+
+
+def taken_by(flow: Step[Any, Any]) -> Hint:
+    """What a flow takes."""
+    return Hint(_taken(flow))
+
+
+def given_by(flow: Step[Any, Any]) -> Hint:
+    """What a flow gives."""
+    return Hint(Walk(whole=True).through(flow, UNKNOWN).value)
+
+
+def _taken(flow: Step[Any, Any]) -> Any:
+    """Any where that is not known, or where parts of the flow do not agree."""
+    flow = bare(flow)
+    match flow:
+        case LanguageModel():
+            return str | list[Message]
+        case Pipeline():
+            return _taken(flow.steps[0]) if flow.steps else Any
+        case Loop():
+            return _taken(flow.body)
+        case Warp():
+            return list[_taken(flow.inner)]  # type: ignore[misc]
+        case Switch() | If():
+            return _common(flow)
+        case Graph():
+            return Any
+    if flow.children():
+        return _common(flow)
+    reading = read_step(flow)
+    if getattr(flow, "resolve", None) is not None or reading.signature is None:
+        return Any
+    return next((slot.annotation for slot in reading.signature.parameters.values()), Any)
+
+
+def _common(flow: Step[Any, Any]) -> Any:
+    hints = [_taken(child) for child in flow.children()]
+    return hints[0] if hints and all(hint == hints[0] for hint in hints) else Any
+
+
+class Hint:
+    """An annotation, and what pydantic knows about it; what pydantic cannot read passes unchecked."""
+
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
+        self._adapter = _adapter(annotation)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Its JSON schema, with all definitions inside; `{}` for anything."""
+        if self._adapter is None:
+            return {}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                schema: dict[str, Any] = self._adapter.json_schema()
+        except Exception:
+            return {}
+        return schema
+
+    def check(self, value: Any, name: str) -> Any:
+        """The value as the flow takes it: models and dataclasses from objects, and so on.
+
+        Raises:
+            Refusal: 422, naming the part that does not fit.
+        """
+        if self._adapter is None:
+            return value
+        from pydantic import ValidationError
+
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            where = name + "".join(
+                f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]
+            )
+            raise Refusal(422, f"{where}: {first['msg'][:300]}", "invalid_value", where[:200]) from None
+        except Exception as error:
+            message = f"{name} does not fit what the flow takes ({type(error).__name__})"
+            raise Refusal(422, message, "invalid_value", name) from None
+
+
+def _adapter(annotation: Any) -> Any:
+    from pydantic import TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return TypeAdapter(_plain(annotation))
+    except (PydanticUserError, NameError, TypeError):
+        return None
+
+
+def _plain(annotation: Any) -> Any:
+    """What an annotation of flows is in Python's own words."""
+    if isinstance(annotation, Several):
+        return tuple[tuple(map(_plain, annotation.items))]  # type: ignore[misc]
+    if isinstance(annotation, Named):
+        fields = {name: _plain(hint) for name, hint in annotation.items}
+        return TypedDict("Output", fields)  # type: ignore[operator]
+    return annotation

@@ -1,0 +1,187 @@
+"""/v1/runs: starting runs of the flow, looking at them, following what they say, and stopping them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from ...streaming.errors import EventsExpired, QueueError, RunUnknown
+from ...streaming.queues import RunInfo
+from ..owners import Owner, owner_of
+from .desks import Desk, Work
+from .exchanges import Exchange, chosen_run_id, header_of
+from .followers import follow
+from .hints import Hint, taken_by
+from .refusals import Refusal, refusal_of
+from .replies import JSON_HEADERS, Reply, answer_whole, stream_answer
+from .run_frames import RunFrames, RunStream, RunWhole, finished_of, run_object
+from .run_requests import RunRequest, visible
+from .values import as_json
+
+__all__ = ["Runs"]
+
+PATH = "/v1/runs"
+PAGE, LARGEST_PAGE = 20, 100
+
+
+@dataclass
+class Runs:
+    """The endpoints below /v1/runs, for the flow of a desk."""
+
+    desk: Desk
+    takes: Hint = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.takes = taken_by(self.desk.flow)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", "")).removeprefix(PATH).strip("/")
+        run_id, _, part = path.partition("/")
+        method = scope["method"]
+        try:
+            if not run_id:
+                if method == "POST":
+                    await Exchange(self.desk, scope, receive, send).run(self._accept, self._answer)
+                else:
+                    _take_only(method, "GET, POST")
+                    await _send(send, self._listed(scope))
+            elif not part:
+                _take_only(method, "GET")
+                await _send(send, self._told(self._found(run_id, scope), owner_of(scope)))
+            elif part == "events":
+                _take_only(method, "GET")
+                await self._follow(run_id, scope, receive, send)
+            elif part == "cancel":
+                _take_only(method, "POST")
+                await _send(send, await self._cancel(run_id, scope, receive))
+            else:
+                raise Refusal(404, f"there is nothing at {scope['path'][:200]}", "not_found")
+        except Refusal as refusal:
+            await refusal.send_to(send)
+        except ClientDisconnect:
+            pass
+
+    # ------------------------------------------------------------ starting
+
+    async def _accept(self, exchange: Exchange) -> tuple[RunRequest, Work]:
+        desk, scope = self.desk, exchange.scope
+        owner = owner_of(scope)
+        desk.check(owner)
+        body = await desk.read(scope, exchange.receive)
+        request = RunRequest.parse(body, self.takes, owner, desk)
+        request.asked.run_id = chosen_run_id(scope)
+        return request, desk.accept(owner, request.asked, PATH)
+
+    async def _answer(self, request: RunRequest, reply: Reply) -> None:
+        desk, work = self.desk, reply.work
+        if request.asked.background:
+            info = desk.queue.info(work.run.id)
+            await reply.whole(as_json(run_object(info, work.owner, None, desk.debug)).encode(), 202)
+        elif request.stream:
+            await stream_answer(reply, RunStream(work.run.id, request.events, desk.debug))
+        else:
+            await answer_whole(reply, RunWhole(desk, work.run.id, work.owner))
+
+    # ------------------------------------------------------------ looking
+
+    def _found(self, run_id: str, scope: Scope) -> RunInfo:
+        """The run, if it is the owner's: of others it is not even told that they are there.
+
+        Raises:
+            Refusal: 404, or 410 where it is not kept any more.
+        """
+        try:
+            info = self.desk.queue.info(run_id)
+        except EventsExpired as error:
+            raise refusal_of(error) from None
+        except RunUnknown:
+            info = None
+        except QueueError as error:
+            raise refusal_of(error, run_id, self.desk.debug) from None
+        if info is None or not owner_of(scope).owns(info):
+            shown = run_id if len(run_id) <= 64 else f"{run_id[:64]}..."
+            raise Refusal(404, f"there is no run {shown!r}; GET {PATH} lists yours", "run_not_found")
+        return info
+
+    def _told(self, info: RunInfo, owner: Owner) -> dict[str, Any]:
+        try:
+            finished = finished_of(self.desk.queue, info)
+        except QueueError as error:
+            raise refusal_of(error, info.id, self.desk.debug) from None
+        return run_object(info, owner, finished, self.desk.debug)
+
+    def _listed(self, scope: Scope) -> dict[str, Any]:
+        owner, limit = owner_of(scope), _limit(scope)
+        own = filter(owner.owns, self.desk.queue.runs())
+        page = list(islice(own, limit + 1))
+        data = [run_object(info, owner, None, self.desk.debug) for info in page[:limit]]
+        return {"object": "list", "data": data, "has_more": len(page) > limit}
+
+    async def _follow(self, run_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        info = self._found(run_id, scope)
+        query = _query(scope)
+        frames = RunFrames(info.id, visible(query.get("events"), self.desk.events), self.desk.debug)
+        await follow(self.desk, info, _after(scope, query), frames, receive, send)
+
+    # ------------------------------------------------------------ stopping
+
+    async def _cancel(self, run_id: str, scope: Scope, receive: Receive) -> dict[str, Any]:
+        info = self._found(run_id, scope)
+        reason = await self._reason(scope, receive)
+        try:
+            self.desk.queue.cancel(info.id, reason)
+            work = self.desk.works.get(info.id)
+            if work is not None:
+                await work.run.wait()
+            info = self.desk.queue.info(info.id)
+        except QueueError as error:
+            raise refusal_of(error, info.id, self.desk.debug) from None
+        return self._told(info, owner_of(scope))
+
+    async def _reason(self, scope: Scope, receive: Receive) -> str:
+        """What the client says about its stop; nothing need be said."""
+        if header_of(scope, b"content-length") in (None, b"0") and not header_of(scope, b"transfer-encoding"):
+            return "cancelled by its client"
+        reason = (await self.desk.read(scope, receive)).get("reason", "cancelled by its client")
+        if not isinstance(reason, str) or not 0 < len(reason) <= 200 or not reason.isprintable():
+            raise Refusal(400, "reason must be a text of 1 to 200 characters", "invalid_value", "reason")
+        return reason
+
+
+def _take_only(method: str, allowed: str) -> None:
+    if method not in allowed and not (method == "HEAD" and "GET" in allowed):
+        raise Refusal(405, f"use {allowed} here", "method_not_allowed", headers={"allow": allowed})
+
+
+async def _send(send: Send, told: dict[str, Any]) -> None:
+    body = as_json(told).encode()
+    headers = [*JSON_HEADERS, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    text = scope.get("query_string", b"").decode("latin-1")
+    return {name: values[-1] for name, values in parse_qs(text, keep_blank_values=True).items()}
+
+
+def _limit(scope: Scope) -> int:
+    given = _query(scope).get("limit", str(PAGE))
+    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= LARGEST_PAGE:
+        raise Refusal(400, f"limit must be a whole number from 1 to {LARGEST_PAGE}", "invalid_value", "limit")
+    return int(given)
+
+
+def _after(scope: Scope, query: dict[str, str]) -> int:
+    """The `seq` that the client has already; the header is what browsers send when they come back."""
+    given = header_of(scope, b"last-event-id")
+    text = query.get("after", "0") if given is None else given.decode("latin-1")
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        name = "after" if given is None else "Last-Event-ID"
+        raise Refusal(400, f"{name} must be the id of an event: a whole number from 0", "invalid_value", name)
+    return int(text)
