@@ -10,12 +10,14 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
 
 from ...streaming.errors import RemoteError
 from .addresses import Address
+from .cleanups import to_its_end
 from .failures import Failure, failure_of_reply
 from .timeouts import Timeouts
 
@@ -189,7 +191,7 @@ class Clients:
         finally:
             opened.exchanges -= 1
             if opened.retired and not opened.exchanges:
-                await opened.life.aclose()
+                await to_its_end(partial(_end, opened.life))
 
     async def _send(
         self, opened: Opened, method: str, path: str, body: Any, headers: Mapping[str, str] | None

@@ -6,14 +6,13 @@ import asyncio
 import json
 import logging
 import os
-from asyncio import CancelledError
-from collections.abc import Coroutine
-from contextvars import Context
+from functools import partial
 from typing import Any
 
 from ...streaming.errors import MillraceError, RemoteError, RunCancelled
 from ...streaming.events import Event, RunFinished
 from ...streaming.usage import TokenUsage
+from .cleanups import to_its_end
 from .event_streams import EventStream, Silent
 from .failures import Failure
 from .plain_values import as_json
@@ -251,7 +250,7 @@ class RemoteRun:
         finally:
             if self._goes_on:
                 self._goes_on = False
-                await _to_its_end(self._tell(reason))
+                await to_its_end(partial(self._tell, reason))
 
     async def _tell(self, reason: str) -> None:
         """Has the server stop the run, whether it has noticed or not that its client is gone."""
@@ -286,17 +285,3 @@ class RemoteRun:
 def _shown(reason: str) -> str:
     """As a server takes it."""
     return "".join(c if c.isprintable() else " " for c in reason)[:LONGEST_REASON].strip() or "cancelled"
-
-
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Waits for some work, which goes on however this task is cancelled meanwhile; it must be short."""
-    task, cancelled = asyncio.get_running_loop().create_task(work, context=Context()), False
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except CancelledError:
-            cancelled = True
-    if cancelled:
-        raise CancelledError
-    if not task.cancelled():
-        task.result()

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from millrace import Limits, Parallel, Pipeline, RemoteFlow, Service, step
-from millrace.streaming import RunCancelled, RunTimeout, TextDelta, TokenUsage, Usage, emit, status
+from millrace.streaming import (
+    RemoteError,
+    RunCancelled,
+    RunTimeout,
+    TextDelta,
+    TokenUsage,
+    Usage,
+    emit,
+    status,
+)
 from tests.launchers.support import Running, Source, running
 from tests.modules.faraway import Far, far
 from tests.support.leaks import eventually, eventually_async, leaks
@@ -170,9 +179,8 @@ def test_the_reason_travels_and_what_was_spent_comes_back() -> None:
             stream.run.cancel("enough of\nit")
         assert stream.usage == TokenUsage(5, 2)
         _, listed = there.server.get("/v1/runs")
-        assert [(told["status"], told["reason"]) for told in listed["data"]] == [
-            ("cancelled", "enough of it")
-        ]
+        newest = listed["data"][0]
+        assert (newest["status"], newest["reason"]) == ("cancelled", "enough of it")
 
 
 def test_of_a_run_that_is_over_nothing_is_told() -> None:
@@ -199,6 +207,7 @@ def test_a_stop_before_the_first_byte_has_arrived() -> None:
             await asyncio.sleep(0.001 * (i % 4))
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await eventually_async(lambda: not flow.status().running)
 
     with far(work.flow, limits=Limits(running=20, waiting=100), on_disconnect="continue") as there:
         flow = there.flow()
@@ -207,6 +216,21 @@ def test_a_stop_before_the_first_byte_has_arrived() -> None:
             asyncio.run(leave(flow))
         eventually(there.server.idle)
         assert work.waiting == work.cleaned
+
+
+def test_a_loop_that_ends_with_its_run() -> None:
+    work = Work("silent")
+
+    async def leave(flow: RemoteFlow) -> None:
+        task = asyncio.create_task(flow.acall("x"))
+        await eventually_async(lambda: work.waiting == 1)
+        task.cancel()
+        await asyncio.wait([task])
+
+    with far(work.flow, on_disconnect="continue") as there:
+        asyncio.run(leave(there.flow()))
+        eventually(there.server.idle)
+        work.check()
 
 
 @pytest.mark.parametrize("deaf", ["hanging", "gone"])
@@ -267,19 +291,22 @@ async def test_the_page_before_it_is_left() -> None:
         assert source.produced <= 3 + 2
 
 
-def test_a_service_that_ends_while_it_is_used() -> None:
-    work = Work("silent")
+@pytest.mark.parametrize("kind", ["silent", "streaming"])
+def test_a_service_that_ends_while_it_is_used(kind: str) -> None:
+    work = Work(kind)
 
     async def ends() -> BaseException | None:
         async with Service(work.flow, port=0) as service:
-            flow = RemoteFlow(service.url, retries=0, resume=0.3)
-            run = flow.start("x")
-            await eventually_async(lambda: work.waiting == 1)
+            flow = RemoteFlow(service.url, retries=0)
+            stream = flow.stream("x")
+            await stream.__aenter__()
+            work.source.allow(3)
+            await eventually_async(lambda: work.source.produced == 3 or work.waiting == 1)
             service._cut_off()
-            await run.wait()
+            await stream.run.wait()
             await flow.release()
-            return run.error
+            return stream.run.error
 
     error = asyncio.run(ends())
-    assert isinstance(error, RunCancelled)
-    assert "shutting down" in error.reason
+    assert isinstance(error, RunCancelled if kind == "streaming" else RemoteError)
+    assert "shutting down" in str(error)
