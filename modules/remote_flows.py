@@ -159,6 +159,8 @@ class RemoteFlow(Module[Any, Any]):
                     elif type(event) is Data and event.output:
                         yield event.value
                     elif getattr(event, "output", isinstance(event, OWN)):
+                        if isinstance(event, (ToolCallDelta, ToolCall)) and self.shows_output(output):
+                            run.outputs += 1  # from here on no policy may try again
                         yield event
                     elif not isinstance(event, (RunStarted, RunFinished)):
                         if type(event) is Usage:

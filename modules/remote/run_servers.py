@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...streaming.errors import RemoteError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["RunServer"]
 
 HEALTH = "/health/ready"
+MODELS = "/v1/models"
+"""Whoever may not look at these may not start runs either; health is told to everybody."""
 ENDINGS = ("/v1", "/v1/runs", HEALTH)
 """What belongs to the endpoints, and not to the URL of a service."""
 FIRST_PAUSE = 0.2
@@ -61,10 +64,11 @@ class RunServer(Server):
         `tell` is given how far its loading is, from 0 to 1, and what it is at.
 
         Raises:
-            RemoteError: it cannot be reached, its flow cannot be loaded, or that takes too long.
+            RemoteError: it cannot be reached, does not know the key, its flow cannot be loaded, or that takes too long.
         """
         try:
             await self._loaded(tell)
+            await self.tried(partial(self.look, MODELS))
         except BaseException:
             await super().aclose()  # who is not set up is not closed by others
             raise

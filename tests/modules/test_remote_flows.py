@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from millrace import (
     session,
     step,
 )
+from millrace.flow.policies.identities import identity_of
 from millrace.modules.remote import Timeouts, tries
 from millrace.streaming import (
     ContextLengthExceeded,
@@ -441,6 +443,23 @@ def test_the_line_there_was_too_long() -> None:
         first.wait_sync()
 
 
+@pytest.mark.parametrize(
+    "name", ["KeyError", "Overloaded", "ContextLengthExceeded", "RunCancelled", "RemoteError"]
+)
+def test_errors_come_over_from_two_services_away(values: Far, name: str) -> None:
+    with far(values.flow()) as there:
+        with pytest.raises(Exception) as failed:
+            there.flow()({"do": "fail", "with": name})
+        error: Any = failed.value
+        if name in ("KeyError", "RemoteError"):
+            assert isinstance(error, RemoteError)
+            assert (error.kind, error.status) == ("IndexError" if name == "RemoteError" else name, 500)
+        else:
+            assert type(error).__name__ == name
+        assert getattr(error, "retry_after", 7.0) == 7.0
+        assert getattr(error, "reason", "no more of this") == "no more of this"
+
+
 def test_a_step_that_fails_there_is_named_here() -> None:
     with far(anything) as there:
         with pytest.raises(RemoteError) as failed:
@@ -466,7 +485,7 @@ def test_the_key_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv("FAR_KEY", "sk-right")
         assert there.flow(api_key_env="FAR_KEY")("Hi") == "Hi"
         with pytest.raises(RemoteError, match="give its key") as refused:
-            there.flow(api_key="sk-wrong")("Hi")
+            asyncio.run(there.flow(api_key="sk-wrong").ready())
         assert refused.value.status == 401
         assert "sk-wrong" not in str(refused.value)
 
@@ -499,6 +518,17 @@ def test_it_is_known_by_its_service() -> None:
     assert flow.configuration() == {"server": "http://localhost:8000"}
     assert flow.sees_history
     assert flow.url == "http://localhost:8000"
+    assert identity_of(flow) == identity_of(RemoteFlow("http://localhost:8000", api_key="sk-b", resume=0))
+    assert identity_of(flow) != identity_of(RemoteFlow("http://localhost:8001"))
+
+
+def test_what_it_gives_can_be_kept(values: Far, tmp_path: Path) -> None:
+    flow = values.flow()
+    with breaking(values.server.port) as proxy:
+        kept = step(values.flow(proxy.url), cache=f"file://{tmp_path}?shared=true")
+        assert [kept("Hi"), kept("Hi"), kept("Ho"), flow("Hi")] == ["Hi", "Hi", "Ho", "Hi"]
+        assert kept("Hi", history=[Message.user("a")]) == "Hi"
+        assert len(proxy.streams) == 3
 
 
 # ---------------------------------------------------------------- its life
