@@ -122,7 +122,7 @@ def leave_by_cancelling_the_task(flow: RemoteFlow, ready: Callable[[], None]) ->
 
 
 def leave_by_a_steps_timeout(flow: RemoteFlow, ready: Callable[[], None]) -> None:
-    run = step(flow, timeout=0.3).start("x")
+    run = step(flow, timeout=0.6).start("x")
     ready()
     with pytest.raises(TimeoutError):
         run.result(5)
@@ -202,7 +202,7 @@ def test_a_stop_before_the_first_byte_has_arrived() -> None:
     work = Work("silent")
 
     async def leave(flow: RemoteFlow) -> None:
-        tasks = [asyncio.create_task(flow.acall("x")) for _ in range(40)]
+        tasks = [asyncio.create_task(flow.acall("x")) for _ in range(24)]
         for i, task in enumerate(tasks):
             await asyncio.sleep(0.001 * (i % 4))
             task.cancel()
@@ -244,7 +244,7 @@ def test_a_server_that_cannot_be_told_holds_nobody_up(deaf: str) -> None:
         start = time.monotonic()
         run.cancel()
         run.wait_sync(5)
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 2.5
         assert run.status == "cancelled"
 
 
@@ -271,8 +271,9 @@ def test_a_deadline_two_servers_away() -> None:
     work = Work("silent")
     with running(work.flow) as inner, running(RemoteFlow(inner.url)) as outer:
         flow = RemoteFlow(outer.url)
+        asyncio.run(flow.ready())
         with pytest.raises(RunTimeout):
-            flow("x", timeout=0.3)
+            flow("x", timeout=0.5)
         eventually(lambda: outer.idle() and inner.idle())
         work.check()
         asyncio.run(flow.release())

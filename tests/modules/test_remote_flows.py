@@ -56,7 +56,7 @@ from tests.modules.faraway import Far, far
 from tests.support.gated import tiny_engine
 from tests.support.leaks import eventually, leaks
 from tests.support.proxies import breaking
-from tests.support.servers import serving
+from tests.support.servers import answers, serving
 
 
 @pytest.fixture(autouse=True)
@@ -575,10 +575,11 @@ def test_a_service_that_loads_is_waited_for(fails: bool) -> None:
 def test_not_for_ever() -> None:
     slow = Slow()
     with serving(Service(slow).app) as server:
-        flow = RemoteFlow(server.url, timeouts=Timeouts(first_token=0.3))
-        with pytest.raises(RemoteError, match=r"within 0.3 s, which is Timeouts\(first_token\)"):
+        flow = RemoteFlow(server.url, timeouts=Timeouts(first_token=0.5))
+        with pytest.raises(RemoteError, match=r"within 0.5 s, which is Timeouts\(first_token\)"):
             flow("Hi")
         slow.loaded.set()
+        eventually(lambda: answers(server.port, "/health/ready"))
         assert flow("Hi") == "Hi"
         asyncio.run(flow.release())
 

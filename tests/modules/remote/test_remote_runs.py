@@ -130,18 +130,18 @@ def test_a_connection_that_hangs_is_one_that_broke(there: Far, proxy: BreakingPr
     """No word, and none to keep it either: a network that swallows all."""
     proxy.hanging = True
     proxy.allow(900)
-    flow = there.flow(proxy.url, on_disconnect="continue", timeouts=Timeouts(between_tokens=0.3))
+    flow = there.flow(proxy.url, on_disconnect="continue", timeouts=Timeouts(between_tokens=0.5))
     assert flow(TEXT) == TEXT + " "
-    assert len(proxy.streams) == 2
+    assert len(proxy.streams) >= 2
 
 
 def test_a_flow_may_be_silent_for_long() -> None:
     async def slow(text: str) -> str:
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.2)
         return text
 
     with far(slow, timings=Timings(first_output=0.05, heartbeat=0.05)) as there:
-        assert there.flow(timeouts=Timeouts(first_token=0.3, between_tokens=0.3))("Hi") == "Hi"
+        assert there.flow(timeouts=Timeouts(first_token=0.6, between_tokens=0.6))("Hi") == "Hi"
 
 
 # ---------------------------------------------------------------- before it has begun
