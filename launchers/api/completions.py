@@ -39,7 +39,7 @@ class ChatCompletions:
         if scope["method"] != "POST":
             raise Refusal(405, f"use POST for {PATH}", "method_not_allowed", headers={"allow": "POST"})
         owner = owner_of(scope)
-        desk.check(owner)
+        desk.check(owner, PATH)
         body = await desk.read(scope, exchange.receive)
         request = ChatRequest.parse(body, desk.default_timeout)
         if request.model is not None and request.model != desk.model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .chat_requests import NUMBERS, ROLES
+from .chat_schemas import CALL_ID, CALLS, FORMS
 
 __all__ = ["add_chat_completions"]
 
@@ -79,10 +80,12 @@ def _request() -> dict[str, Any]:
     }
     message = {
         "type": "object",
-        "required": ["role", "content"],
+        "required": ["role"],
         "properties": {
             "role": {"enum": list(ROLES)},
-            "content": {"anyOf": [TEXT, {"type": "array", "items": part}]},
+            "content": {"anyOf": [TEXT, {"type": "array", "items": part}, {"type": "null"}]},
+            "tool_calls": CALLS,
+            "tool_call_id": CALL_ID,
         },
     }
     return {
@@ -94,13 +97,14 @@ def _request() -> dict[str, Any]:
                 "type": "array",
                 "minItems": 1,
                 "items": message,
-                "description": "The last one must be of role user",
+                "description": "The last one must be of role user, or of role tool where the flow begins with a model",
             },
             "stream": {"type": "boolean", "default": False},
             "stream_options": {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
             "stop": {"anyOf": [TEXT, {"type": "array", "items": TEXT}]},
             "logit_bias": {"type": "object", "additionalProperties": {"type": "number"}},
             "timeout": {"type": "number", "description": "Deadline in seconds"},
+            **FORMS,
             **{name: number.schema() for name, number in NUMBERS.items()},
         },
     }
@@ -112,7 +116,14 @@ def _completion() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "index": count,
-            "message": {"type": "object", "properties": {"role": {"const": "assistant"}, "content": TEXT}},
+            "message": {
+                "type": "object",
+                "properties": {
+                    "role": {"const": "assistant"},
+                    "content": {"type": ["string", "null"]},
+                    "tool_calls": CALLS,
+                },
+            },
             "finish_reason": {"enum": ["stop", "length", "tool_calls", "content_filter"]},
         },
     }

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from millrace import Service
-from millrace.launchers.api.chat_requests import NUMBERS
+from millrace.launchers.api.chat_requests import NUMBERS, OWN
 from tests.launchers.support import PATH, Running, echo, question, running
 from tests.support.servers import serving
 
@@ -65,7 +65,7 @@ def test_the_schema(server: Running) -> None:
     post = schema["paths"][PATH]["post"]
     assert set(post["responses"]) >= {"200", "400", "401", "404", "413", "415", "429", "500", "503", "504"}
     wanted = resolve(schema, post["requestBody"]["content"]["application/json"]["schema"])
-    assert set(NUMBERS) <= set(wanted["properties"])
+    assert set(NUMBERS) | OWN == set(wanted["properties"])
     error = resolve(schema, post["responses"]["429"]["content"]["application/json"]["schema"])
     assert set(error["properties"]["error"]["properties"]) == {"message", "type", "param", "code"}
 
