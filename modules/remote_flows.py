@@ -13,7 +13,6 @@ from ..streaming.events import (
     Data,
     Path,
     Progress,
-    ReasoningDelta,
     RunFinished,
     RunStarted,
     TextDelta,
@@ -21,6 +20,7 @@ from ..streaming.events import (
     ToolCallDelta,
     Usage,
 )
+from ..streaming.messages import Message
 from ..streaming.runs import Run
 from ..streaming.usage import TokenUsage
 from .base import Module
@@ -33,8 +33,6 @@ __all__ = ["RemoteFlow"]
 
 SHORTEST = 0.001
 """Seconds that a deadline has at least."""
-OWN = (ReasoningDelta, ToolCallDelta, ToolCall)
-"""Events of the step that answers there, which are those of the step that answers here."""
 
 
 class RemoteFlow(Module[Any, Any]):
@@ -150,7 +148,7 @@ class RemoteFlow(Module[Any, Any]):
         if not self._is_ready:
             await self.ready()
         remote = RemoteRun(self._server, self._asked(x, run, output), self._resume)
-        said, ending, error = TokenUsage(), "cancelled", ""
+        said, ending, error, calls = TokenUsage(), "cancelled", "", []
         try:
             while events := await remote.more():
                 for event in events:
@@ -158,9 +156,11 @@ class RemoteFlow(Module[Any, Any]):
                         yield event.text
                     elif type(event) is Data and event.output:
                         yield event.value
-                    elif getattr(event, "output", isinstance(event, OWN)):
+                    elif getattr(event, "output", False):
                         if isinstance(event, (ToolCallDelta, ToolCall)) and self.shows_output(output):
                             run.outputs += 1  # from here on no policy may try again
+                        if isinstance(event, ToolCall):
+                            calls.append(event)
                         yield event
                     elif not isinstance(event, (RunStarted, RunFinished)):
                         if type(event) is Usage:
@@ -168,7 +168,7 @@ class RemoteFlow(Module[Any, Any]):
                         await run.put(event, (*path, *event.path))
             found.keep(remote.outcome())
             if output and remote.finished is not None:
-                run.finish_reason = remote.finished.reason
+                run.finish_reason, run.calls = remote.finished.reason, calls
         except Exception as failed:
             ending, error = "error", str(failed)
             raise
@@ -184,8 +184,8 @@ class RemoteFlow(Module[Any, Any]):
     # ------------------------------------------------------------ what the service is asked
 
     def _asked(self, x: Any, run: Run, output: bool) -> dict[str, Any]:
-        """The request for a run; a text goes with the conversation before it, which is this run's to end."""
-        history = run.take_history(x) if isinstance(x, str) else ()
+        """The request for a run; a text or a message goes with the conversation before it, of which it is a turn."""
+        history = run.take_history(x) if isinstance(x, (str, Message)) else ()
         asked: dict[str, Any] = {
             "input": x,
             "history": [message.as_dict() for message in history],

@@ -21,7 +21,7 @@ WRITTEN = (decimal.Decimal, uuid.UUID, pathlib.PurePath)
 
 
 def as_json(value: Any) -> bytes:
-    """A value as JSON: dataclasses and pydantic's models as objects, messages by role and content, tuples and sets as
+    """A value as JSON: dataclasses and pydantic's models as objects, messages without their marks, tuples and sets as
     lists, dates in ISO 8601.
 
     Raises:
@@ -36,8 +36,9 @@ def as_json(value: Any) -> bytes:
 
 def _plain(value: Any) -> Any:
     """One step towards JSON, for what it has no form of."""
-    if isinstance(value, Message):
-        return value.as_dict()
+    if isinstance(value, Message):  # marks are for those who have made it
+        told = {field.name: getattr(value, field.name) for field in fields(value) if field.name != "marks"}
+        return {name: part for name, part in told.items() if part not in ((), None)}
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
         return dump(mode="json")
     if is_dataclass(value) and not isinstance(value, type):

@@ -176,7 +176,9 @@ def test_annotations_there_are_met(values: Far) -> None:
         return f"{len(messages)} {messages[-1].role} {messages[-1].content}"
 
     with far(last) as there:
-        assert there.flow()([Message.user("a"), Message.assistant("b"), Message.user("c")]) == "3 user c"
+        call = ToolCall("a", "search", "{}")
+        asked = [Message.user("a"), Message.assistant(tool_calls=[call]), Message.tool("b", tool_call_id="a")]
+        assert there.flow()(asked) == "3 tool b"
 
 
 def test_in_flows(values: Far) -> None:
@@ -298,7 +300,7 @@ def test_how_the_model_there_ended_and_what_it_cost() -> None:
 # ---------------------------------------------------------------- what goes along
 
 
-async def surroundings(asked: str) -> dict[str, Any]:
+async def surroundings(asked: str | Message) -> dict[str, Any]:
     run = current_run()
     assert run is not None
     return {
@@ -324,6 +326,7 @@ def test_the_sessions_name_and_the_history_go_along(around: Far) -> None:
     assert [message.content for message in session_history("remote-alice")][::2] == ["first", "second"]
     given = [Message.user("a"), Message.assistant("b", status="cancelled")]
     assert flow("c", history=given)["history"] == [message.as_dict() for message in given]
+    assert flow(Message.user("e"), history=given)["history"] == [message.as_dict() for message in given]
     nameless = flow("d")
     assert nameless["history"] == []
     assert nameless["session"] != "remote-alice"
@@ -529,6 +532,40 @@ def test_what_it_gives_can_be_kept(values: Far, tmp_path: Path) -> None:
         assert [kept("Hi"), kept("Hi"), kept("Ho"), flow("Hi")] == ["Hi", "Hi", "Ho", "Hi"]
         assert kept("Hi", history=[Message.user("a")]) == "Hi"
         assert len(proxy.streams) == 3
+
+
+async def calls(text: str) -> AsyncIterator[Any]:
+    """Asks for a tool."""
+    run = current_run()
+    assert run is not None
+    yield ToolCall("a", "search", '{"q": 1}')
+    await asyncio.sleep(0)
+    if text == "fail":
+        raise ValueError
+    run.finish_reason = "tool_calls"
+
+
+def test_a_call_there_is_a_call_here() -> None:
+    with far(calls) as there:
+        with there.flow().stream("Hi", session="remote-calls") as stream:
+            asked = [event for event in stream if isinstance(event, ToolCall)]
+        assert [(call.id, call.name, call.arguments, call.output) for call in asked] == [
+            ("a", "search", '{"q": 1}', True)
+        ]
+        assert stream.run.reason == "tool_calls"
+        question, answer = session_history("remote-calls")
+        assert question.content == "Hi"
+        assert [call.name for call in answer.tool_calls] == ["search"]
+        aside = list(Pipeline(there.flow(), len).stream("Hi"))
+        assert [event.output for event in aside if isinstance(event, ToolCall)] == [False]
+
+
+def test_a_call_that_was_heard_is_not_taken_back() -> None:
+    """No policy tries again what has answered already."""
+    with far(calls) as there, breaking(there.server.port) as proxy:
+        with pytest.raises(RemoteError):
+            list(step(there.flow(proxy.url), retry=3).stream("fail"))
+        assert len(proxy.streams) == 1
 
 
 # ---------------------------------------------------------------- its life
