@@ -27,6 +27,8 @@ log = logging.getLogger("millrace.remote")
 RUNS = "/v1/runs"
 STOP_TIME = 1.0
 """Seconds that telling a server of a stop may take."""
+LOOK_TIME = 5.0
+"""Seconds that looking at a run that has failed may take."""
 UNKNOWN_PAUSES = (0.05, 0.1, 0.2)
 """Seconds until a server that does not know the run yet is told of its stop again."""
 FIRST_PAUSE = 0.05
@@ -151,7 +153,7 @@ class RemoteRun:
         """At a run that has failed before it said a word: what it has cost, and of what kind its error was."""
         try:
             async with (
-                asyncio.timeout(STOP_TIME),
+                asyncio.timeout(LOOK_TIME),
                 self._server.exchange("GET", f"{RUNS}/{self.id}") as response,
             ):
                 told = json.loads(await response.aread())
