@@ -25,7 +25,7 @@ from .metrics import Metrics
 from .readiness import Readiness
 from .refusals import Refusal
 from .run_endpoints import Runs
-from .schemas import add_chat_completions
+from .schemas.documents import Guarding, complete
 from .wire import model_card
 
 __all__ = ["make_app"]
@@ -64,7 +64,7 @@ def make_app(
     app.add_exception_handler(Exception, _answer_failure)
     app.add_middleware(Shortcut, path=PATH, endpoint=completions)
     app.add_middleware(Guard, keys=keys, hosts=hosts)
-    _describe(app)
+    _describe(app, desk, Guarding(keys is not None, hosts is not None))
     return app
 
 
@@ -174,14 +174,21 @@ async def _answer_failure(request: Request, error: Exception) -> Response:
     return await _answer_refusal(request, refusal)
 
 
-def _describe(app: FastAPI) -> None:
-    """Adds what FastAPI cannot read from the routes to the schema, when it is first asked for."""
+def _describe(app: FastAPI, desk: Desk, guarding: Guarding) -> None:
+    """Has the schema say all, when it is first asked for: FastAPI reads what was added to the application."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = add_chat_completions(
-                get_openapi(title=app.title, version=app.version, routes=app.routes)
-            )
+            added = [route for route in app.routes if _module_of(route) != __name__]
+            document = get_openapi(title=app.title, version=app.version, summary=SUMMARY, routes=added)
+            app.openapi_schema = complete(document, desk, guarding)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+SUMMARY = "A flow behind HTTP: typed runs, and the routes that clients of OpenAI know"
+
+
+def _module_of(route: Any) -> str | None:
+    return getattr(getattr(route, "endpoint", None), "__module__", None)

@@ -1,0 +1,103 @@
+"""Requests: the parts that several endpoints take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..chat_requests import MOST_STOPS, NUMBERS, ROLES, SHORTEST_DEADLINE
+from ..run_requests import SETTINGS
+from .answers import RUN_ID, TEXT, nullable
+from .components import Components, Schema
+
+__all__ = ["body", "deadline", "logit_bias", "message", "run_id_header", "sampling", "stop"]
+
+
+def body(schema: Schema, examples: Mapping[str, tuple[str, Any]], required: bool = True) -> dict[str, Any]:
+    """A JSON body, with examples by name, each with a word about it."""
+    told = {name: {"summary": text, "value": value} for name, (text, value) in examples.items()}
+    content = {"schema": schema, **({"examples": told} if told else {})}
+    return {"required": required, "content": {"application/json": content}}
+
+
+def run_id_header() -> dict[str, Any]:
+    """The header in which a client may choose a run's id."""
+    return {
+        "name": "x-run-id",
+        "in": "header",
+        "schema": RUN_ID,
+        "description": "An id of your choice for the run: 128 random bits in hex. A request that is sent once more, "
+        "since its answer was lost, is refused with 409, and /v1/runs/{run_id} tells what became of the first",
+    }
+
+
+def deadline(longest: float) -> Schema:
+    """The field `timeout`; `longest` in seconds."""
+    seconds = {"type": "number", "minimum": SHORTEST_DEADLINE, "maximum": longest, "default": longest}
+    return nullable({**seconds, "description": "Deadline of the run in seconds, from when it begins"})
+
+
+def message(components: Components) -> Schema:
+    """One message of a conversation."""
+    part = {
+        "type": "object",
+        "required": ["type", "text"],
+        "properties": {"type": {"enum": ["text"]}, "text": TEXT},
+    }
+    told = {
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {
+            "role": {"enum": list(ROLES)},
+            "content": {"anyOf": [TEXT, {"type": "array", "items": part}]},
+        },
+    }
+    return components.name("ChatMessage", told)
+
+
+def stop(most: int | None = MOST_STOPS) -> Schema:
+    """The field `stop`."""
+    text = {**TEXT, "minLength": 1}
+    several = {"type": "array", "items": text, **({} if most is None else {"maxItems": most})}
+    words = "One text or several at which the answer ends; they are no part of it"
+    return {"anyOf": [text, several], "description": words}
+
+
+def logit_bias(low: float | None = None, high: float | None = None) -> Schema:
+    """The field `logit_bias`."""
+    ends = {"minimum": low, "maximum": high}
+    bias = {"type": "number", **{name: end for name, end in ends.items() if end is not None}}
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+        "additionalProperties": bias,
+        "description": "Added to the logits of the tokens of these ids",
+    }
+
+
+WHOLE: Schema = {"type": "integer", "minimum": 0}
+PENALTY: Schema = {"type": "number", "minimum": -2, "maximum": 2}
+
+SAMPLING: Mapping[str, Schema] = {
+    "temperature": {"type": "number", "minimum": 0},
+    "top_k": WHOLE,
+    "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    "min_p": {"type": "number", "minimum": 0, "maximum": 1},
+    "repetition_penalty": {"type": "number", "exclusiveMinimum": 0},
+    "presence_penalty": PENALTY,
+    "frequency_penalty": PENALTY,
+    "logit_bias": logit_bias(),
+    "max_tokens": {"type": "integer", "minimum": 1},
+    "seed": NUMBERS["seed"].schema(),
+    "stop": stop(None),
+    "stop_token_ids": {"type": "array", "items": WHOLE},
+    "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
+    "json_schema": {"type": "object", "description": "The answer is JSON that this JSON schema allows"},
+    "regex": {**TEXT, "minLength": 1, "description": "The answer matches this regular expression"},
+}
+
+
+def sampling() -> Schema:
+    """The field `sampling`: settings for the model that gives the answer."""
+    settings = {name: nullable(SAMPLING.get(name, {})) for name in SETTINGS}
+    return {"type": "object", "properties": settings, "additionalProperties": False}
