@@ -19,12 +19,13 @@ from ...streaming.errors import (
     EventsExpired,
     ModelError,
     Overloaded,
+    RemoteError,
     RunCancelled,
     RunTimeout,
     SessionBusy,
 )
 
-__all__ = ["SHUTTING_DOWN", "Refusal", "log_failure", "refusal_of", "shutting_down"]
+__all__ = ["SHUTTING_DOWN", "Refusal", "kind_of", "log_failure", "refusal_of", "shutting_down"]
 
 logger = logging.getLogger("millrace.service")
 
@@ -135,7 +136,12 @@ def _safe(error: BaseException, run_id: str | None, debug: bool) -> str:
     if debug:
         return "".join(traceback.format_exception(error)).rstrip()
     where = f"run {run_id}" if run_id else "this request"
-    return f"the flow failed with {type(error).__name__}; the server's log says more about {where}"
+    return f"the flow failed with {kind_of(error)}; the server's log says more about {where}"
+
+
+def kind_of(error: BaseException) -> str:
+    """The name of an error's class; also where it is read again, from what was kept of its run."""
+    return (error.kind if isinstance(error, RemoteError) else None) or type(error).__name__
 
 
 def _code(error: BaseException) -> str:
