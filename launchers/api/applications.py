@@ -21,6 +21,7 @@ from .completions import PATH, ChatCompletions, unknown_model
 from .desks import Desk
 from .figures import figures_of
 from .guards import Guard, Keys
+from .manuals import add_manual
 from .metrics import Metrics
 from .readiness import Readiness
 from .refusals import Refusal
@@ -56,6 +57,7 @@ def make_app(
     _add_models(app, desk.model)
     _add_health(app, readiness)
     _add_figures(app, figures_of(desk.model, desk.admission, readiness))
+    add_manual(app)
     for path in ("/v1/runs", "/v1/runs/{rest:path}"):
         app.router.routes.append(Route(path, Endpoint(runs), include_in_schema=False))
     app.add_route("/v1/{rest:path}", _not_found, methods=list(METHODS), include_in_schema=False)
