@@ -1,7 +1,8 @@
 "use strict";
 
 SwaggerUIBundle({
-  url: "openapi.json",
+  // Whole, since a page that was opened as http://name:key@host may not fetch what is relative to that.
+  url: location.origin + location.pathname.replace(/docs$/, "openapi.json"),
   dom_id: "#manual",
   deepLinking: true,
   tryItOutEnabled: true,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ...inputs import takes_messages
 from ..desks import Desk
 from ..hints import given_by, taken_by
 from .chats import describe_chats
@@ -63,12 +64,14 @@ def complete(document: dict[str, Any], desk: Desk, guarding: Guarding) -> dict[s
 
 def _described(desk: Desk, components: Components) -> Mapping[str, Any]:
     """The service's own paths. The flow's come last: its classes give way to ours, where they have one name."""
-    model, longest, flow = desk.model, desk.default_timeout, desk.flow
+    model, longest = desk.model, desk.default_timeout
+    takes, gives = taken_by(desk.flow), given_by(desk.flow)
+    chats = takes.text or takes_messages(desk.flow)
     return {
-        **describe_chats(components, model, longest),
+        **(describe_chats(components, model, longest) if chats else {}),
         **describe_models(components, model),
         **describe_states(components, model),
-        **describe_runs(components, taken_by(flow), given_by(flow), longest, desk.events),
+        **describe_runs(components, takes, gives, longest, desk.events),
     }
 
 
