@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...streaming.errors import MissingExtra
@@ -60,7 +60,8 @@ def make_app(
     add_manual(app)
     for path in ("/v1/runs", "/v1/runs/{rest:path}"):
         app.router.routes.append(Route(path, Endpoint(runs), include_in_schema=False))
-    app.add_route("/v1/{rest:path}", _not_found, methods=list(METHODS), include_in_schema=False)
+    for path in OURS:
+        app.add_route(path, _nothing_here, methods=list(METHODS), include_in_schema=False)
     app.add_exception_handler(Refusal, _answer_refusal)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_failure)
@@ -143,10 +144,25 @@ def _add_figures(app: FastAPI, read: Callable[[], dict[str, Any]]) -> None:
         return Response(metrics[0].text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+
+OURS = (
+    "/v1/{rest:path}",
+    "/health/{rest:path}",
+    "/docs/{rest:path}",
+    "/docs",
+    "/status",
+    "/metrics",
+    "/openapi.json",
+)
+"""What nobody else answers, such as a chat at `/`, though there be nothing or another method be meant."""
 
 
-async def _not_found(request: Request) -> Response:
+async def _nothing_here(request: Request) -> Response:
+    others = (route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL)
+    allowed = {method for route in others for method in getattr(route, "methods", None) or ()}
+    if allowed:
+        raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
     raise HTTPException(404)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from ...streaming.events import Event, RunFinished, TextDelta
 from .chat_requests import ChatRequest
 from .refusals import Refusal
+from .values import as_text
 from .wire import DONE, Frames, completion, encode, finish_reason, frame
 
 __all__ = ["ChatStream", "ChatWhole"]
@@ -36,7 +36,7 @@ class ChatStream:
     def end(self, finished: RunFinished) -> str:
         frames, parts = self._frames, []
         if self._silent:  # nothing was streamed: the result is the answer
-            text = text_of(finished.result)
+            text = as_text(finished.result)
             parts += [frames.content(text)] if text else []
         parts.append(frames.finish(finish_reason(finished.reason)))
         if self._include_usage:
@@ -61,11 +61,6 @@ class ChatWhole:
         return False
 
     def body(self, finished: RunFinished) -> bytes:
-        text = "".join(self._texts) if self._texts else text_of(finished.result)
+        text = "".join(self._texts) if self._texts else as_text(finished.result)
         reason = finish_reason(finished.reason)
         return completion(self._run_id, self._model, self._created, text, reason, finished.usage)
-
-
-def text_of(result: Any) -> str:
-    """A run's result as the answer's text, where nothing was streamed."""
-    return "" if result is None else str(result)

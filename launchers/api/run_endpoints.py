@@ -48,7 +48,7 @@ class Runs:
                 if method == "POST":
                     await Exchange(self.desk, scope, receive, send).run(self._accept, self._answer)
                 else:
-                    _take_only(method, "GET, POST")
+                    _take_only(method, "GET", "POST")
                     await _send(send, self._listed(scope))
             elif not part:
                 _take_only(method, "GET")
@@ -153,9 +153,11 @@ class Runs:
         return reason
 
 
-def _take_only(method: str, allowed: str) -> None:
+def _take_only(method: str, *allowed: str) -> None:
+    """HEAD is a GET whose body the server leaves out."""
     if method not in allowed and not (method == "HEAD" and "GET" in allowed):
-        raise Refusal(405, f"use {allowed} here", "method_not_allowed", headers={"allow": allowed})
+        named = ", ".join(allowed)
+        raise Refusal(405, f"use {named} here", "method_not_allowed", headers={"allow": named})
 
 
 async def _send(send: Send, told: dict[str, Any]) -> None:
@@ -171,17 +173,26 @@ def _query(scope: Scope) -> dict[str, str]:
 
 
 def _limit(scope: Scope) -> int:
-    given = _query(scope).get("limit", str(PAGE))
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= LARGEST_PAGE:
+    limit = _whole(_query(scope).get("limit", str(PAGE)))
+    if limit is None or not 1 <= limit <= LARGEST_PAGE:
         raise Refusal(400, f"limit must be a whole number from 1 to {LARGEST_PAGE}", "invalid_value", "limit")
-    return int(given)
+    return limit
 
 
 def _after(scope: Scope, query: dict[str, str]) -> int:
     """The `seq` that the client has already; the header is what browsers send when they come back."""
-    given = header_of(scope, b"last-event-id")
-    text = query.get("after", "0") if given is None else given.decode("latin-1")
-    if not text.isascii() or not text.isdigit() or len(text) > 15:
-        name = "after" if given is None else "Last-Event-ID"
-        raise Refusal(400, f"{name} must be the id of an event: a whole number from 0", "invalid_value", name)
-    return int(text)
+    header = header_of(scope, b"last-event-id")
+    given = {"after": query.get("after", "0")}
+    if header is not None:
+        given["Last-Event-ID"] = header.decode("latin-1")
+    numbers = {name: _whole(text) for name, text in given.items()}
+    for name, number in numbers.items():
+        if number is None:
+            message = f"{name} must be the id of an event: a whole number from 0"
+            raise Refusal(400, message, "invalid_value", name)
+    return [number for number in numbers.values() if number is not None][-1]
+
+
+def _whole(text: str) -> int | None:
+    """The number, where the text is nothing but one from 0 of a sensible length."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
