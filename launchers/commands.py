@@ -20,6 +20,7 @@ from ..streaming.messages import Message
 from .exits import MISTAKEN, complain, errors
 from .inputs import takes_messages
 from .run_commands import named_queue, runs
+from .run_lines import LogFormat, print_runs
 from .targets import DEMO, load_target
 from .top_commands import top
 
@@ -91,11 +92,17 @@ Host = Annotated[str, typer.Option(help="Address to listen on; others than this 
 Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
 Running = Annotated[int, typer.Option(help="How many requests run at once.", min=1)]
 Waiting = Annotated[int, typer.Option(help="How many more wait; beyond, they are refused.", min=0)]
-Keys = Annotated[Path | None, typer.Option(help="File with one API key a line; then all must give one.")]
+Keys = Annotated[
+    str | None, typer.Option(metavar="FILE", help="File of API keys, or env:NAME; then all must give one.")
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Serve other machines without keys.")]
 Title = Annotated[str | None, typer.Option(help="Name of the flow in the chat.")]
 Timeout = Annotated[float, typer.Option(help="Deadline of a run in seconds.", min=0.001)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the text of errors to clients too.")]
+RunLines = Annotated[
+    LogFormat, typer.Option("--log-format", help="How each run is told on stderr, at its end.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Tell nothing of runs.")]
 
 
 @app.command()
@@ -140,8 +147,11 @@ def serve(
     timeout: Timeout = 600.0,
     debug: Debug = False,
     no_chat: Annotated[bool, typer.Option("--no-chat", help="Serve the API alone.")] = False,
+    log_format: RunLines = LogFormat.TEXT,
+    quiet: Quiet = False,
 ) -> None:
     """Serve a flow as an OpenAI-compatible API under /v1, with the web chat at /."""
+    print_runs(None if quiet else log_format)
     with errors(debug):
         _serve(
             target,

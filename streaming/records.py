@@ -17,6 +17,7 @@ from .errors import MillraceError, QueueError, RemoteError
 from .events import (
     Data,
     Event,
+    Logprobs,
     Path,
     Progress,
     ReasoningDelta,
@@ -43,6 +44,7 @@ KINDS: Mapping[str, type[Event]] = {
         TextDelta,
         ReasoningDelta,
         Data,
+        Logprobs,
         ToolCallDelta,
         ToolCall,
         ToolResult,

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...streaming.errors import MissingExtra
 from .completions import PATH, ChatCompletions, unknown_model
 from .desks import Desk
-from .figures import figures_of
+from .figures import figures_of, told
 from .guards import Guard, Keys
 from .manuals import add_manual
 from .metrics import Metrics
@@ -56,7 +56,7 @@ def make_app(
     app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_models(app, desk.model)
     _add_health(app, readiness)
-    _add_figures(app, figures_of(desk.model, desk.admission, readiness))
+    _add_figures(app, figures_of(desk, readiness))
     add_manual(app)
     for path in ("/v1/runs", "/v1/runs/{rest:path}"):
         app.router.routes.append(Route(path, Endpoint(runs), include_in_schema=False))
@@ -132,7 +132,7 @@ def _add_figures(app: FastAPI, read: Callable[[], dict[str, Any]]) -> None:
 
     @app.get("/status", summary="How the service and its engines are, in numbers")
     async def status() -> dict[str, Any]:
-        return read()
+        return told(read())
 
     @app.get("/metrics", summary="The same for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:

@@ -59,7 +59,7 @@ async def _next(receive: Receive, seconds: float) -> Message:
     try:
         message = await within(seconds, receive())
     except TimeoutError:
-        raise Refusal(408, "the body did not arrive in time; send it again", "request_timeout") from None
+        raise too_slow() from None
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message
@@ -81,6 +81,15 @@ async def _rest(first: bytes, receive: Receive, largest: int, seconds: float) ->
 
 def unsupported(message: str) -> Refusal:
     return Refusal(415, message, "unsupported_media_type")
+
+
+def too_slow() -> Refusal:
+    return Refusal(
+        408,
+        "the body did not arrive in time; send it again",
+        "request_timeout",
+        headers={"connection": "close"},
+    )
 
 
 def too_large(largest: int) -> Refusal:

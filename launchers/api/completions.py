@@ -44,7 +44,7 @@ class ChatCompletions:
             message = "this flow takes no text; POST /v1/runs takes its input, as /openapi.json describes it"
             raise Refusal(400, message, "unsupported_content", "messages")
         owner = owner_of(scope)
-        desk.check(owner)
+        desk.check(owner, PATH)
         body = await desk.read(scope, exchange.receive)
         request = ChatRequest.parse(body, desk.default_timeout)
         if request.model is not None and request.model != desk.model:

@@ -20,7 +20,6 @@ from starlette.types import Receive, Scope
 from ...flow.calls import start_body
 from ...flow.steps import Step
 from ...streaming.errors import EventsExpired, Overloaded, RunUnknown
-from ...streaming.events import Event
 from ...streaming.messages import Message
 from ...streaming.options import Options
 from ...streaming.queues import Queue
@@ -87,22 +86,22 @@ class Desk:
     followers: int = 0
     closing: bool = False
 
-    def check(self, owner: Owner) -> None:
+    def check(self, owner: Owner, endpoint: str) -> None:
         """Refuses where there is no place left, before anything is read.
 
         Raises:
             Refusal: 503 where the service ends, 429 where it is full.
         """
-        self.check_open()
+        self._check_open(owner, endpoint)
         try:
             self.admission.check(owner)
         except Overloaded as error:
-            self.admission.tally.reject()
+            self.admission.tally.reject(owner.name, endpoint)
             raise overloaded(error) from None
 
-    def check_open(self) -> None:
+    def _check_open(self, owner: Owner, endpoint: str) -> None:
         if self.closing:
-            self.admission.tally.reject()
+            self.admission.tally.reject(owner.name, endpoint, SHUTTING_DOWN)
             raise shutting_down()
 
     async def read(self, scope: Scope, receive: Receive) -> dict[str, Any]:
@@ -115,12 +114,13 @@ class Desk:
         Raises:
             Refusal: there is no place, or the run's id is taken.
         """
+        self._check_open(owner, endpoint)  # again: the body may have come slowly
         if asked.run_id is not None:
             self._check_free(asked.run_id)
         try:
             return Work(self, owner, asked, endpoint)
         except Overloaded as error:
-            self.admission.tally.reject()
+            self.admission.tally.reject(owner.name, endpoint)
             raise overloaded(error) from None
 
     def _check_free(self, run_id: str) -> None:
@@ -164,7 +164,11 @@ class Work:
         self.background = asked.background
         self.goes_on = asked.background or (asked.on_disconnect or desk.on_disconnect) == "continue"
         self._ticket = desk.admission.enter(owner)
-        self._counted = desk.admission.tally.begin()
+        self._counted = desk.admission.tally.begin(owner.name, endpoint)
+        # What the answer's pieces are told to, and its end; without a call between, as they are many.
+        self.heard, self.concluded = self._counted.hear, self._counted.conclude
+        if self._ticket.admitted:
+            self._counted.admit()
         self._stream: Stream | None = None
         self._readers = 0
         self._absence: asyncio.TimerHandle | None = None
@@ -174,7 +178,7 @@ class Work:
             self._ticket.leave()
             self._counted.end(error)
             raise
-        self._counted.run = self.run
+        self._counted.run, self._counted.id = self.run, self.run.id
         desk.works[self.run.id] = self
 
     def _begin(self, asked: Asked) -> tuple[Run, Feed]:
@@ -207,16 +211,9 @@ class Work:
     async def _admitted(self) -> None:
         if not await self._ticket.wait():
             raise asyncio.CancelledError
+        self._counted.admit()
 
     # ------------------------------------------------------------ its client
-
-    def heard(self, event: Event) -> None:
-        """A piece of the answer has come."""
-        counted = self._counted
-        counted.pieces += 1
-        counted.last = event.time
-        if not counted.first:
-            counted.first = event.time
 
     def left(self) -> None:
         """The client has left."""
@@ -269,6 +266,7 @@ class Work:
         if self.desk.works.pop(self.run.id, None) is not None:
             if self._absence is not None:
                 self._absence.cancel()
+            self.desk.admission.spent(self.owner, self.run.usage.total_tokens)
             self._ticket.leave()
             self._counted.end()
             if self.run.error is not None:

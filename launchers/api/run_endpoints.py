@@ -71,7 +71,7 @@ class Runs:
     async def _accept(self, exchange: Exchange) -> tuple[RunRequest, Work]:
         desk, scope = self.desk, exchange.scope
         owner = owner_of(scope)
-        desk.check(owner)
+        desk.check(owner, PATH)
         body = await desk.read(scope, exchange.receive)
         request = RunRequest.parse(body, self.takes, owner, desk)
         request.asked.run_id = chosen_run_id(scope)

@@ -40,19 +40,32 @@ def json_answer(text: str, schema: Schema, example: Any = None, *with_headers: s
     return {"description": text, **headers(*with_headers), "content": content(schema, example)}
 
 
-def stream_answer(text: str, data: Schema, example: str) -> dict[str, Any]:
-    """An answer of server-sent events; `data` is what each of them carries."""
-    schema = {**TEXT, "contentMediaType": "text/event-stream", "contentSchema": data}
+def stream_answer(text: str, data: Schema, example: str, last: str | None = None) -> dict[str, Any]:
+    """An answer of server-sent events, as OpenAPI 3.2 describes them.
+
+    Args:
+        data: what each of them carries, as JSON.
+        last: what the last one carries instead.
+    """
+    carried = {**TEXT, "contentMediaType": "application/json", "contentSchema": data}
+    properties = {
+        "id": TEXT,
+        "event": TEXT,
+        "data": carried if last is None else {"anyOf": [carried, {"enum": [last]}]},
+    }
+    event = {"type": "object", "required": ["data"], "properties": properties}
     return {
         "description": text,
         **headers("x-run-id", "Cache-Control", "X-Accel-Buffering"),
-        "content": content(schema, example, "text/event-stream"),
+        "content": {"text/event-stream": {"itemSchema": event, "example": example}},
     }
 
 
 def nullable(schema: Schema) -> Schema:
     """What may be null as well, which is the same as leaving it out."""
     kind = schema.get("type")
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
     if isinstance(kind, str) and not {"enum", "const"} & schema.keys():
         return {**schema, "type": [kind, "null"]}
     words: Schema = {name: schema[name] for name in ("description", "default") if name in schema}

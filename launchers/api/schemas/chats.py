@@ -8,6 +8,7 @@ from typing import Any
 from ..chat_requests import HARMLESS, NEUTRAL, NUMBERS
 from ..refusals import Refusal
 from .answers import COUNT, TEXT, json_answer, nullable, stream_answer
+from .chat_forms import CALLS, FORMS
 from .components import Components, Schema
 from .refusals import Refused, refusals
 from .requests import body, deadline, logit_bias, message, run_id_header, stop
@@ -37,7 +38,7 @@ def describe_chats(components: Components, model: str, longest: float) -> dict[s
         completion,
         _example(model, "A mill for lists."),
     )
-    streamed = stream_answer("", chunk, _stream(model))
+    streamed = stream_answer("", chunk, _stream(model), "[DONE]")
     both = {**streamed, **whole, "content": {**whole["content"], **streamed["content"]}}
     return {
         "/v1/chat/completions": {
@@ -72,13 +73,14 @@ def _request(components: Components, model: str, longest: float) -> Schema:
         "logit_bias": logit_bias(-100, 100),
         **{name: number.schema() for name, number in NUMBERS.items()},
         **{name: {"description": "Accepted, and changes nothing"} for name in sorted(HARMLESS)},
+        **FORMS,
         **{name: _neutral(values) for name, values in NEUTRAL.items()},
     }
     messages = {
         "type": "array",
         "minItems": 1,
         "items": message(components),
-        "description": "The last one must be of role user",
+        "description": "The last one must be of role user, or of role tool where the flow begins with a model",
     }
     return {
         "type": "object",
@@ -141,6 +143,7 @@ def _completion(components: Components) -> Schema:
             "role": {"enum": ["assistant"]},
             "content": {"type": ["string", "null"]},
             "refusal": {"type": "null"},
+            "tool_calls": CALLS,
         },
     }
     choice = _choice(message=answer, finish_reason={"enum": list(FINISH)})

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..chat_requests import MOST_STOPS, NUMBERS, ROLES, SHORTEST_DEADLINE
+from ..chat_messages import ROLES
+from ..chat_requests import MOST_STOPS, NUMBERS, SHORTEST_DEADLINE
 from ..run_requests import SETTINGS
 from .answers import RUN_ID, TEXT, nullable
+from .chat_forms import CALL_ID, CALLS
 from .components import Components, Schema
 
 __all__ = ["body", "deadline", "logit_bias", "message", "run_id_header", "sampling", "stop"]
@@ -46,10 +48,12 @@ def message(components: Components) -> Schema:
     }
     told = {
         "type": "object",
-        "required": ["role", "content"],
+        "required": ["role"],
         "properties": {
             "role": {"enum": list(ROLES)},
-            "content": {"anyOf": [TEXT, {"type": "array", "items": part}]},
+            "content": nullable({"anyOf": [TEXT, {"type": "array", "items": part}]}),
+            "tool_calls": nullable(CALLS),
+            "tool_call_id": nullable(CALL_ID),
         },
     }
     return components.name("ChatMessage", told)
@@ -100,4 +104,6 @@ SAMPLING: Mapping[str, Schema] = {
 def sampling() -> Schema:
     """The field `sampling`: settings for the model that gives the answer."""
     settings = {name: nullable(SAMPLING.get(name, {})) for name in SETTINGS}
-    return {"type": "object", "properties": settings, "additionalProperties": False}
+    both = {"json_schema": {"type": "object"}, "regex": TEXT}
+    not_both = {"not": {"required": list(both), "properties": both}}
+    return {"type": "object", "properties": settings, "additionalProperties": False, **not_both}

@@ -32,8 +32,8 @@ def test_wrong_methods(server: Running) -> None:
     with server.connect() as connection:
         connection.send("DELETE", "/health/live")
         reply = connection.reply()
-        assert (reply.status, reply.headers["allow"]) == (405, "GET")
-        assert connection.json()["error"]["message"] == "/health/live takes GET, not DELETE"
+        assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
+        assert connection.json()["error"]["message"] == "/health/live takes GET, HEAD, not DELETE"
 
 
 def test_an_error_of_a_route_that_a_user_added() -> None:
