@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 import warnings
 from typing import Any, Literal
@@ -123,17 +124,18 @@ class Hint:
         )
 
     def check(self, value: Any, name: str) -> Any:
-        """The value as the flow takes it: models and dataclasses from objects, and so on.
+        """The value, which is JSON, as the flow takes it: models and dataclasses from objects, dates from text, and so
+        on. As the schema says: a number that is written as text is none.
 
         Raises:
             Refusal: 422, naming the part that does not fit.
         """
-        if self._adapter is None:
+        if self._adapter is None or self.annotation is Any:
             return value
         from pydantic import ValidationError
 
         try:
-            return self._adapter.validate_python(value)
+            return self._adapter.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             where = name + "".join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,6 +18,7 @@ from .desks import Desk, Work
 from .exchanges import Exchange, chosen_run_id, header_of
 from .followers import follow
 from .hints import Hint, taken_by
+from .parameters import check_keys, check_text
 from .refusals import Refusal, refusal_of
 from .replies import JSON_HEADERS, Reply, answer_whole, stream_answer
 from .run_frames import RunFrames, RunStream, RunWhole, finished_of, run_object
@@ -27,6 +29,7 @@ __all__ = ["Runs"]
 
 PATH = "/v1/runs"
 PAGE, LARGEST_PAGE = 20, 100
+REASON = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}")
 
 
 @dataclass
@@ -73,7 +76,7 @@ class Runs:
         owner = owner_of(scope)
         desk.check(owner, PATH)
         body = await desk.read(scope, exchange.receive)
-        request = RunRequest.parse(body, self.takes, owner, desk)
+        request = RunRequest.parse(body, self.takes, desk)
         request.asked.run_id = chosen_run_id(scope)
         return request, desk.accept(owner, request.asked, PATH)
 
@@ -98,7 +101,9 @@ class Runs:
         try:
             info = self.desk.queue.info(run_id)
         except EventsExpired as error:
-            raise refusal_of(error) from None
+            if owner_of(scope).name is None:
+                raise refusal_of(error) from None
+            info = None  # whose it was is not known any more
         except RunUnknown:
             info = None
         except QueueError as error:
@@ -147,10 +152,13 @@ class Runs:
         """What the client says about its stop; nothing need be said."""
         if header_of(scope, b"content-length") in (None, b"0") and not header_of(scope, b"transfer-encoding"):
             return "cancelled by its client"
-        reason = (await self.desk.read(scope, receive)).get("reason", "cancelled by its client")
-        if not isinstance(reason, str) or not 0 < len(reason) <= 200 or not reason.isprintable():
-            raise Refusal(400, "reason must be a text of 1 to 200 characters", "invalid_value", "reason")
-        return reason
+        body = await self.desk.read(scope, receive)
+        check_keys(body, ("reason",), "")
+        reason = body.get("reason", "cancelled by its client")
+        if not isinstance(reason, str) or not REASON.fullmatch(reason):
+            message = "reason must be one line of text, of 1 to 200 characters"
+            raise Refusal(400, message, "invalid_value", "reason")
+        return check_text(reason, "reason")
 
 
 def _take_only(method: str, *allowed: str) -> None:

@@ -11,13 +11,15 @@ from ...modules.local import Sampling
 from ...streaming.errors import SessionError
 from ...streaming.messages import Message
 from ...streaming.sessions import check_session_id
-from ..owners import Owner
 from .chat_requests import SHORTEST_DEADLINE, Number, check_text, flag, invalid, messages_of
 from .desks import Asked, Desk, OnDisconnect, Visible
 from .hints import Hint
 from .refusals import Refusal
 
 __all__ = ["FIELDS", "RunRequest"]
+
+LONGEST_SESSION = 100
+"""Characters of a session's name; inside, its owner's mark stands before it."""
 
 SETTINGS = tuple(setting.name for setting in dataclasses.fields(Sampling))
 
@@ -43,7 +45,7 @@ class RunRequest:
     events: Visible
 
     @classmethod
-    def parse(cls, body: Mapping[str, Any], takes: Hint, owner: Owner, desk: Desk) -> RunRequest:
+    def parse(cls, body: Mapping[str, Any], takes: Hint, desk: Desk) -> RunRequest:
         """Checks the body of a request against what the flow takes and the service lets be seen.
 
         Raises:
@@ -66,7 +68,7 @@ class RunRequest:
         asked = Asked(
             takes.check(_checked(body["input"], "input"), "input"),
             timeout=timeout,
-            session=_session(get("session"), owner),
+            session=_session(get("session")),
             history=_history(get("history")),
             sampling=_sampling(get("sampling")),
             background=background,
@@ -95,16 +97,17 @@ def visible(asked: Any, allowed: Visible) -> Visible:
     return "all"
 
 
-def _session(name: Any, owner: Owner) -> str | None:
+def _session(name: Any) -> str | None:
     if name is None:
         return None
     try:
         if not isinstance(name, str):
             raise SessionError(f"a session's id is text, not {type(name).__name__}")
         check_session_id(name)
-        check_session_id(owner.session(name))
     except SessionError as error:
         raise invalid(str(error), "session") from None
+    if len(name) > LONGEST_SESSION:
+        raise invalid(f"session may have {LONGEST_SESSION} characters at most", "session")
     return name
 
 

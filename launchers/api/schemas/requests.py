@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..chat_messages import ROLES
-from ..chat_requests import MOST_STOPS, NUMBERS, SHORTEST_DEADLINE
+from ..chat_requests import MOST_STOPS, SHORTEST_DEADLINE
 from ..run_requests import SETTINGS
 from .answers import RUN_ID, TEXT, nullable
 from .chat_forms import CALL_ID, CALLS
@@ -40,23 +40,33 @@ def deadline(longest: float) -> Schema:
 
 
 def message(components: Components) -> Schema:
-    """One message of a conversation."""
+    """One message of a conversation, by its role."""
     part = {
         "type": "object",
         "required": ["type", "text"],
         "properties": {"type": {"enum": ["text"]}, "text": TEXT},
     }
-    told = {
-        "type": "object",
-        "required": ["role"],
-        "properties": {
-            "role": {"enum": list(ROLES)},
-            "content": nullable({"anyOf": [TEXT, {"type": "array", "items": part}]}),
-            "tool_calls": nullable(CALLS),
-            "tool_call_id": nullable(CALL_ID),
-        },
-    }
-    return components.name("ChatMessage", told)
+    content = {"anyOf": [TEXT, {"type": "array", "items": part}]}
+    calls = {**CALLS, "minItems": 1}
+    told = {"content": content, "tool_calls": NO_CALLS, "tool_call_id": {"type": "null"}}
+    asking = {"content": nullable(content), "tool_calls": calls, "tool_call_id": {"type": "null"}}
+    answering = {"content": content, "tool_calls": NO_CALLS, "tool_call_id": nullable(CALL_ID)}
+    own = ("assistant", "tool")
+    either = [
+        _message([role for role in ROLES if role not in own], ["content"], told),
+        _message(["assistant"], ["content"], told),
+        _message(["assistant"], ["tool_calls"], asking),
+        _message(["tool"], ["content"], answering),
+    ]
+    return components.name("ChatMessage", {"anyOf": either})
+
+
+NO_CALLS: Schema = {"type": ["array", "null"], "maxItems": 0}
+
+
+def _message(roles: list[str], required: list[str], fields: Mapping[str, Schema]) -> Schema:
+    properties = {"role": {"enum": roles}, **fields}
+    return {"type": "object", "required": ["role", *required], "properties": properties}
 
 
 def stop(most: int | None = MOST_STOPS) -> Schema:
@@ -92,7 +102,7 @@ SAMPLING: Mapping[str, Schema] = {
     "frequency_penalty": PENALTY,
     "logit_bias": logit_bias(),
     "max_tokens": {"type": "integer", "minimum": 1},
-    "seed": NUMBERS["seed"].schema(),
+    "seed": {"type": "integer", "minimum": -(2**64), "maximum": 2**64},
     "stop": stop(None),
     "stop_token_ids": {"type": "array", "items": WHOLE},
     "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},

@@ -7,7 +7,7 @@ from typing import Any
 from ..desks import Visible
 from ..hints import Hint
 from ..refusals import Refusal
-from ..run_requests import FIELDS
+from ..run_requests import FIELDS, LONGEST_SESSION
 from .answers import COUNT, RUN_ID, TEXT, json_answer, nullable, stream_answer
 from .components import Components, Schema
 from .refusals import Refused, refusals
@@ -19,6 +19,7 @@ __all__ = ["describe_runs"]
 
 ID = "2f0c5a1e7d544d5e9d0a5b2f1c3e4a6b"
 STATUSES = ("queued", "running", "waiting", "done", "cancelled", "timeout", "error", "lost")
+REASON = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$"
 SESSION = "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 TOKENS = ("prompt_tokens", "completion_tokens")
 
@@ -68,7 +69,7 @@ class Describing:
 
     def _request(self, taken: Schema, longest: float) -> Schema:
         fields: dict[str, Schema] = {
-            "session": {"type": "string", "pattern": SESSION, "maxLength": 128},
+            "session": {"type": "string", "pattern": SESSION, "maxLength": LONGEST_SESSION},
             "history": {"type": "array", "items": message(self.components)},
             "sampling": sampling(),
             "stream": {"type": "boolean", "default": False},
@@ -77,10 +78,12 @@ class Describing:
             "on_disconnect": {"enum": ["cancel", "continue"]},
         }
         told = {name: {**nullable(schema), "description": FIELDS[name]} for name, schema in fields.items()}
+        both = {name: {"const": True} for name in ("stream", "background")}
         return {
             "type": "object",
             "required": ["input"],
             "additionalProperties": False,
+            "not": {"required": list(both), "properties": both},
             "properties": {
                 "input": {**taken, "description": taken.get("description", FIELDS["input"])},
                 **told,
@@ -229,7 +232,7 @@ class Describing:
         }
 
     def follow(self) -> dict[str, Any]:
-        number = {"type": "integer", "minimum": 0}
+        number = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
         after = {"in": "query", "name": "after", "schema": {**number, "default": 0}}
         header = {"in": "header", "name": "Last-Event-ID", "schema": number}
         events = {"enum": ["output"] if self.hidden else ["output", "all"]}
@@ -253,8 +256,9 @@ class Describing:
         }
 
     def cancel(self) -> dict[str, Any]:
-        reason = {"type": "string", "minLength": 1, "maxLength": 200, "description": "For the run's `reason`"}
-        told = {"type": "object", "properties": {"reason": reason}}
+        line = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": REASON}
+        reason = {**line, "description": "For the run's `reason`"}
+        told = {"type": "object", "properties": {"reason": reason}, "additionalProperties": False}
         stopped = {**self.example, "status": "cancelled", "reason": "enough"}
         del stopped["result"]
         return {
