@@ -17,6 +17,7 @@ from ...streaming.events import (
 )
 from .chat_requests import ChatRequest
 from .refusals import Refusal
+from .values import as_text
 from .wire import DONE, Frames, choice, completion, encode, finish_reason, frame
 
 __all__ = ["ChatStream", "ChatWhole"]
@@ -114,7 +115,7 @@ class ChoiceStream:
     def end(self, result: Any, reason: str | None) -> str:
         rest = ""
         if self.silent and not self._calls:  # nothing was streamed: the result is the answer
-            rest = text_of(result)
+            rest = as_text(result)
         parts = [self.text(rest)] if rest or self.logprobs else []
         return "".join([*parts, self.frames.finish(finish_reason(reason))])
 
@@ -166,7 +167,7 @@ class ChoiceWhole:
     def written(self, index: int, result: Any, reason: str | None) -> str:
         text: str | None = "".join(self._texts)
         if not self._texts and not self._calls:
-            text = text_of(result)
+            text = as_text(result)
         more: dict[str, Any] = {}
         if self._reasoning:
             more["reasoning_content"] = "".join(self._reasoning)
@@ -196,8 +197,3 @@ def _call(call: ToolCall, index: int | None = None) -> dict[str, Any]:
     number = {} if index is None else {"index": index}
     function = {"name": call.name, "arguments": call.arguments}
     return {**number, "id": call.id, "type": "function", "function": function}
-
-
-def text_of(result: Any) -> str:
-    """A run's result as the answer's text, where nothing was streamed."""
-    return "" if result is None else str(result)

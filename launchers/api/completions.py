@@ -15,6 +15,7 @@ from .chat_requests import ChatRequest
 from .choices import answer_several
 from .desks import Asked, Desk, Work
 from .exchanges import Exchange, chosen_run_id
+from .hints import taken_by
 from .refusals import Refusal
 from .replies import Reply, answer_whole, stream_answer
 
@@ -32,6 +33,7 @@ class ChatCompletions:
     def __post_init__(self) -> None:
         self.takes_messages = takes_messages(self.desk.flow)
         self.able = Abilities.of(self.desk.flow)
+        self.takes_text = self.takes_messages or taken_by(self.desk.flow).text
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(self.desk, scope, receive, send)
@@ -42,6 +44,9 @@ class ChatCompletions:
         desk, scope = self.desk, exchange.scope
         if scope["method"] != "POST":
             raise Refusal(405, f"use POST for {PATH}", "method_not_allowed", headers={"allow": "POST"})
+        if not self.takes_text:
+            message = "this flow takes no text; POST /v1/runs takes its input, as /openapi.json describes it"
+            raise Refusal(400, message, "unsupported_content", "messages")
         owner = owner_of(scope)
         desk.check(owner, PATH)
         body = await desk.read(scope, exchange.receive)

@@ -66,7 +66,7 @@ def check_text(text: Any, where: str) -> str:
 def check_keys(given: dict[str, Any], known: tuple[str, ...], where: str) -> None:
     """An object that says nothing but what is known."""
     if (wrong := next((name for name in given if name not in known), None)) is not None:
-        name = f"{where}.{wrong[:60]}"
+        name = f"{where}.{wrong[:60]}" if where else wrong[:60]
         raise invalid(f"unknown parameter {name!r}; leave it out", name, "unknown_parameter")
 
 

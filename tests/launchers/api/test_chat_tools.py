@@ -9,7 +9,7 @@ import pytest
 
 from millrace.launchers.abilities import Abilities
 from millrace.launchers.api.chat_requests import NUMBERS, OWN
-from millrace.launchers.api.chat_schemas import CALLS, FORMS
+from millrace.launchers.api.schemas.chat_forms import CALLS, FORMS
 from millrace.modules.local import Sampling
 from tests.launchers.api.chat_bodies import ABLE, CALL, NAMED, TOOL, USER, deep, parsed, refused
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .chat_requests import CHOICES, TOP_LOGPROBS
-from .chat_tools import MOST_TOOLS, NAME
+from ..chat_requests import CHOICES, TOP_LOGPROBS
+from ..chat_tools import MOST_TOOLS, NAME
+from .answers import TEXT
 
 __all__ = ["CALLS", "CALL_ID", "FORMS"]
 
-TEXT: dict[str, Any] = {"type": "string"}
 NAMED: dict[str, Any] = {"type": "string", "pattern": f"^{NAME.pattern}$"}
 
 
