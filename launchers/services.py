@@ -139,6 +139,7 @@ class Service:
             events,
         )
         self._given: socket.socket | None = None
+        self._at_once = True
         self._listener: socket.socket | None = None
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -194,9 +195,12 @@ class Service:
 
     # ------------------------------------------------------------ its life
 
-    def listen_on(self, listener: socket.socket) -> None:
-        """Has it serve on a socket that listens already, in place of one of its own; before it is entered."""
-        self._given = listener
+    def listen_on(self, listener: socket.socket, at_once: bool = True) -> None:
+        """Has it serve on a socket that listens already, in place of one of its own; before it is entered.
+
+        Unless `at_once`, nothing is accepted from it before `accept_from(listener)`.
+        """
+        self._given, self._at_once = listener, at_once
 
     async def accept_from(self, listener: socket.socket) -> asyncio.Server:
         """Has it take connections from one more listener, until what this returns is closed."""
@@ -219,8 +223,9 @@ class Service:
             # An empty context: requests must not find the session, or the run, that the service was started in.
             context = Context()
             context.run(HOOKS.set, HOOKS.get())
+            sockets = [self._listener] if self._at_once else []
             self._serving = asyncio.get_running_loop().create_task(
-                self._server.serve(sockets=[self._listener]), context=context
+                self._server.serve(sockets=sockets), context=context
             )
             up = self._server.listening
             await asyncio.wait([self._serving, up], return_when=asyncio.FIRST_COMPLETED)

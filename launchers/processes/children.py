@@ -98,6 +98,7 @@ class ChildWorker:
         self._service: Service | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._up = self._ending = False
+        self._accepts = not orders.covered
         self._covered: set[int] = set()
         self._covers: dict[int, asyncio.Server] = {}
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -107,11 +108,16 @@ class ChildWorker:
         """Imports the flow and serves it; raises why it cannot."""
         flow = self._flow()
         self._service = service = Service(flow, **self.orders.service_options())
-        service.listen_on(self._listeners[self.orders.number - 1])
+        service.listen_on(self._listener, at_once=self._accepts)
         service.siblings = Siblings(self.orders.number, self._ask)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._serve(service))
         self._control.say("figures", figures=service.own_figures())
+
+    @property
+    def _listener(self) -> socket.socket:
+        """Its own."""
+        return self._listeners[self.orders.number - 1]
 
     def _flow(self) -> Step[Any, Any]:
         try:
@@ -147,6 +153,9 @@ class ChildWorker:
                 self._control.say("loading", stage=stage[0], progress=round(stage[1], 3))
             await asyncio.wait([loading], timeout=POLL)
         if service.readiness.error is None:
+            if not self._accepts and not self._ending:
+                self._accepts = True
+                await service.accept_from(self._listener)
             self._control.say("ready")
 
     # ------------------------------------------------------------ what the supervisor says
@@ -190,8 +199,8 @@ class ChildWorker:
         if self._up and self._service is not None:
             self._control.say("ending")
             self._service.stop()
-            for number, listener in enumerate(self._listeners, 1):
-                if number != self.orders.number:  # that is closed by the server
+            for listener in self._listeners:
+                if listener is not self._listener or not self._accepts:  # else it is closed by the server
                     listener.close()
 
     async def _cover(self, number: int) -> None:

@@ -208,6 +208,7 @@ class Supervisor:
             sys.path,
             logging.getLogger().getEffectiveLevel(),
             [listener.fileno() for listener in self._listeners],
+            any(worker.serves for worker in self._workers.values()),
             self._folder,
         )
         worker = await Worker.start(orders, self._told, *self.flags)

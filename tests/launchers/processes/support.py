@@ -193,6 +193,9 @@ def supervised(
         yield server
     finally:
         left = server.left()
+        for one in left:
+            if one.status() == psutil.STATUS_STOPPED:
+                one.kill()
         end(process)  # type: ignore[arg-type]
         for one in left:
             if alive(one):
