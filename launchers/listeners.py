@@ -57,7 +57,7 @@ def bind_each(host: str, port: int, count: int) -> list[socket.socket]:
 def _bound(host: str, port: int, shared: bool = False) -> socket.socket:
     """The first is bound alone and shared afterwards, so that a port in use is found out."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -12,6 +11,7 @@ from ..streaming.errors import MillraceError, MissingExtra
 from ..streaming.limits import Limits
 from .exits import MISTAKEN, complain, errors
 from .run_commands import named_queue
+from .run_lines import LogFormat, print_runs
 from .targets import DEMO, load_target
 
 __all__ = ["TARGET", "DemoTarget", "chat", "load", "serve"]
@@ -24,11 +24,17 @@ Host = Annotated[str, typer.Option(help="Address to listen on; others than this 
 Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
 Running = Annotated[int, typer.Option(help="How many requests run at once.", min=1)]
 Waiting = Annotated[int, typer.Option(help="How many more wait; beyond, they are refused.", min=0)]
-Keys = Annotated[Path | None, typer.Option(help="File with one API key a line; then all must give one.")]
+Keys = Annotated[
+    str | None, typer.Option(metavar="FILE", help="File of API keys, or env:NAME; then all must give one.")
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Serve other machines without keys.")]
 Title = Annotated[str | None, typer.Option(help="Name of the flow in the chat.")]
 Timeout = Annotated[float, typer.Option(help="Deadline of a run in seconds.", min=0.001)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the text of errors to clients too.")]
+RunLines = Annotated[
+    LogFormat, typer.Option("--log-format", help="How each run is told on stderr, at its end.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Tell nothing of runs.")]
 
 
 def chat(
@@ -91,8 +97,11 @@ def serve(
     timeout: Timeout = 600.0,
     debug: Debug = False,
     no_chat: Annotated[bool, typer.Option("--no-chat", help="Serve the API alone.")] = False,
+    log_format: RunLines = LogFormat.TEXT,
+    quiet: Quiet = False,
 ) -> None:
     """Serve a flow as an OpenAI-compatible API under /v1, with the web chat at /."""
+    lines = None if quiet else log_format
     if reload and workers > 1:
         raise typer.BadParameter("--reload serves with one worker; leave out --workers")
     options: dict[str, Any] = {
@@ -112,8 +121,9 @@ def serve(
         options["queue"] = named_queue(queue)
     with errors(debug):
         if workers > 1 or reload:
-            _supervise(target, workers, reload, options)
+            _supervise(target, workers, reload, options, lines)
         else:
+            print_runs(lines)
             _serve(target, **options)
 
 
@@ -127,12 +137,15 @@ def _serve(target: str, **options: Any) -> None:
         serve(flow, announce=loading.announce, **options)
 
 
-def _supervise(target: str, workers: int, reload: bool, options: dict[str, Any]) -> None:
+def _supervise(
+    target: str, workers: int, reload: bool, options: dict[str, Any], lines: LogFormat | None
+) -> None:
     from .processes.choices import supervisor_for
     from .processes.supervisors import StartFailed
     from .terminals import Loading
 
     supervisor = supervisor_for(target, workers, reload, options)
+    supervisor.run_lines = None if lines is None else lines.value
     ready = "Ready; waiting for changes." if reload else f"{workers} workers are ready."
     try:
         with Loading(supervisor.stage, options["chat"], ready) as loading:

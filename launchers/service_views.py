@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.columns import Columns
@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from .run_tables import span
+from .run_tables import shown, span
 
 __all__ = ["ServiceView"]
 
@@ -84,9 +84,24 @@ def _runs(figures: Figures, plain: bool) -> Panel:
     rows: list[tuple[str, RenderableType]] = [
         ("running", bar(places["running"], places["running_limit"], plain)),
         ("waiting", bar(places["waiting"], places["waiting_limit"], plain)),
+        ("following", Text(f"{places['followers']:,}")),
         ("ended", _counts({name: count for name, count in runs.items() if name != "started"})),
+        *_lately(figures["lately"]),
     ]
     return _panel(Text(f"runs: {runs['started']:,} started"), rows)
+
+
+def _lately(lately: Figures) -> Iterator[tuple[str, RenderableType]]:
+    """How it went in the last minutes: how soon the answers began, and how many of the runs were cancelled."""
+    when, share = f"in the last {lately['seconds'] / 60:.0f} min", lately["interrupted"]
+    half, most = (lately["first_output"][name] for name in ("p50", "p95"))
+    first = f"none {when}" if half is None else f"half within {_within(half)}, 95% within {_within(most)}"
+    yield "first piece", Text(first)
+    yield "interrupted", Text(f"none {when}" if share is None else f"{share:.0%} of the runs {when}")
+
+
+def _within(seconds: float) -> str:
+    return span(max(seconds, 0.001))
 
 
 def _engine(engine: Figures, speeds: Sequence[float], plain: bool) -> Panel:
@@ -153,8 +168,3 @@ def sparkline(values: Sequence[float], plain: bool = False) -> str:
     if top <= 0:
         return marks[0] * len(values)
     return "".join(marks[min(int(max(value, 0.0) / top * len(marks)), len(marks) - 1)] for value in values)
-
-
-def shown(words: object) -> str:
-    """What a service calls something, without anything that would steer the terminal."""
-    return "".join(mark if mark.isprintable() else "?" for mark in str(words))

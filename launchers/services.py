@@ -66,7 +66,8 @@ class Service:
         flow: a step, or anything that can be one.
         host: the address to listen on. Others than loopback need `api_keys`, or `insecure=True`.
         port: 0 takes one that is free.
-        api_keys: a file with one key a line, or the keys; without them there is no login.
+        api_keys: a file with one key a line, `"env:NAME"`, or the keys; without them there is no login. See
+            `millrace.launchers.api.keys`.
         limits: how many requests run at once, how many wait, and how long.
         on_disconnect: what becomes of the run of a client that leaves: `"cancel"`, it is stopped; `"continue"`, it
             goes on, and is stopped only where nobody comes back to it within `timings.resume` seconds.
@@ -121,7 +122,6 @@ class Service:
         self.admission = Admission(limits or Limits(running=4, waiting=16))
         self.timings = timings or Timings()
         self.readiness = Readiness(self.flow)
-        self.own_figures = figures_of(self.model, self.admission, self.readiness)
         self.siblings: Siblings | None = None
         """The other workers, where the service is one of several processes."""
         self._keys = None if api_keys is None else Keys(api_keys)
@@ -138,6 +138,7 @@ class Service:
             on_disconnect,
             events,
         )
+        self.own_figures = figures_of(self._desk, self.readiness)
         self._given: socket.socket | None = None
         self._at_once = True
         self._listener: socket.socket | None = None
@@ -219,7 +220,8 @@ class Service:
         self._listener = self._given or bind(self.host, self.port)
         self._url = url_of(self._listener)
         try:
-            self._server = Server(self.app, self.timings, self._drain, self._cut_off, signals)
+            reload = None if self._keys is None or self._keys.path is None else self._keys.reload
+            self._server = Server(self.app, self.timings, self._drain, self._cut_off, signals, reload)
             # An empty context: requests must not find the session, or the run, that the service was started in.
             context = Context()
             context.run(HOOKS.set, HOOKS.get())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 from ...streaming.errors import require
-from ..tallies import OUTCOMES
+from ..histograms import BOUNDS
+from ..tallies import LATELY, OUTCOMES
+from .figures import interrupted
 
 __all__ = ["Metrics"]
 
@@ -15,6 +18,12 @@ SERVICE_GAUGES = {
     "running_limit": "Permits that there are",
     "waiting": "Runs that wait for a permit",
     "waiting_limit": "Places in the line",
+    "followers": "Clients that follow a run which somebody else has started",
+}
+TIMES = {
+    "in_line": ("time_in_line", "From being asked for to the permit, or to the end without one"),
+    "first_output": ("time_to_first_output", "From being asked for to the first piece of the answer"),
+    "between": ("time_between_pieces", "Between pieces of an answer: for each, the mean of its run"),
 }
 WORKER_GAUGES = {
     "all": "Processes that serve",
@@ -66,9 +75,12 @@ class Metrics:
 
     def collect(self) -> Iterator[Any]:
         """Called by the registry."""
-        if self._figures is not None:
-            yield from _of_service(self._figures)
-            yield from _of_engines(self._figures["engines"], "workers" in self._figures)
+        figures = self._figures
+        if figures is not None:
+            yield from _of_service(figures)
+            yield from _of_times(figures["times"])
+            yield from _of_keys(figures["keys"])
+            yield from _of_engines(figures["engines"], "workers" in figures)
 
 
 def _of_service(figures: dict[str, Any]) -> Iterator[Any]:
@@ -88,6 +100,53 @@ def _of_service(figures: dict[str, Any]) -> Iterator[Any]:
     if "workers" in figures:
         for name, words in WORKER_GAUGES.items():
             yield GaugeMetricFamily(f"millrace_workers_{name}", words, figures["workers"][name])
+    yield GaugeMetricFamily(
+        "millrace_interruption_ratio",
+        f"Of the runs with a place that ended in the last {LATELY:g} s, the share that was cancelled",
+        interrupted(figures["lately"]["ended"]),
+    )
+
+
+def _of_times(times: dict[str, Any]) -> Iterator[Any]:
+    from prometheus_client.core import HistogramMetricFamily
+
+    for name, (named, words) in TIMES.items():
+        family = HistogramMetricFamily(f"millrace_{named}_seconds", words)
+        family.add_metric([], *_buckets(times[name]))
+        yield family
+    family = HistogramMetricFamily(
+        "millrace_run_duration_seconds", "From being asked for to the end", labels=["outcome"]
+    )
+    for outcome, histogram in times["took"].items():
+        family.add_metric([outcome], *_buckets(histogram))
+    yield family
+
+
+def _buckets(histogram: dict[str, Any]) -> tuple[list[tuple[str, float]], float]:
+    """As the library wants them: each class with all below it, by its bound; and the sum."""
+    from prometheus_client.utils import floatToGoString
+
+    bounds = [*map(floatToGoString, BOUNDS), "+Inf"]
+    return list(zip(bounds, accumulate(histogram["counts"]), strict=True)), histogram["sum"]
+
+
+def _of_keys(keys: dict[str, Any]) -> Iterator[Any]:
+    """What was done for each API key, by the key's name."""
+    from prometheus_client.core import CounterMetricFamily
+
+    runs = CounterMetricFamily(
+        "millrace_key_runs", "Runs by the key that asked, and how they ended", labels=["key", "outcome"]
+    )
+    tokens = CounterMetricFamily(
+        "millrace_key_tokens", "Tokens that the runs of a key have read and produced", labels=["key", "kind"]
+    )
+    for key, figures in keys.items():
+        for outcome in OUTCOMES:
+            runs.add_metric([key, outcome], figures["ended"][outcome])
+        for kind in ("prompt", "completion"):
+            tokens.add_metric([key, kind], figures[f"{kind}_tokens"])
+    yield runs
+    yield tokens
 
 
 def _of_engines(engines: list[dict[str, Any]], by_worker: bool) -> Iterator[Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...streaming.errors import RemoteError, RunUnknown
+from ...streaming.errors import RunUnknown
 from ...streaming.events import (
     Data,
     Event,
+    Logprobs,
     ReasoningDelta,
     RunFinished,
     RunStarted,
@@ -18,12 +19,12 @@ from ...streaming.events import (
 from ...streaming.queues import Queue, RunInfo
 from ..owners import Owner
 from .desks import Desk, Visible
-from .refusals import Refusal, refusal_of_end
+from .refusals import Refusal, kind_of, refusal_of_end
 from .values import as_json, plain
 
 __all__ = ["RunFrames", "RunStream", "RunWhole", "error_of", "finished_of", "run_object"]
 
-ANSWER = (TextDelta, Data, ReasoningDelta, ToolCall, ToolCallDelta)
+ANSWER = (TextDelta, Data, ReasoningDelta, Logprobs, ToolCall, ToolCallDelta)
 """Kinds of events that the answer is made of, where they are the output step's."""
 
 
@@ -92,14 +93,9 @@ def error_of(finished: RunFinished, run_id: str, debug: bool) -> dict[str, Any] 
     if finished.status == "done":
         return None
     refusal = refusal_of_end(finished.status, finished.reason, finished.error, run_id, debug)
-    return {**refusal.fields(), "kind": kind_of(finished), "status": refusal.status}
-
-
-def kind_of(finished: RunFinished) -> str:
-    error = finished.error
-    if error is None:
-        return "RunTimeout" if finished.status == "timeout" else "RunCancelled"
-    return (error.kind if isinstance(error, RemoteError) else None) or type(error).__name__
+    stopped = "RunTimeout" if finished.status == "timeout" else "RunCancelled"
+    kind = stopped if finished.error is None else kind_of(finished.error)
+    return {**refusal.fields(), "kind": kind, "status": refusal.status}
 
 
 def run_object(info: RunInfo, owner: Owner, finished: RunFinished | None, debug: bool) -> dict[str, Any]:

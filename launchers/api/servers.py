@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from ...streaming.errors import MillraceError
+from .connections import LARGEST_HEAD, BoundedHeads, connection_type
 from .patience import AFTER_DRAIN, Timings
 
 __all__ = ["Server"]
-
-PROBES = 4
 
 
 class Server(uvicorn.Server):
@@ -30,6 +30,7 @@ class Server(uvicorn.Server):
 
     Args:
         signals: SIGINT and SIGTERM end it gracefully, a second one the process at once.
+        reload: called at SIGHUP, where signals are heard; without it SIGHUP ends the process, as it always does.
     """
 
     def __init__(
@@ -39,10 +40,13 @@ class Server(uvicorn.Server):
         drain: Callable[[], object],
         cut_off: Callable[[], object],
         signals: bool,
+        reload: Callable[[], object] | None = None,
     ) -> None:
         config = uvicorn.Config(
-            app,
-            http=_protocol(timings.write_idle),
+            BoundedHeads(app),
+            interface="asgi3",
+            http=connection_type(timings),
+            h11_max_incomplete_event_size=LARGEST_HEAD,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -57,6 +61,7 @@ class Server(uvicorn.Server):
         self._drain = drain
         self._cut_off = cut_off
         self._signals = signals
+        self._reload = reload
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -91,43 +96,25 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         if self._signals:
-            with super().capture_signals():
+            with super().capture_signals(), self._capture_hangup():
                 yield
         else:
             yield
+
+    @contextmanager
+    def _capture_hangup(self) -> Iterator[None]:
+        if self._reload is None or os.name != "posix" or current_thread() is not main_thread():
+            yield
+            return
+        loop, reload = asyncio.get_running_loop(), self._reload
+        before = signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
         super().handle_exit(sig, frame)
-
-
-def _protocol(write_idle: float) -> type[Any]:
-    """uvicorn's HTTP protocol, on sockets whose peers must show that they are there."""
-
-    class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            _expect_answers(transport.get_extra_info("socket"), write_idle)
-
-    return Connection
-
-
-def _expect_answers(connection: Any, seconds: float) -> None:
-    """Has the kernel end a connection whose peer acknowledges nothing, or is silent to probes, for so long.
-
-    Only Linux knows the first; elsewhere a client that was cut off keeps its socket until it closes it.
-    """
-    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    options = {
-        "TCP_USER_TIMEOUT": math.ceil(seconds * 1000),
-        "TCP_KEEPIDLE": math.ceil(seconds),
-        "TCP_KEEPINTVL": math.ceil(seconds / PROBES),
-        "TCP_KEEPCNT": PROBES,
-    }
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in options.items():
-        if hasattr(socket, name):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -10,7 +10,7 @@ __all__ = ["Siblings", "added", "remains", "together"]
 
 Figures = dict[str, Any]
 
-COUNTED = ("runs",)
+COUNTED = ("runs", "times", "keys")
 """Of a worker's figures, those that only ever grow."""
 
 

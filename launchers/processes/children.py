@@ -18,6 +18,7 @@ from ...streaming.errors import MillraceError, MissingExtra
 from ..api.siblings import Siblings
 from ..complaints import words_of
 from ..loading import loading_stage
+from ..run_lines import LogFormat, print_runs
 from ..services import Service, loop_factory
 from ..targets import load_target
 from .controls import GONE, Control
@@ -50,6 +51,8 @@ def main(descriptor: int) -> int:
     orders = Orders(**said)
     sys.path[:] = orders.path
     logging.basicConfig(level=orders.log_level, format="%(levelname)s %(name)s: %(message)s")
+    if orders.run_lines is not None:
+        print_runs(LogFormat(orders.run_lines))
     lodger = None
     if orders.folder is not None:
         from .folders import Lodger

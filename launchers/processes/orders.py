@@ -31,6 +31,7 @@ class Orders:
         listeners: descriptors of the sockets that connections come from, one for each worker.
         covered: whether another worker serves in its place until it is ready; it accepts nobody before then.
         folder: the supervisor's own directory for runs, if it has made one.
+        run_lines: the form in which it tells of each run on stderr; None: it does not.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Orders:
     listeners: list[int]
     covered: bool
     folder: str | None
+    run_lines: str | None = None
 
     def service_options(self) -> dict[str, Any]:
         """The options as Service takes them."""

@@ -59,6 +59,8 @@ class Supervisor:
 
     flags: tuple[str, ...] = ()
     """For the Python of the workers."""
+    run_lines: str | None = None
+    """The form in which workers tell of each run on stderr; None: they do not."""
 
     def __init__(
         self,
@@ -210,6 +212,7 @@ class Supervisor:
             [listener.fileno() for listener in self._listeners],
             any(worker.serves for worker in self._workers.values()),
             self._folder,
+            self.run_lines,
         )
         worker = await Worker.start(orders, self._told, *self.flags)
         self._workers[number] = worker

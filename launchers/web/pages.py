@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import gradio
 from gradio.components.chatbot import Message as Drawn
 
+from ..owners import owner_of
 from .markup import escaped, shown
 from .policies import ChatPolicy
 from .tabs import Tab, Tabs
@@ -111,7 +112,8 @@ class Page:
         if tab.busy or not question.strip():
             yield gradio.skip(), gradio.skip()
             return
-        async with aclosing(self.tabs.ask(tab, question)) as turns:
+        owner = owner_of(request.request.scope)
+        async with aclosing(self.tabs.ask(tab, question, owner)) as turns:
             async for turn in turns:
                 if turn.over:
                     box = gradio.update(**READY)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...flow.steps import Step
 from ...streaming.errors import AdmissionError, Overloaded, RunCancelled
+from ...streaming.events import RunFinished, TextDelta
 from ...streaming.messages import Conversation, Message
 from ...streaming.runs import Run
 from ...streaming.sessions import new_session_id
 from ..inputs import takes_messages
 from ..loading import loading_stage
+from ..owners import ANYBODY, Owner
 from .turns import Turn, failure_of
 
 if TYPE_CHECKING:
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["Tab", "Tabs"]
 
 logger = logging.getLogger("millrace.chat")
+
+ENDPOINT = "chat"
+"""What its runs are counted as."""
+
+CLOSING = "the server is shutting down"
 
 INTERVAL = 0.04
 """Seconds between two updates of a page: what arrives in between is shown together."""
@@ -123,7 +130,7 @@ class Tabs:
         if tab is not None:
             tab.stop("the page was left")
 
-    async def ask(self, tab: Tab, question: str) -> AsyncGenerator[Turn, None]:
+    async def ask(self, tab: Tab, question: str, owner: Owner = ANYBODY) -> AsyncGenerator[Turn, None]:
         """Answers a question; yields the turn whenever there is something new to show, and at its end.
 
         Leaving the iteration stops the run. The turn belongs to the tab from the first step on.
@@ -131,7 +138,7 @@ class Tabs:
         history = tab.history()
         turn = Turn(question)
         tab.turns.append(turn)
-        tab.live = live = LiveTurn(turn, self)
+        tab.live = live = LiveTurn(turn, self, owner)
         live.start(tab.session, history)
         absence = asyncio.get_running_loop().call_later(GRACE, self._stop_unattended, tab, live)
         try:
@@ -173,12 +180,14 @@ class Tabs:
 class LiveTurn:
     """A turn while its run goes on, in a task of its own, which the page's updates only look at."""
 
-    def __init__(self, turn: Turn, tabs: Tabs) -> None:
+    def __init__(self, turn: Turn, tabs: Tabs, owner: Owner) -> None:
         self.turn = turn
         self.tabs = tabs
+        self.owner = owner
         self.ended = asyncio.Event()
         self._changed = asyncio.Event()
         self._run: Run | None = None
+        self._counted: Counted | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, session: str, history: Conversation) -> None:
@@ -191,6 +200,8 @@ class LiveTurn:
         if self._run is not None:
             self._run.cancel(reason)
         elif self._task is not None:
+            if self._counted is not None:
+                self._counted.reason = reason
             self._task.cancel()
 
     async def updates(self) -> AsyncGenerator[None, None]:
@@ -230,14 +241,17 @@ class LiveTurn:
     async def _work(self, session: str, history: Conversation) -> None:
         turn, tabs = self.turn, self.tabs
         try:
-            with tabs.admission.tally.begin() as counted:
+            with tabs.admission.tally.begin(None, ENDPOINT) as counted:
+                self._counted = counted
                 if tabs.closing:
-                    raise Overloaded("the server is shutting down")
-                with tabs.admission.enter() as ticket:
+                    counted.reason = CLOSING
+                    raise Overloaded(CLOSING)
+                with tabs.admission.enter(self.owner) as ticket:
                     if not ticket.admitted:
                         turn.status = "waiting for a free place"
                         self._changed.set()
                     await ticket.wait()
+                    counted.admit()
                     turn.begin()
                     await self._listen(session, history, counted)
         except (asyncio.CancelledError, RunCancelled):
@@ -258,6 +272,13 @@ class LiveTurn:
         stream = tabs.flow.stream(x, session=session, history=history, timeout=tabs.timeout)
         async with stream:
             self._run = counted.run = stream.run
-            async for event in stream:
-                turn.take(event)
-                self._changed.set()
+            try:
+                async for event in stream:
+                    turn.take(event)
+                    if type(event) is TextDelta and event.output:
+                        counted.hear(event)
+                    elif type(event) is RunFinished and event.status == "done":
+                        counted.conclude(event)
+                    self._changed.set()
+            finally:
+                tabs.admission.spent(self.owner, stream.run.usage.total_tokens)

@@ -17,6 +17,14 @@ def test_the_kernel_watches_the_peer(on_uvloop: bool) -> None:
         c.send("GET", "/health/live")
         c.read()
         assert server.do(lambda: options(server)) == (1, 7000, 7)
+        assert server.do(lambda: sends_at_once(server)), "small pieces wait for no acknowledgement"
+
+
+def sends_at_once(server: Running) -> bool:
+    assert server.service._server is not None
+    (connection,) = server.service._server.server_state.connections
+    peer = connection.transport.get_extra_info("socket")  # type: ignore[union-attr]
+    return bool(peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
 
 def options(server: Running) -> tuple[int, int, int]:
