@@ -213,6 +213,11 @@ class Service:
         if self._server is not None:
             self._server.should_exit = True
 
+    def reload_keys(self) -> None:
+        """Reads the file of API keys again, if they come from one; the log tells what came of it."""
+        if self._keys is not None:
+            self._keys.reload()
+
     async def _start(self, signals: bool) -> None:
         """Listens, then builds the application; the flow loads in the background."""
         from .api.servers import Server
@@ -220,7 +225,7 @@ class Service:
         self._listener = self._given or bind(self.host, self.port)
         self._url = url_of(self._listener)
         try:
-            reload = None if self._keys is None or self._keys.path is None else self._keys.reload
+            reload = None if self._keys is None or self._keys.path is None else self.reload_keys
             self._server = Server(self.app, self.timings, self._drain, self._cut_off, signals, reload)
             # An empty context: requests must not find the session, or the run, that the service was started in.
             context = Context()

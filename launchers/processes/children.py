@@ -42,8 +42,9 @@ def main(descriptor: int) -> int:
     """Serves until the supervisor at the other end of the socket says so, or is gone; returns the exit code."""
     global _is_worker
     _is_worker = True
-    # Ctrl-C is the supervisor's. A function, as what is ignored would be ignored by every program started here too.
-    signal.signal(signal.SIGINT, _nothing)
+    # These are the supervisor's. A function, as what is ignored would be ignored by every program started here too.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _nothing)
     control = Control(_inherited(descriptor))
     said = control.first()
     if said is GONE:
@@ -189,6 +190,9 @@ class ChildWorker:
             asked = self._asked.pop(said["question"], None)
             if asked is not None and not asked.done():
                 asked.set_result(said["told"])
+        elif word == "keys":
+            assert self._service is not None
+            self._service.reload_keys()
         elif word == "cover":
             asyncio.ensure_future(self._cover(said["number"]))
         elif word == "uncover":

@@ -13,6 +13,7 @@ import pytest
 from tests.launchers.processes.support import Supervised, alive, supervised
 from tests.launchers.support import Asking
 from tests.support.leaks import eventually
+from tests.support.servers import answers
 
 pytestmark = pytest.mark.slow
 
@@ -187,6 +188,18 @@ class TestKeys:
             with server.ask() as asking:
                 assert asking.reply().status == 401
         assert KEY not in server.output()
+
+    def test_a_hangup_has_every_worker_read_them_again(self, tmp_path: Path) -> None:
+        keys = tmp_path / "keys"
+        keys.write_text(KEY)
+        keys.chmod(0o600)
+        with supervised(tmp_path, api_keys=str(keys), log="info", wait=False) as server:
+            server.headers = {"Authorization": f"Bearer {KEY}"}
+            eventually(lambda: answers(server.port, "/health/ready"), 20)
+            eventually(lambda: server.ready() == 2, 20)
+            server.process.send_signal(signal.SIGHUP)
+            eventually(lambda: server.output().count("were read again: 1") == 2, 10, server.output)
+            assert len(server.workers()) == 2
 
 
 def going_on(server: Supervised) -> int:
