@@ -39,7 +39,7 @@ class ServiceView:
         """What the service has just said of itself."""
         self._figures, self._trouble = figures, ""
         for engine in figures["engines"]:
-            self._speeds.setdefault(engine["module"], deque(maxlen=KEPT)).append(engine["tokens_per_second"])
+            self._speeds.setdefault(named(engine), deque(maxlen=KEPT)).append(engine["tokens_per_second"])
 
     def miss(self, trouble: str) -> None:
         """It has not answered; what is shown is what it said last."""
@@ -53,15 +53,22 @@ class ServiceView:
                 yield Text(self._trouble, style="bold red")
             yield _runs(self._figures, plain)
             for engine in self._figures["engines"]:
-                yield _engine(engine, self._speeds[engine["module"]], plain)
+                yield _engine(engine, self._speeds[named(engine)], plain)
+
+
+def named(engine: Figures) -> str:
+    """Which engine it is; where several processes serve, each has its own."""
+    return shown(engine["module"]) + (f", worker {engine['worker']}" if "worker" in engine else "")
 
 
 def _head(address: str, figures: Figures, gone: bool) -> Text:
+    workers = figures.get("workers")
     return Text.assemble(
         (shown(figures["model"]), "bold"),
         f"  {address}  ",
         Text("gone", style="bold red") if gone else _state(figures["status"], figures),
         f"  up {span(figures['uptime'])}",
+        "" if workers is None else f"  {workers['ready']} of {workers['all']} workers ready",
     )
 
 
@@ -121,7 +128,7 @@ def _engine(engine: Figures, speeds: Sequence[float], plain: bool) -> Panel:
     ]
     if not engine["blocks_total"]:  # a remote model, or one that is not loaded
         rows = [row for row in rows if row[0] != "blocks"]
-    title = Text.assemble((shown(engine["module"]), "bold"), "  ", _state(engine["state"], engine))
+    title = Text.assemble((named(engine), "bold"), "  ", _state(engine["state"], engine))
     return _panel(title, rows)
 
 

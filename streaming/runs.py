@@ -110,6 +110,17 @@ class Run(Turn):
         made: str = vars(self)["_new_session"]
         return made
 
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the deadline, its own or that of a run above it; None where there is none."""
+        found, run = [], self
+        while True:
+            if run._timer is not None and run.loop is not None:
+                found.append(run._timer.when() - run.loop.time())
+            if run.parent is None:
+                return min(found, default=None)
+            run = run.parent
+
     # ------------------------------------------------------------ its life, on its loop
 
     def adopt(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...streaming.errors import MissingExtra
 from .completions import PATH, ChatCompletions, unknown_model
 from .desks import Desk
-from .figures import figures_of, told
+from .figures import told
 from .guards import Guard, Keys
 from .manuals import add_manual
 from .metrics import Metrics
@@ -40,6 +40,7 @@ def make_app(
     title: str,
     keys: Keys | None,
     hosts: Iterable[str] | None,
+    figures: Callable[[], Awaitable[dict[str, Any]]],
 ) -> FastAPI:
     """The application around one desk; `keys` and `hosts` as Guard takes them."""
     completions, runs = ChatCompletions(desk), Runs(desk)
@@ -56,7 +57,7 @@ def make_app(
     app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_models(app, desk.model)
     _add_health(app, readiness)
-    _add_figures(app, figures_of(desk, readiness))
+    _add_figures(app, figures)
     add_manual(app)
     for path in ("/v1/runs", "/v1/runs/{rest:path}"):
         app.router.routes.append(Route(path, Endpoint(runs), include_in_schema=False))
@@ -128,24 +129,24 @@ def _add_health(app: FastAPI, readiness: Readiness) -> None:
         return JSONResponse(report, 200 if can_serve else 503)
 
 
-def _add_figures(app: FastAPI, read: Callable[[], dict[str, Any]]) -> None:
+def _add_figures(app: FastAPI, read: Callable[[], Awaitable[dict[str, Any]]]) -> None:
     """How the service is, for people and for Prometheus: answered beside the line, however long that is."""
     metrics: list[Metrics] = []
 
     @app.head("/status", include_in_schema=False)
     @app.get("/status", summary="How the service and its engines are, in numbers")
     async def status() -> dict[str, Any]:
-        return told(read())
+        return told(await read())
 
     @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", summary="The same for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         try:
             if not metrics:
-                metrics.append(Metrics(read))
+                metrics.append(Metrics())
         except MissingExtra as error:
             raise Refusal(501, str(error), "missing_extra") from None
-        return Response(metrics[0].text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(metrics[0].text(await read()), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")

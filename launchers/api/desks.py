@@ -58,6 +58,8 @@ class Asked:
     session: str | None = None
     history: Sequence[Message] | None = None
     sampling: Mapping[str, Any] | None = None
+    tools: Sequence[Mapping[str, Any]] | None = None
+    tool_choice: str | Mapping[str, Any] | None = None
     run_id: str | None = None
     body: Body | None = None
     background: bool = False
@@ -190,6 +192,8 @@ class Work:
             history=asked.history,
             timeout=asked.timeout or desk.default_timeout,
             sampling=asked.sampling,
+            tools=asked.tools,
+            tool_choice=asked.tool_choice,
             queue=None if in_memory and asked.run_id is None else desk.queue,
             admission=None if self._ticket.admitted else self._admitted,
             owner=self.owner.name,

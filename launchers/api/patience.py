@@ -8,9 +8,12 @@ from collections.abc import Awaitable, Generator
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-__all__ = ["Timings", "within"]
+__all__ = ["AFTER_DRAIN", "Timings", "within"]
 
 T = TypeVar("T")
+
+AFTER_DRAIN = 5.0
+"""Seconds that responses have to end once their runs were cancelled at shutdown."""
 
 
 @dataclass(frozen=True, slots=True)

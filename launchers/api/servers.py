@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import math
 import os
 import signal
@@ -18,52 +17,9 @@ import uvicorn
 
 from ...streaming.errors import MillraceError
 from .connections import LARGEST_HEAD, BoundedHeads, connection_type
-from .patience import Timings
+from .patience import AFTER_DRAIN, Timings
 
-__all__ = ["Server", "bind", "url_of"]
-
-AFTER_DRAIN = 5.0
-"""Seconds that responses have to end once their runs were cancelled at shutdown."""
-
-BACKLOG = 2048
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that is bound; nobody is answered before `Server` listens.
-
-    Raises:
-        MillraceError: the port is in use, or the address cannot be had; says what to do.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, since asyncio sends small pieces at once (TCP_NODELAY) only where it is.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host.strip("[]"), port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise MillraceError(_why_not(host, port, error)) from None
-    return listener
-
-
-def _why_not(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} on {host} is in use by another program; choose another one with --port "
-            "(port= in Python, 0 for any that is free)"
-        )
-    if error.errno == errno.EACCES:
-        return f"this user may not listen on port {port}; choose one above 1023 with --port"
-    return f"cannot listen on {host}, port {port}: {error.strerror}; choose another address with --host"
-
-
-def url_of(listener: socket.socket) -> str:
-    """Where the server can be reached from this machine."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+__all__ = ["Server"]
 
 
 class Server(uvicorn.Server):
@@ -113,6 +69,21 @@ class Server(uvicorn.Server):
         except SystemExit:  # how uvicorn says it
             raise MillraceError("the application failed to start; the log above says why") from None
         self.listening.set_result(None)
+
+    async def accept_from(self, listener: socket.socket) -> asyncio.Server:
+        """Takes connections from one more listener, which is its own from now on, until that is closed."""
+        config = self.config
+        server = await asyncio.get_running_loop().create_server(
+            lambda: config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            ),
+            sock=listener,
+            backlog=config.backlog,
+        )
+        self.servers.append(server)
+        if self.should_exit:
+            server.close()
+        return server
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._drain()

@@ -144,8 +144,8 @@ class Asker:
         assert self.status(self.send(f"{RUNS}/{run_id}/cancel", body or b"")) == 200
 
     def id_of(self, status: str) -> str:
-        """The id of the one run that is so."""
-        (run,) = [run for run in self.server.runs if run.status == status]
+        """The id of the run that is so."""
+        (run,) = eventually(lambda: [run for run in self.server.runs if run.status == status])
         return run.id
 
     def tab(

@@ -175,3 +175,12 @@ def test_sparklines_have_a_sign_for_each(values: list[float]) -> None:
     assert len(line) == len(values)
     if max(values, default=0) > 0:
         assert line[values.index(max(values))] == "█"
+
+
+def test_several_processes() -> None:
+    engines = [{**ENGINE, "worker": 1}, {**ENGINE, "worker": 2, "tokens_per_second": 10.0}]
+    lines = drawn(view_of(workers={"all": 3, "ready": 2}, engines=engines))
+    assert lines[0].endswith("up 1 m 15 s  2 of 3 workers ready")
+    assert [line for line in lines if "miller, worker 2  ready" in line]
+    assert "1,234.5" in row(lines, "tokens/s")
+    assert "10.0" in row(lines, "tokens/s", 1)
