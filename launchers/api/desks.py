@@ -19,7 +19,8 @@ from starlette.types import Receive, Scope
 
 from ...flow.calls import start_body
 from ...flow.steps import Step
-from ...streaming.errors import EventsExpired, Overloaded, RunUnknown
+from ...streaming.errors import EventsExpired, Overloaded, QueueError, RunUnknown
+from ...streaming.file_queues import FileQueue
 from ...streaming.messages import Message
 from ...streaming.options import Options
 from ...streaming.queues import Queue
@@ -143,15 +144,29 @@ class Desk:
 
     @contextmanager
     def attending(self, run_id: str) -> Iterator[None]:
-        """Around a client's reading of a run that may be left alone otherwise."""
+        """Around a client's reading of a run that may be left alone otherwise, here or in another process."""
         work = self.works.get(run_id)
+        told = None
         if work is not None:
             work.attend(1)
+        elif isinstance(self.queue, FileQueue):
+            told = asyncio.get_running_loop().create_task(self._attend_elsewhere(self.queue, run_id))
         try:
             yield
         finally:
             if work is not None:
                 work.attend(-1)
+            if told is not None:
+                told.cancel()
+
+    async def _attend_elsewhere(self, queue: FileQueue, run_id: str) -> None:
+        """Has the process of a run hear again and again that it is followed."""
+        while True:
+            try:
+                queue.attend(run_id)
+            except QueueError:
+                return  # it is not kept any more
+            await asyncio.sleep(self.timings.resume / 3)
 
 
 class Work:
@@ -235,8 +250,24 @@ class Work:
             self._absence.cancel()
             self._absence = None
         if not self._readers and not self.background and not self.run.over:
-            loop = asyncio.get_running_loop()
-            self._absence = loop.call_later(self.desk.timings.resume, self.run.cancel, UNATTENDED)
+            self._give_grace(self.desk.timings.resume)
+
+    def _give_grace(self, seconds: float) -> None:
+        self._absence = asyncio.get_running_loop().call_later(seconds, self._stop_unattended)
+
+    def _stop_unattended(self) -> None:
+        """Stops the run, unless somebody follows it in another process: its queue knows."""
+        resume = self.desk.timings.resume
+        queue, idle = self.desk.queue, resume
+        if isinstance(queue, FileQueue):
+            try:
+                idle = queue.unattended(self.run.id)
+            except QueueError:
+                pass
+        if idle < resume:
+            self._give_grace(resume - idle)
+        else:
+            self.run.cancel(UNATTENDED)
 
     async def __aenter__(self) -> Self:
         self._readers += 1

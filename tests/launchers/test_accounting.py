@@ -359,6 +359,20 @@ def in_the_background_and_in_line(ask: Asker) -> None:
     ask.cancel(asking.reply().headers["x-run-id"])
 
 
+@row(("failed", "QueueFull"), timings=Timings(write_idle=0.3))
+def in_the_background_with_too_much_and_a_follower_who_stops_reading(ask: Asker) -> None:
+    asking = ask.runs("flood", background=True)
+    assert ask.status(asking) == 202
+    run_id = asking.reply().headers["x-run-id"]
+    follower = ask.connect()
+    follower.send("GET", f"{RUNS}/{run_id}/events")
+    desk = ask.server.service._desk
+    eventually(lambda: desk.followers == 1)
+    ask.until(running=0)
+    eventually(lambda: desk.followers == 0)
+    assert follower.closed_by_server()
+
+
 @row(GONE, GONE, on_disconnect="continue", timings=Timings(resume=0.05))
 def left_for_good(ask: Asker) -> None:
     asking = ask.runs("so wait", stream=True)
@@ -473,3 +487,4 @@ def test_it_adds_up(name: str, caplog: pytest.LogCaptureFixture) -> None:
     }
     assert all(record.endpoint in (RUNS, PATH, "chat") for record in written)
     assert "private" not in "\n".join(map(str, written))
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []

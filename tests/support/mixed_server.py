@@ -5,6 +5,7 @@
         server.status()["runs"]          # over HTTP, as anybody sees them
         server.counters()["produced"]    # from inside: pieces made, generators that are open, runs that go on
         server.memory()                  # from outside, of the process
+    server.tidy()                    # the same, once it has given back what it does not need
         server.lines()                   # what it has written down of runs that are over
 
 The question is a word and, where it makes pieces, how many: `words 30`, `slowly 30` (a pause after each), `threads
@@ -14,6 +15,8 @@ The question is a word and, where it makes pieces, how many: `words 30`, `slowly
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -40,6 +43,9 @@ PIECE = 4096
 EXPECTED = "as it was told to"
 """What the flow fails with."""
 
+KEPT, KEPT_BYTES = 100, 4 * 2**20
+"""Runs that are over and kept in memory: fewer than usual, so that there are soon as many as there ever will be."""
+
 
 class MixedServer:
     """The test's side."""
@@ -60,11 +66,22 @@ class MixedServer:
 
     def counters(self) -> dict[str, int]:
         """`produced` pieces, `opened` and `closed` generators, `runs` that go on, and `abandoned` functions."""
+        return self._ask("counters")
+
+    def _ask(self, command: str) -> dict[str, int]:
         assert self.process.stdin is not None
-        self.process.stdin.write("\n")
+        self.process.stdin.write(f"{command}\n")
         self.process.stdin.flush()
         found: dict[str, int] = self._read()
         return found
+
+    def tidy(self) -> int:
+        """Has it collect its garbage and give back what is free; then bytes that the process has in memory.
+
+        Otherwise the allocator keeps what a crowd has needed at its worst moment.
+        """
+        self._ask("tidy")
+        return self.memory()
 
     def connect(self, timeout: float = 20.0) -> Connection:
         return Connection(self.port, timeout)
@@ -103,14 +120,14 @@ class MixedServer:
         return [json.loads(line) for line in told if line.startswith("{") and line.endswith("\n")]
 
     def complaints(self) -> list[str]:
-        """What was logged as a warning or worse, each with the last line of its traceback."""
+        """What was logged as a warning or worse, or printed by others, each with its traceback."""
         found: list[str] = []
         for line in self.log.read_text().splitlines():
-            if line.startswith(("WARNING", "ERROR", "CRITICAL")):
+            if line.startswith(("WARNING", "ERROR", "CRITICAL")) or not found:
                 found.append(line)
-            elif found and not line.startswith("{"):
-                found[-1] = f"{found[-1].partition(chr(10))[0]}\n{line}"
-        return found
+            elif not line.startswith("{"):
+                found[-1] += f"\n{line}"
+        return [complaint for complaint in found if not complaint.startswith("{")]
 
     def stop(self) -> float:
         """SIGTERM; seconds until the process had ended."""
@@ -231,10 +248,12 @@ def main(told: str) -> None:
 
     from millrace import Switch, serve
     from millrace.launchers.run_lines import LogFormat, print_runs
+    from millrace.streaming.registries import MEMORY
 
     options = json.loads(told)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     print_runs(LogFormat.JSON)
+    MEMORY._most, MEMORY._max_bytes = KEPT, KEPT_BYTES
     steps: list[Any] = [words, slowly, threads, flood, plain, wait, fail, late]
     flow: Any = Switch({step.__name__: step for step in steps}, key=first_word)
 
@@ -253,10 +272,15 @@ def main(told: str) -> None:
 
 
 def answer() -> None:
-    """Tells the counters, line by line."""
+    """Does what the test asks, line by line, and tells the counters."""
     from millrace.streaming import status
 
-    for _ in sys.stdin:
+    for command in sys.stdin:
+        if command == "tidy\n":
+            gc.collect()
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+            if trim is not None:
+                trim(0)
         now = status()
         print(json.dumps({**COUNTERS, "runs": now.runs, "abandoned": now.abandoned}), flush=True)
 

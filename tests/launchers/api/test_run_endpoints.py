@@ -612,6 +612,25 @@ class TestGoingOn:
             eventually(lambda: run.over)
             assert run.reason == "client left and did not come back"
 
+    def test_and_while_somebody_follows_it_by_way_of_another_worker(
+        self, run_id: str, tmp_path: Path
+    ) -> None:
+        source = Source()
+        shared: dict[str, Any] = {"queue": f"file://{tmp_path}/runs", "timings": Timings(resume=0.3)}
+        with running(source, on_disconnect="continue", **shared) as one, running(echo, **shared) as other:
+            asking = ask(one, {"input": "a", "stream": True}, {"x-run-id": run_id})
+            source.allow(1)
+            asking.events(2)
+            (run,) = one.runs
+            with other.connect() as follower:
+                follower.send("GET", f"{RUNS}/{run_id}/events")
+                follower.events(2)
+                asking.close()
+                asyncio.run(self.later(0.9))
+                assert not run.over
+            eventually(lambda: run.over)
+            assert run.reason == "client left and did not come back"
+
     def readers(self, server: Running, run: Run) -> int:
         return server.service._desk.works[run.id]._readers
 
