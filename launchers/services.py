@@ -141,6 +141,7 @@ class Service:
         )
         self.own_figures = figures_of(self._desk, self.readiness)
         self._given: socket.socket | None = None
+        self._at_once = True
         self._listener: socket.socket | None = None
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -196,9 +197,12 @@ class Service:
 
     # ------------------------------------------------------------ its life
 
-    def listen_on(self, listener: socket.socket) -> None:
-        """Has it serve on a socket that listens already, in place of one of its own; before it is entered."""
-        self._given = listener
+    def listen_on(self, listener: socket.socket, at_once: bool = True) -> None:
+        """Has it serve on a socket that listens already, in place of one of its own; before it is entered.
+
+        Unless `at_once`, nothing is accepted from it before `accept_from(listener)`.
+        """
+        self._given, self._at_once = listener, at_once
 
     async def accept_from(self, listener: socket.socket) -> asyncio.Server:
         """Has it take connections from one more listener, until what this returns is closed."""
@@ -210,6 +214,11 @@ class Service:
         if self._server is not None:
             self._server.should_exit = True
 
+    def reload_keys(self) -> None:
+        """Reads the file of API keys again, if they come from one; the log tells what came of it."""
+        if self._keys is not None:
+            self._keys.reload()
+
     async def _start(self, signals: bool) -> None:
         """Listens, then builds the application; the flow loads in the background."""
         from .api.servers import Server
@@ -217,13 +226,14 @@ class Service:
         self._listener = self._given or bind(self.host, self.port)
         self._url = url_of(self._listener)
         try:
-            reload = None if self._keys is None or self._keys.path is None else self._keys.reload
+            reload = None if self._keys is None or self._keys.path is None else self.reload_keys
             self._server = Server(self.app, self.timings, self._drain, self._cut_off, signals, reload)
             # An empty context: requests must not find the session, or the run, that the service was started in.
             context = Context()
             context.run(HOOKS.set, HOOKS.get())
+            sockets = [self._listener] if self._at_once else []
             self._serving = asyncio.get_running_loop().create_task(
-                self._server.serve(sockets=[self._listener]), context=context
+                self._server.serve(sockets=sockets), context=context
             )
             up = self._server.listening
             await asyncio.wait([self._serving, up], return_when=asyncio.FIRST_COMPLETED)

@@ -42,8 +42,9 @@ def main(descriptor: int) -> int:
     """Serves until the supervisor at the other end of the socket says so, or is gone; returns the exit code."""
     global _is_worker
     _is_worker = True
-    # Ctrl-C is the supervisor's. A function, as what is ignored would be ignored by every program started here too.
-    signal.signal(signal.SIGINT, _nothing)
+    # These are the supervisor's. A function, as what is ignored would be ignored by every program started here too.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _nothing)
     control = Control(_inherited(descriptor))
     said = control.first()
     if said is GONE:
@@ -101,6 +102,7 @@ class ChildWorker:
         self._service: Service | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._up = self._ending = False
+        self._accepts = not orders.covered
         self._covered: set[int] = set()
         self._covers: dict[int, asyncio.Server] = {}
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -110,11 +112,16 @@ class ChildWorker:
         """Imports the flow and serves it; raises why it cannot."""
         flow = self._flow()
         self._service = service = Service(flow, **self.orders.service_options())
-        service.listen_on(self._listeners[self.orders.number - 1])
+        service.listen_on(self._listener, at_once=self._accepts)
         service.siblings = Siblings(self.orders.number, self._ask)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._serve(service))
         self._control.say("figures", figures=service.own_figures())
+
+    @property
+    def _listener(self) -> socket.socket:
+        """Its own."""
+        return self._listeners[self.orders.number - 1]
 
     def _flow(self) -> Step[Any, Any]:
         try:
@@ -150,6 +157,9 @@ class ChildWorker:
                 self._control.say("loading", stage=stage[0], progress=round(stage[1], 3))
             await asyncio.wait([loading], timeout=POLL)
         if service.readiness.error is None:
+            if not self._accepts and not self._ending:
+                self._accepts = True
+                await service.accept_from(self._listener)
             self._control.say("ready")
 
     # ------------------------------------------------------------ what the supervisor says
@@ -180,6 +190,9 @@ class ChildWorker:
             asked = self._asked.pop(said["question"], None)
             if asked is not None and not asked.done():
                 asked.set_result(said["told"])
+        elif word == "keys":
+            assert self._service is not None
+            self._service.reload_keys()
         elif word == "cover":
             asyncio.ensure_future(self._cover(said["number"]))
         elif word == "uncover":
@@ -193,8 +206,8 @@ class ChildWorker:
         if self._up and self._service is not None:
             self._control.say("ending")
             self._service.stop()
-            for number, listener in enumerate(self._listeners, 1):
-                if number != self.orders.number:  # that is closed by the server
+            for listener in self._listeners:
+                if listener is not self._listener or not self._accepts:  # else it is closed by the server
                     listener.close()
 
     async def _cover(self, number: int) -> None:

@@ -29,6 +29,7 @@ class Orders:
         path: `sys.path` of the supervisor.
         log_level: from which on it logs.
         listeners: descriptors of the sockets that connections come from, one for each worker.
+        covered: whether another worker serves in its place until it is ready; it accepts nobody before then.
         folder: the supervisor's own directory for runs, if it has made one.
         run_lines: the form in which it tells of each run on stderr; None: it does not.
     """
@@ -39,6 +40,7 @@ class Orders:
     path: list[str]
     log_level: int
     listeners: list[int]
+    covered: bool
     folder: str | None
     run_lines: str | None = None
 

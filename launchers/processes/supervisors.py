@@ -31,6 +31,8 @@ TRIES = 5
 PAUSE = 0.25
 """Seconds before the second try; each further one waits twice as long."""
 
+ENDS = (signal.SIGINT, signal.SIGTERM)
+
 PATIENCE = 0.5
 """Seconds that a worker has to tell its figures to another."""
 
@@ -163,10 +165,16 @@ class Supervisor:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """Only the main thread can be told of signals; in others the workers end with this process."""
-        loop, wanted = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+        loop = asyncio.get_running_loop()
+        wanted: dict[int, Callable[[int], object]] = dict.fromkeys(ENDS, self._on_signal)
+        keys = self._options.get("api_keys")
+        if isinstance(keys, str) and not keys.startswith(
+            "env:"
+        ):  # else it ends the process, as it always does
+            wanted[signal.SIGHUP] = self._reload_keys
         try:
-            for number in wanted:
-                loop.add_signal_handler(number, self._on_signal, number)
+            for number, act in wanted.items():
+                loop.add_signal_handler(number, act, number)
         except (RuntimeError, ValueError):
             yield
             return
@@ -182,6 +190,10 @@ class Supervisor:
         else:
             self._signal = number
             self._kill()
+
+    def _reload_keys(self, _: int) -> None:
+        for worker in self._workers.values():
+            worker.say("keys")
 
     # ------------------------------------------------------------ one place
 
@@ -210,6 +222,7 @@ class Supervisor:
             sys.path,
             logging.getLogger().getEffectiveLevel(),
             [listener.fileno() for listener in self._listeners],
+            any(worker.serves for worker in self._workers.values()),
             self._folder,
             self.run_lines,
         )

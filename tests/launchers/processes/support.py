@@ -45,11 +45,13 @@ async def flow(text: str):
 '''
 
 MAIN = """
-import json, sys
+import json, logging, sys
 from millrace import serve
 from millrace.launchers.api.patience import Timings
 
 options = json.loads(sys.stdin.readline())
+if options.pop("log", None) == "info":
+    logging.basicConfig(level="INFO")
 if "timings" in options:
     options["timings"] = Timings(**options["timings"])
 try:
@@ -177,7 +179,8 @@ def supervised(
             stderr=subprocess.STDOUT,
             text=True,
         )
-    server = Supervised(process, port, log, *options.get("api_keys", ())[:1])
+    keys = options.get("api_keys")
+    server = Supervised(process, port, log, keys[0] if isinstance(keys, list) else "")
     try:
         assert process.stdin is not None
         process.stdin.write(json.dumps(options) + "\n")
@@ -193,6 +196,9 @@ def supervised(
         yield server
     finally:
         left = server.left()
+        for one in left:
+            if one.status() == psutil.STATUS_STOPPED:
+                one.kill()
         end(process)  # type: ignore[arg-type]
         for one in left:
             if alive(one):

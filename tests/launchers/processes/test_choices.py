@@ -54,7 +54,7 @@ def test_options_travel() -> None:
         "port": 1,
     }
     told = options_to(options)
-    orders = Orders(1, "app:flow", told, [], 30, [])
+    orders = Orders(1, "app:flow", told, [], 30, [], False, None)
     assert orders.service_options() == {**options, "api_keys": "keys.txt"}
     assert options_to({"api_keys": ("a", "b")}) == {"api_keys": ["a", "b"]}
     assert longest_end(options) == longest_end({}) - 8

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import select
 import signal
-import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,28 @@ import pytest
 from tests.launchers.processes.support import Supervised, alive, supervised
 from tests.launchers.support import Asking
 from tests.support.leaks import eventually
+from tests.support.servers import answers
 
 pytestmark = pytest.mark.slow
 
 DRAIN = {"drain": 0.3}
 KEY = "sk-of-the-miller"
+LOADING = """
+import asyncio, os, pathlib
+from millrace import Module
+
+class Slow(Module[str, str]):
+    async def setup(self) -> None:
+        if pathlib.Path("slow").exists():
+            pathlib.Path("loading").touch()
+        while pathlib.Path("slow").exists():
+            await asyncio.sleep(0.01)
+
+    async def __call__(self, x: str) -> str:
+        return str(os.getpid())
+
+flow = Slow()
+"""
 SHUT = "the server is shutting down"
 
 
@@ -32,7 +49,7 @@ class TestReplacing:
             victim, other = before
             lost, _ = server.streaming("go on", victim)
             kept, _ = server.streaming("go on", other)
-            assert server.status()["runs"]["failed"] == 0
+            eventually(lambda: going_on(server) == 2)
             before[victim].kill()
             with pytest.raises(ConnectionError):  # nobody takes it for a whole answer
                 lost.read()
@@ -45,26 +62,34 @@ class TestReplacing:
             eventually(lambda: server.pid() not in before)
             assert f"(process {victim}) has ended: signal 9" in server.output()
             assert server.status()["runs"]["failed"] == 1
+            assert going_on(server) == 1
             lost.close()
             kept.close()
             eventually(lambda: (tmp_path / f"cleaned-{other}").exists())
 
+    def test_nobody_waits_for_the_models_of_a_new_worker(self, tmp_path: Path) -> None:
+        with supervised(tmp_path, app=LOADING, timings=DRAIN) as server:
+            (tmp_path / "slow").touch()
+            victim, other = server.workers()
+            server.workers()[victim].kill()
+            eventually(lambda: (tmp_path / "loading").exists(), 20, server.output)
+            assert {server.pid() for _ in range(20)} == {other}
+            assert server.ready() == 1
+            (tmp_path / "slow").unlink()
+            eventually(lambda: server.ready() == 2, 20)
+            eventually(lambda: server.pid() not in (victim, other))
+
     def test_what_waits_in_the_line_of_a_worker_that_dies(self, tmp_path: Path) -> None:
-        with supervised(tmp_path, timings=DRAIN) as server:
-            hung, _ = server.workers().values()
+        with supervised(tmp_path, timings=DRAIN) as server, ExitStack() as stack:
+            hung, other = server.workers().values()
+            there = stack.enter_context(server.at(other.pid))
             hung.suspend()
-            asked = [server.ask() for _ in range(24)]
-            answered = answered_before_a_silence(asked)
-            assert 0 < len(answered) < 24, "the kernel has dealt to one worker alone"
-
-            before = time.monotonic()  # a worker that hangs is told as it was last
-            assert server.status()["workers"]["all"] == 2
-            assert time.monotonic() - before < 2
-
+            asked = [stack.enter_context(server.ask()) for _ in range(24)]
+            assert 0 < answered_before_a_silence(asked) < 24, "the kernel has dealt to one worker alone"
+            there.send("GET", "/status")
+            assert there.json()["workers"]["all"] == 2  # one that hangs is told as it was last
             hung.kill()
-            for asking in asked:
-                assert asking.reply().status == 200
-                asking.close()
+            assert {asking.reply().status for asking in asked} == {200}
 
     def test_a_worker_that_crashes_while_it_starts(self, tmp_path: Path) -> None:
         with supervised(tmp_path, wait=False, app="import os\nos._exit(3)\n") as server:
@@ -164,6 +189,25 @@ class TestKeys:
                 assert asking.reply().status == 401
         assert KEY not in server.output()
 
+    def test_a_hangup_has_every_worker_read_them_again(self, tmp_path: Path) -> None:
+        keys = tmp_path / "keys"
+        keys.write_text(KEY)
+        keys.chmod(0o600)
+        with supervised(tmp_path, api_keys=str(keys), log="info", wait=False) as server:
+            server.headers = {"Authorization": f"Bearer {KEY}"}
+            eventually(lambda: answers(server.port, "/health/ready"), 20)
+            eventually(lambda: server.ready() == 2, 20)
+            server.process.send_signal(signal.SIGHUP)
+            eventually(lambda: server.output().count("were read again: 1") == 2, 10, server.output)
+            assert len(server.workers()) == 2
+
+
+def going_on(server: Supervised) -> int:
+    """How many runs have begun and not ended."""
+    runs = server.status()["runs"]
+    started: int = runs.pop("started")
+    return started - sum(runs.values())
+
 
 def refuses(server: Supervised) -> bool:
     """Whether nobody listens any more."""
@@ -174,9 +218,10 @@ def refuses(server: Supervised) -> bool:
     return False
 
 
-def answered_before_a_silence(asked: Sequence[Asking], seconds: float = 0.5) -> list[Asking]:
-    """Those that are answered until nobody is for so long."""
-    waiting, answered = {asking.socket: asking for asking in asked}, []
-    while readable := select.select(list(waiting), [], [], seconds)[0]:
-        answered += [waiting.pop(socket) for socket in readable]
-    return answered
+def answered_before_a_silence(asked: Sequence[Asking], seconds: float = 0.7) -> int:
+    """How many are answered until nobody is for so long."""
+    waiting, patience = {asking.socket for asking in asked}, 20.0
+    while readable := select.select(list(waiting), [], [], patience)[0]:
+        waiting -= set(readable)
+        patience = seconds
+    return len(asked) - len(waiting)
