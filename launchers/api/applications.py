@@ -103,10 +103,12 @@ class Endpoint:
 def _add_models(app: FastAPI, model: str) -> None:
     card = model_card(model, int(time.time()))
 
+    @app.head("/v1/models", include_in_schema=False)
     @app.get("/v1/models", summary="The flow, as the one model of this server")
     async def list_models() -> dict[str, Any]:
         return {"object": "list", "data": [card]}
 
+    @app.head("/v1/models/{name:path}", include_in_schema=False)
     @app.get("/v1/models/{name:path}", summary="The flow, by its name")
     async def retrieve_model(name: str) -> dict[str, Any]:
         if name != model:
@@ -131,10 +133,12 @@ def _add_figures(app: FastAPI, read: Callable[[], Awaitable[dict[str, Any]]]) ->
     """How the service is, for people and for Prometheus: answered beside the line, however long that is."""
     metrics: list[Metrics] = []
 
+    @app.head("/status", include_in_schema=False)
     @app.get("/status", summary="How the service and its engines are, in numbers")
     async def status() -> dict[str, Any]:
         return told(await read())
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", summary="The same for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         try:

@@ -20,7 +20,7 @@ from .followers import follow
 from .hints import Hint, taken_by
 from .parameters import check_keys, check_text
 from .refusals import Refusal, refusal_of
-from .replies import JSON_HEADERS, Reply, answer_whole, stream_answer
+from .replies import JSON_HEADERS, SSE_HEADERS, Reply, answer_whole, stream_answer
 from .run_frames import RunFrames, RunStream, RunWhole, finished_of, run_object
 from .run_requests import RunRequest, visible
 from .values import as_json
@@ -131,7 +131,12 @@ class Runs:
         info = self._found(run_id, scope)
         query = _query(scope)
         frames = RunFrames(info.id, visible(query.get("events"), self.desk.events), self.desk.debug)
-        await follow(self.desk, info, _after(scope, query), frames, receive, send)
+        after = _after(scope, query)
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await follow(self.desk, info, after, frames, receive, send)
 
     # ------------------------------------------------------------ stopping
 
