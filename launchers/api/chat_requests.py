@@ -1,4 +1,5 @@
-"""What a request to /v1/chat/completions may say, checked before anything is done about it.
+"""What a request to /v1/chat/completions may say, checked before anything is done about it; and what requests for an
+answer in text have in common.
 
 Every parameter is used, harmless to leave unused, or refused by name: nothing that would change the answer is
 silently ignored.
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 from ...streaming.messages import Message
 from .refusals import Refusal
 
-__all__ = ["ChatRequest"]
+__all__ = ["ChatRequest", "TextRequest"]
 
 
 class Number(NamedTuple):
@@ -83,23 +84,46 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 """Parameters of OpenAI's that are not supported, with the values that ask for nothing. Null is always one."""
 
-OWN = frozenset(["model", "messages", "stream", "stream_options", "stop", "logit_bias", "timeout"])
+SHARED = frozenset(["model", "stream", "stream_options", "stop", "logit_bias", "timeout"])
+"""What all requests for an answer in text may say, besides numbers."""
+
+OWN = SHARED | {"messages"}
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+
+NO_CURES: Mapping[str, str] = {}
 
 MOST_STOPS = 16
 SHORTEST_DEADLINE = 0.001
 
 
 @dataclass(slots=True)
-class ChatRequest:
-    """A request that has been checked. `messages` is everything, the last one is the user's."""
+class TextRequest:
+    """A request for an answer in text that has been checked. `messages` is everything, the last one is the user's."""
 
     model: str | None
     messages: list[Message]
     sampling: dict[str, Any] = field(default_factory=dict)
     timeout: float | None = None
     stream: bool = False
+
+    def _take_shared(self, body: Mapping[str, Any], longest: float) -> None:
+        """The parameters that need more than a look at their own value."""
+        get, sampling = body.get, self.sampling
+        if (stream := get("stream")) is not None:
+            self.stream = flag(stream, "stream")
+        if (timeout := get("timeout")) is not None:
+            self.timeout = Number(SHORTEST_DEADLINE, longest).check(timeout, "timeout")
+        if (stop := get("stop")) is not None:
+            sampling["stop"] = _stop(stop)
+        if (bias := get("logit_bias")) is not None:
+            sampling["logit_bias"] = _logit_bias(bias)
+
+
+@dataclass(slots=True)
+class ChatRequest(TextRequest):
+    """A request to /v1/chat/completions that has been checked."""
+
     include_usage: bool = False
 
     @classmethod
@@ -109,7 +133,7 @@ class ChatRequest:
         Raises:
             Refusal: 400, naming the parameter.
         """
-        request = cls(_model(body.get("model")), _messages(body.get("messages")))
+        request = cls(model_of(body), _messages(body.get("messages")))
         for name, value in body.items():
             if value is None or name in HARMLESS:
                 continue
@@ -117,23 +141,16 @@ class ChatRequest:
             if number is not None:
                 request.sampling[name] = number.check(value, name)
             elif name not in OWN:
-                _refuse_unsupported(name, value)
-        request._take_own(body, longest)
+                refuse_unsupported(name, value, NEUTRAL)
+        request._take_shared(body, longest)
+        request._take_own(body)
         return request
 
-    def _take_own(self, body: Mapping[str, Any], longest: float) -> None:
-        """The parameters that need more than a look at their own value."""
-        get, sampling = body.get, self.sampling
-        if (stream := get("stream")) is not None:
-            self.stream = flag(stream, "stream")
-        if (options := get("stream_options")) is not None:
-            self.include_usage = _include_usage(options, self.stream)
-        if (timeout := get("timeout")) is not None:
-            self.timeout = Number(SHORTEST_DEADLINE, longest).check(timeout, "timeout")
-        if (stop := get("stop")) is not None:
-            sampling["stop"] = _stop(stop)
-        if (bias := get("logit_bias")) is not None:
-            sampling["logit_bias"] = _logit_bias(bias)
+    def _take_own(self, body: Mapping[str, Any]) -> None:
+        sampling = self.sampling
+        if (options := body.get("stream_options")) is not None:
+            check_stream_options(options, self.stream, "include_usage")
+            self.include_usage = bool(options.get("include_usage"))
         if (most := sampling.pop("max_completion_tokens", None)) is not None:
             if sampling.get("max_tokens", most) != most:
                 raise invalid("max_tokens and max_completion_tokens differ; give one of them", "max_tokens")
@@ -144,14 +161,24 @@ def invalid(message: str, param: str | None, code: str = "invalid_value") -> Ref
     return Refusal(400, message, code, param)
 
 
-def _refuse_unsupported(name: str, value: Any) -> None:
-    if name not in NEUTRAL:
-        raise invalid(f"unknown parameter {name[:60]!r}; leave it out", name[:60], "unknown_parameter")
-    if not any(type(value) is type(neutral) and value == neutral for neutral in NEUTRAL[name]):
-        raise invalid(f"{name} is not supported here; leave it out", name, "unsupported_parameter")
+def refuse_unsupported(
+    name: str, value: Any, neutral: Mapping[str, tuple[Any, ...]], cures: Mapping[str, str] = NO_CURES
+) -> None:
+    """Refuses a parameter that is not supported, unless it asks for nothing: has one of its `neutral` values.
+
+    Raises:
+        Refusal: 400, with the parameter's cure, by default to leave it out.
+    """
+    cure = cures.get(name, "leave it out")
+    if name not in neutral:
+        raise invalid(f"unknown parameter {name[:60]!r}; {cure}", name[:60], "unknown_parameter")
+    if not any(type(value) is type(nothing) and value == nothing for nothing in neutral[name]):
+        raise invalid(f"{name} is not supported here; {cure}", name, "unsupported_parameter")
 
 
-def _model(model: Any) -> str | None:
+def model_of(body: Mapping[str, Any]) -> str | None:
+    """The model's name, where the client has given one."""
+    model = body.get("model")
     if model is not None and not isinstance(model, str):
         raise invalid("model must be a name; GET /v1/models lists them", "model")
     return model
@@ -163,18 +190,23 @@ def flag(value: Any, name: str) -> bool:
     return value
 
 
-def _include_usage(options: Any, stream: bool) -> bool:
+def check_stream_options(options: Any, stream: bool, *names: str) -> None:
+    """`names` are the flags that the endpoint has, besides one that changes nothing.
+
+    Raises:
+        Refusal: 400, naming the option.
+    """
+    known = (*names, "include_obfuscation")
     if not isinstance(options, dict):
-        raise invalid('stream_options must be an object, such as {"include_usage": true}', "stream_options")
+        raise invalid(f'stream_options must be an object, such as {{"{known[0]}": true}}', "stream_options")
     if not stream:
         raise invalid("stream_options needs stream: true", "stream_options")
     for name, value in options.items():
-        if name not in ("include_usage", "include_obfuscation") or not isinstance(value, bool | None):
+        if name not in known or not isinstance(value, bool | None):
             raise invalid(
-                f"stream_options.{name} is not supported; use include_usage: true or false",
-                f"stream_options.{name}",
+                f"stream_options.{name[:60]} is not supported; use {known[0]}: true or false",
+                f"stream_options.{name[:60]}",
             )
-    return bool(options.get("include_usage"))
 
 
 # ---------------------------------------------------------------- messages
@@ -184,12 +216,20 @@ def _messages(given: Any) -> list[Message]:
     if given is None:
         raise invalid('messages is missing; send [{"role": "user", "content": "..."}]', "messages")
     messages = messages_of(given, "messages")
-    if not messages:
-        raise invalid("messages is empty; it needs at least one, of role user", "messages")
-    if messages[-1].role != "user":
-        where = f"messages[{len(messages) - 1}].role"
-        raise invalid(f"the last message must be of role user, not {messages[-1].role}", where)
+    check_turn(messages, "messages", f"messages[{len(messages) - 1}]")
     return messages
+
+
+def check_turn(messages: list[Message], name: str, last: str) -> None:
+    """Whether it is the model's turn to speak; `last` is where the last message stands.
+
+    Raises:
+        Refusal: 400, naming the part.
+    """
+    if not messages:
+        raise invalid(f"{name} is empty; it needs at least one message, of role user", name)
+    if messages[-1].role != "user":
+        raise invalid(f"the last message must be of role user, not {messages[-1].role}", f"{last}.role")
 
 
 def messages_of(given: Any, name: str) -> list[Message]:
@@ -200,10 +240,15 @@ def messages_of(given: Any, name: str) -> list[Message]:
     """
     if not isinstance(given, list):
         raise invalid(f"{name} must be a list of objects with role and content", name)
-    return [_message(item, f"{name}[{i}]") for i, item in enumerate(given)]
+    return [message_of(item, f"{name}[{i}]") for i, item in enumerate(given)]
 
 
-def _message(item: Any, where: str) -> Message:
+def message_of(item: Any, where: str, parts: tuple[str, ...] = ("text",)) -> Message:
+    """One of them, at `where` in the request; `parts` are the kinds of parts that its content may have.
+
+    Raises:
+        Refusal: 400, naming the part.
+    """
     if not isinstance(item, dict):
         raise invalid(f"{where} must be an object with role and content", where)
     role = item.get("role")
@@ -216,21 +261,21 @@ def _message(item: Any, where: str) -> Message:
                 f"{where}.{name}",
                 "unsupported_parameter",
             )
-    return Message(ROLES[role], _content(item.get("content"), f"{where}.content"))  # type: ignore[arg-type]
+    return Message(ROLES[role], _content(item.get("content"), f"{where}.content", parts))  # type: ignore[arg-type]
 
 
-def _content(content: Any, where: str) -> str:
+def _content(content: Any, where: str, parts: tuple[str, ...]) -> str:
     if isinstance(content, list):
-        return "".join(_part(part, f"{where}[{i}]") for i, part in enumerate(content))
+        return "".join(_part(part, f"{where}[{i}]", parts) for i, part in enumerate(content))
     return check_text(content, where)
 
 
-def _part(part: Any, where: str) -> str:
+def _part(part: Any, where: str, parts: tuple[str, ...]) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind != "text":
-        shown = kind if isinstance(kind, str) else "something else"
+    if kind not in parts:
+        shown = kind[:60] if isinstance(kind, str) else "something else"
         raise invalid(
-            f"{where} is {shown}, and only parts of type text are supported here",
+            f"{where} is {shown}, and only parts of type {' or '.join(parts)} are supported here",
             where,
             "unsupported_content",
         )

@@ -55,8 +55,12 @@ def test_the_schema(server: Running) -> None:
     assert schema["info"]["title"] == "Echo"
     assert set(schema["paths"]) == {
         PATH,
+        "/v1/embeddings",
         "/v1/models",
         "/v1/models/{name}",
+        "/v1/responses",
+        "/v1/responses/{response_id}",
+        "/v1/responses/{response_id}/cancel",
         "/health/live",
         "/health/ready",
         "/status",
