@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from millrace import Service
+from millrace.launchers.api import embedding_requests as embeddings
+from millrace.launchers.api import response_requests as responses
 from millrace.launchers.api.chat_requests import NUMBERS
 from tests.launchers.support import PATH, Running, echo, question, running
 from tests.support.servers import serving
@@ -72,6 +74,22 @@ def test_the_schema(server: Running) -> None:
     assert set(NUMBERS) <= set(wanted["properties"])
     error = resolve(schema, post["responses"]["429"]["content"]["application/json"]["schema"])
     assert set(error["properties"]["error"]["properties"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/v1/responses", {*responses.NUMBERS, *responses.HARMLESS, *responses.NEUTRAL, *responses.OWN}),
+        ("/v1/embeddings", {*embeddings.HARMLESS, *embeddings.NEUTRAL, *embeddings.OWN}),
+    ],
+)
+def test_the_schema_has_all_that_a_request_may_say(server: Running, path: str, known: set[str]) -> None:
+    schema = server.get("/openapi.json")[1]
+    post = schema["paths"][path]["post"]
+    assert set(post["responses"]) >= {"200", "400", "401", "404", "413", "415", "429", "500", "503", "504"}
+    wanted = resolve(schema, post["requestBody"]["content"]["application/json"]["schema"])
+    assert set(wanted["properties"]) == known
+    assert resolve(schema, post["responses"]["200"]["content"]["application/json"]["schema"])["required"]
 
 
 def resolve(schema: dict[str, Any], part: dict[str, Any]) -> Any:

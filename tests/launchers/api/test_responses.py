@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -247,6 +248,12 @@ class TestAfterwards:
         assert (kept.id, kept.status, kept.output_text) == (asked.id, "completed", "a b ")
         assert kept.output == asked.output
         assert kept.usage == asked.usage
+
+    def test_from_a_queue_on_disk(self, tmp_path: Path) -> None:
+        with running(words, queue=f"file://{tmp_path}") as server, client_of(server) as client:
+            *_, last = client.responses.create(model="words", input="a b", stream=True)
+            assert last.type == "response.completed"
+            assert client.responses.retrieve(last.response.id).output == last.response.output
 
     def test_one_that_failed(self) -> None:
         with running(fails_later) as server, client_of(server) as client:
