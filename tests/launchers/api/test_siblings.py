@@ -6,6 +6,7 @@ from typing import Any
 
 from millrace.launchers.api.metrics import Metrics
 from millrace.launchers.api.siblings import added, remains, together
+from millrace.launchers.tallies import Tally
 
 ENGINE: dict[str, Any] = {"module": "model", "state": "ready", "running": 1, "stops": {"length": 2}}
 
@@ -18,7 +19,7 @@ def figures(started: int, **ended: int) -> dict[str, Any]:
         "model": "demo",
         "uptime": 3.0,
         "runs": {**runs, **ended},
-        "admission": {"running": 1, "running_limit": 4, "waiting": 0, "waiting_limit": 16},
+        "admission": {"running": 1, "running_limit": 4, "waiting": 0, "waiting_limit": 16, "followers": 3},
         "engines": [ENGINE],
     }
 
@@ -26,7 +27,8 @@ def figures(started: int, **ended: int) -> dict[str, Any]:
 def test_what_counts_is_summed() -> None:
     found = together(2, {1: figures(5, completed=4), 2: {**figures(3, failed=3), "status": "loading"}}, {})
     assert found["runs"] == {**figures(8)["runs"], "completed": 4, "failed": 3}
-    assert found["admission"] == {"running": 2, "running_limit": 8, "waiting": 0, "waiting_limit": 32}
+    admission = {"running": 2, "running_limit": 8, "waiting": 0, "waiting_limit": 32, "followers": 6}
+    assert found["admission"] == admission
     assert (found["status"], found["model"], found["uptime"]) == ("loading", "demo", 3.0)
     assert found["workers"] == {"all": 2, "ready": 1}
     assert [(engine["worker"], engine["running"]) for engine in found["engines"]] == [(1, 1), (2, 1)]
@@ -57,12 +59,15 @@ def test_metrics_name_the_worker() -> None:
         **dict.fromkeys(("preemptions", "steps"), 1),
         "time_to_first_token": None,
     }
-    workers = {number: {**figures(1), "engines": [full]} for number in (1, 2)}
+    tally = Tally()
+    kept = {"lately": tally.lately(), "times": tally.times(), "keys": {}}
+    workers = {number: {**figures(1), **kept, "engines": [full]} for number in (1, 2)}
     text = Metrics().text(together(1, workers, {})).decode()
     assert 'millrace_engine_running{module="model",worker="2"} 1.0' in text
     assert 'millrace_engine_stops_total{cause="length",module="model",worker="1"} 2.0' in text
     assert "millrace_workers_all 2.0" in text
     assert "millrace_runs_started_total 2.0" in text
-    alone = Metrics().text({**figures(1), "engines": [full]}).decode()
+    assert "millrace_followers 6.0" in text
+    alone = Metrics().text({**figures(1), **kept, "engines": [full]}).decode()
     assert 'millrace_engine_running{module="model"} 1.0' in alone
     assert "millrace_workers" not in alone
