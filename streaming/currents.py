@@ -45,8 +45,9 @@ def current_session() -> str | None:
 def emit(event: Event) -> None:
     """Says something from inside a step; never waits, and may overshoot the queue's bound.
 
-    It is said beside the answer, so that an event loses its `output`; but in a synchronous generator it stands among what
-    that yields, and is a part of the answer as they are. Outside of a run, or where nobody listens, it does nothing.
+    It is said beside the answer, so that an event loses its `output`; but in a synchronous generator it stands among
+    what that yields, and is a part of the answer as they are. Outside of a run, or where nobody listens, it does
+    nothing.
     """
     frame = FRAME.get()
     if frame is None:

@@ -62,7 +62,7 @@ class TestWorkers:
         code, words = refused("app:nothing", "--workers", "2", cwd=directory)
         assert (code, words) == (2, "millrace: app has no 'nothing'; its functions are app:flow ")
         code, words = refused("app:flow", "--workers", "2", "--api-keys", "none", cwd=directory)
-        assert (code, words.count("cannot read the API keys")) == (1, 1)
+        assert (code, words.count("there is no such file of API keys")) == (1, 1)
         code, words = refused("app:flow", "--workers", "2", "--queue", "memory://", cwd=directory)
         assert (code, "name a directory" in words) == (1, True)
 
