@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
@@ -14,6 +15,17 @@ from pydantic import BaseModel, Field
 from millrace import Service
 from millrace.launchers.api.chat_requests import HARMLESS, NEUTRAL, NUMBERS, OWN
 from millrace.launchers.api.run_requests import FIELDS, SETTINGS
+from millrace.streaming import (
+    Logprobs,
+    Progress,
+    ReasoningDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+    emit,
+    events,
+)
+from millrace.streaming.events import Event
 from tests.launchers.support import PATH, Running, question, running
 from tests.support.servers import serving
 
@@ -113,6 +125,14 @@ def check_stream(text: str, schema: dict[str, Any], document: dict[str, Any]) ->
             check(json.loads(event["data"]), carried, document)
 
 
+def check_answer(kind: str, body: bytes, told: dict[str, Any], document: dict[str, Any]) -> None:
+    content = told["content"][kind.partition(";")[0]]
+    if kind == "application/json":
+        check(json.loads(body), content["schema"], document)
+    elif kind.startswith("text/event-stream"):
+        check_stream(body.decode(), content["itemSchema"], document)
+
+
 class TestWhatThereIs:
     def test_every_endpoint(self, document: dict[str, Any]) -> None:
         assert document["openapi"].startswith("3.1")
@@ -174,6 +194,15 @@ class TestWhatThereIs:
         assert "x-run-id" in answers["200"]["headers"]
         assert "x-run-id" in answers["202"]["headers"]
 
+    def test_every_kind_of_event(self, document: dict[str, Any]) -> None:
+        schemas = document["components"]["schemas"]
+        kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)}
+        told = schemas["RunEvent"]["discriminator"]["mapping"]
+        assert set(told) == {kind.kind for kind in kinds - {Event}}
+        for kind in kinds - {Event}:
+            own = {field.name for field in dataclasses.fields(kind)}
+            assert set(schemas[kind.__name__]["properties"]) == {"kind", "seq", "path", "time"} | own
+
 
 class TestTypes:
     def test_the_flows_own_stand_in_the_request_and_in_the_result(self, document: dict[str, Any]) -> None:
@@ -185,7 +214,7 @@ class TestTypes:
         given = schemas["Run"]["properties"]["result"]
         assert given["$ref"] == "#/components/schemas/Data-2"
         assert schemas["Data-2"]["required"] == ["text", "score"]
-        assert schemas["Data"]["properties"]["kind"] == {"enum": ["data"]}
+        assert schemas["Data"]["properties"]["kind"] == {"type": "string", "enum": ["data"]}
 
     @pytest.mark.parametrize(
         ("flow", "taken", "given"),
@@ -224,7 +253,7 @@ class TestWhatIsSaidIsSo:
                 reply = connection.reply()
                 told = operation["responses"][str(reply.status)]
                 assert reply.status in (200, 202), name
-                self.check_answer(reply.headers["content-type"], connection.read(), told, document)
+                check_answer(reply.headers["content-type"], connection.read(), told, document)
 
     @pytest.mark.parametrize("path", [path for method, path in sorted(ENDPOINTS) if method == GET])
     def test_answers_are_as_described(self, server: Running, document: dict[str, Any], path: str) -> None:
@@ -234,7 +263,7 @@ class TestWhatIsSaidIsSo:
             reply = connection.reply()
             told = document["paths"][path]["get"]["responses"][str(reply.status)]
             assert reply.status == 200
-            self.check_answer(reply.headers["content-type"], connection.read(), told, document)
+            check_answer(reply.headers["content-type"], connection.read(), told, document)
 
     def started(self, server: Running) -> str:
         with server.connect() as connection:
@@ -242,12 +271,40 @@ class TestWhatIsSaidIsSo:
             connection.read()
             return connection.reply().headers["x-run-id"]
 
-    def check_answer(self, kind: str, body: bytes, told: dict[str, Any], document: dict[str, Any]) -> None:
-        content = told["content"][kind.partition(";")[0]]
-        if kind == "application/json":
-            check(json.loads(body), content["schema"], document)
-        elif kind.startswith("text/event-stream"):
-            check_stream(body.decode(), content["itemSchema"], document)
+
+async def chatty(text: str) -> AsyncIterator[Any]:
+    """Says all that an answer may have."""
+    yield ReasoningDelta("hm")
+    yield ToolCallDelta(0, "1", "look", '{"a":')
+    yield ToolCallDelta(0, None, None, "1}")
+    yield ToolCall("1", "look", '{"a":1}')
+    yield Logprobs([{"token": "a", "bytes": [97], "logprob": -0.25, "top_logprobs": []}])
+    yield "a"
+    yield 3
+    emit(Progress(0.5, "half"))
+    emit(Usage(1, 2))
+    yield "b"
+    if text == "fail":
+        raise ValueError(text)
+
+
+class TestRichAnswers:
+    @pytest.mark.parametrize("text", ["go", "fail"])
+    def test_all_that_may_be_said_is_described(self, text: str) -> None:
+        with running(chatty, events="all") as server:
+            document = server.get("/openapi.json")[1]
+            for path, body in (
+                (PATH, question(text)),
+                (PATH, question(text, n=2)),
+                ("/v1/runs", {"input": text}),
+            ):
+                for stream in (False, True):
+                    with server.connect() as connection:
+                        connection.send("POST", path, {**body, "stream": stream})
+                        reply = connection.reply()
+                        told = document["paths"][path]["post"]["responses"][str(reply.status)]
+                        check_answer(reply.headers["content-type"], connection.read(), told, document)
+                        assert reply.status == (500 if (text, stream) == ("fail", False) else 200)
 
 
 class TestGuarded:
@@ -276,7 +333,7 @@ class TestGuarded:
         )
         for document, allowed in ((some, ["output"]), (everything, ["output", "all"])):
             field = document["components"]["schemas"]["RunRequest"]["properties"]["events"]
-            assert {"enum": allowed} in field["anyOf"]
+            assert {"type": "string", "enum": allowed} in field["anyOf"]
             answers = document["paths"]["/v1/runs"]["post"]["responses"]
             assert ("403" in answers) == (allowed == ["output"])
 
