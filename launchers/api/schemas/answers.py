@@ -16,6 +16,7 @@ __all__ = [
     "headers",
     "json_answer",
     "nullable",
+    "one_of",
     "stream_answer",
 ]
 
