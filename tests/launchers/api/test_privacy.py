@@ -20,7 +20,7 @@ from tests.launchers.support import PATH, Running, Source, question, running
 from tests.support.leaks import eventually
 from tests.support.servers import Connection, millrace_process
 
-RUNS = "/v1/runs"
+RUNS, RESPONSES = "/v1/runs", "/v1/responses"
 
 SECRET = re.compile(r"secret-[a-z-]+")
 PLACE = re.compile(r"Traceback|\.py\b|\bline \d+|site-packages|0x[0-9a-f]{8}")
@@ -100,7 +100,7 @@ def ask(server: Running, method: str, path: str, body: Any = None, key: str | No
 
 
 def run_ids(text: str) -> set[str]:
-    return set(re.findall(r"\b[0-9a-f]{32}\b", text))
+    return set(re.findall(r"(?<![0-9a-z])[0-9a-f]{32}(?![0-9a-f])", text))
 
 
 def everything_about(server: Running, ids: set[str]) -> Iterator[str]:
@@ -108,7 +108,9 @@ def everything_about(server: Running, ids: set[str]) -> Iterator[str]:
     for run_id in ids:
         for path in ("", "/events", "/events?after=1", "/events?events=output", "/events?events=all"):
             yield ask(server, "GET", f"{RUNS}/{run_id}{path}")[1]
+        yield ask(server, "GET", f"{RESPONSES}/resp_{run_id}")[1]
         yield ask(server, "POST", f"{RUNS}/{run_id}/cancel", {"reason": "enough"})[1]
+        yield ask(server, "POST", f"{RESPONSES}/resp_{run_id}/cancel")[1]
     for path in (
         f"{RUNS}?limit=100",
         "/status",
@@ -128,6 +130,8 @@ class TestSteps:
         asked = [
             (PATH, {**question(text), **timeout}),
             (PATH, {**question(text), "stream": True, **timeout}),
+            (RESPONSES, {"input": text, **timeout}),
+            (RESPONSES, {"input": text, "stream": True, **timeout}),
             (RUNS, {"input": text, **timeout}),
             (RUNS, {"input": text, "stream": True, "events": "output", **timeout}),
             (RUNS, {"input": text, "background": True, **timeout}),
@@ -185,6 +189,8 @@ class TestSteps:
             for path, body in (
                 (PATH, question("fail early")),
                 (PATH, {**question("fail late"), "stream": True}),
+                (RESPONSES, {"input": "fail early"}),
+                (RESPONSES, {"input": "fail late", "stream": True}),
                 (RUNS, {"input": "fail early"}),
                 (RUNS, {"input": "fail late", "stream": True}),
             ):
@@ -231,6 +237,10 @@ class TestOwners:
             nobodys = ask(shared, method, f"{RUNS}/{none}{part}", None, BOB)
             assert others[0] == 404
             assert without_date(others[1]) == without_date(nobodys[1].replace(none, run_id))
+        for method, part in (("GET", ""), ("POST", "/cancel")):
+            place = f"{RESPONSES}/resp_{run_id}{part}"
+            assert ask(shared, method, place, None, ALICE)[0] == 200
+            assert ask(shared, method, place, None, BOB)[0] == 404
         assert run_id in ask(shared, "GET", RUNS, None, ALICE)[1]
         assert run_id not in ask(shared, "GET", RUNS, None, BOB)[1]
 
