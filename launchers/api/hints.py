@@ -25,6 +25,7 @@ from ...flow.warps import Warp
 from ...modules.language_models import LanguageModel
 from ...streaming.messages import Message
 from .refusals import Refusal
+from .values import with_whole_numbers
 
 __all__ = ["Hint", "given_by", "taken_by"]
 
@@ -124,7 +125,7 @@ class Hint:
         from pydantic import ValidationError
 
         try:
-            return self._adapter.validate_json(json.dumps(value), strict=True)
+            return self._parsed(value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             where = name + "".join(
@@ -134,6 +135,14 @@ class Hint:
         except Exception as error:
             message = f"{name} does not fit what the flow takes ({type(error).__name__})"
             raise Refusal(422, message, "invalid_value", name) from None
+
+    def _parsed(self, value: Any) -> Any:
+        from pydantic import ValidationError
+
+        try:
+            return self._adapter.validate_json(json.dumps(value), strict=True)
+        except ValidationError:
+            return self._adapter.validate_json(json.dumps(with_whole_numbers(value)), strict=True)
 
 
 def _adapter(annotation: Any) -> Any:

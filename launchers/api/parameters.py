@@ -34,6 +34,8 @@ class Number(NamedTuple):
     whole: bool = False
 
     def check(self, value: Any, name: str) -> Any:
+        if self.whole and type(value) is float and value.is_integer():
+            value = int(value)  # for JSON schemas 3.0 is a whole number too
         kinds = (int,) if self.whole else (int, float)
         if type(value) not in kinds or not self.low <= value <= self.high:
             kind = "a whole number" if self.whole else "a number"

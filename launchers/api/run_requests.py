@@ -17,6 +17,7 @@ from .desks import Asked, Desk, OnDisconnect, Visible
 from .hints import Hint
 from .parameters import Number, check_text, flag, invalid
 from .refusals import Refusal
+from .values import with_whole_numbers
 
 __all__ = ["FIELDS", "RunRequest"]
 
@@ -128,7 +129,8 @@ def _sampling(given: Any) -> dict[str, Any] | None:
             raise invalid(
                 f"{where} is no setting; there are {', '.join(SETTINGS)}", where, "unknown_parameter"
             )
-    settings = {name: value for name, value in _checked(given, "sampling").items() if value is not None}
+    numbers = with_whole_numbers(_checked(given, "sampling"))
+    settings = {name: value for name, value in numbers.items() if value is not None}
     for name, kinds in COMPOSED.items():
         if name in settings and not isinstance(settings[name], kinds):
             where = f"sampling.{name}"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["as_json", "as_text", "plain"]
-
+__all__ = ["as_json", "as_text", "plain", "with_whole_numbers"]
 
 LONG = 10_000
 """Bits of a whole number that may be too long to be written."""
@@ -37,6 +36,15 @@ def as_json(value: Any) -> str:
 def as_text(value: Any) -> str:
     """A value as the text of an answer."""
     return "" if value is None else _in_words(value)
+
+
+def with_whole_numbers(value: Any) -> Any:
+    """JSON with each whole number as an int: for JSON schemas 3.0 is one too."""
+    if isinstance(value, dict):
+        return {key: with_whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _in_words(value: object) -> str:

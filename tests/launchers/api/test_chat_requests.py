@@ -109,7 +109,7 @@ class TestParameters:
 
     def test_how_many_answers(self) -> None:
         assert (parsed().n, parsed(n=1).n, parsed(n=16).n) == (1, 1, 16)
-        for n in (0, 17, -1, 1.0, True, "2"):
+        for n in (0, 17, -1, 1.5, True, "2"):
             assert refused(messages=[USER], n=n).param == "n"
 
     def test_stop(self) -> None:

@@ -74,7 +74,7 @@ class Fresh:
 def test_the_service_does_as_its_document_says(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.WARNING)
     seen: Counter[tuple[str, int]] = Counter()
     with running(
         bill, lambda service: service.app.add_middleware(Fresh, seen=seen), api_keys=[KEY]

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from millrace import Parallel
-from millrace.launchers.api.values import as_json, as_text, plain
+from millrace.launchers.api.values import as_json, as_text, plain, with_whole_numbers
 from tests.launchers.support import echo, question, running
 
 
@@ -126,3 +126,17 @@ def test_errors_that_a_parallel_keeps_are_told_by_their_types() -> None:
             connection.send("POST", "/v1/runs", {"input": "hi"})
             connection.reply()
             assert connection.json()["result"] == {"good": "hi", "bad": "ValueError"}
+
+
+def test_whole_numbers() -> None:
+    assert with_whole_numbers({"a": [3.0, 2.5, -0.0], "b": True}) == {"a": [3, 2.5, 0], "b": True}
+
+    async def double(count: int) -> int:
+        return 2 * count
+
+    with running(double) as server:
+        for number, status in ((3.0, 200), (3, 200), (2.5, 422), ("3", 422), (True, 422)):
+            with server.connect() as connection:
+                connection.send("POST", "/v1/runs", {"input": number, "sampling": {"top_k": 5.0}})
+                assert connection.reply().status == status
+                assert status == 422 or connection.json()["result"] == 6
