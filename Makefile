@@ -4,6 +4,7 @@
 
 PYTHON := .venv/bin/python
 ARGS ?=
+PROCESSES ?= 2
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -14,8 +15,8 @@ setup: ## make .venv with all that using millrace needs
 demo: setup ## open the web chat on the bundled model
 	@.venv/bin/millrace chat $(ARGS)
 
-test: dev chromium nginx ## run all tests; ARGS="tests/flow -k loop" chooses
-	@$(PYTHON) -m pytest $(ARGS)
+test: dev chromium nginx ## run all tests in PROCESSES (2) processes; ARGS="tests/flow -k loop" chooses
+	@$(PYTHON) -m pytest $(or $(ARGS),-n $(PROCESSES) --dist worksteal)
 
 check: dev ## lint, format, types, import order, links of the docs
 	@$(PYTHON) -m ruff check --quiet --output-format concise .

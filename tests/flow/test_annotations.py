@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,11 @@ def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def without_address(value: object) -> str:
+    """The same name in each of several processes that run the tests."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
+
+
 @pytest.mark.parametrize(
     ("function", "value", "pieces"),
     [
@@ -99,7 +105,7 @@ def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         (type, Any, Any),
         (len, Any, Any),
     ],
-    ids=str,
+    ids=without_address,
 )
 def test_what_a_call_gives(function: Any, value: Any, pieces: Any) -> None:
     reading = read_step(step(function))
