@@ -91,7 +91,7 @@ def adds_up(server: MixedServer, crowd: Crowd) -> None:
 
 @pytest.mark.slow
 def test_for_a_while() -> None:
-    load(20)
+    load(60)
 
 
 @pytest.mark.soak
