@@ -23,6 +23,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "http.md"
 BLOCKS = blocks(PAGE.read_text(encoding="utf-8"))
 PLACE = "http://127.0.0.1:8000"
 
+pytestmark = pytest.mark.slow
+
 
 def flow_of_the_page() -> Any:
     namespace: dict[str, Any] = {}

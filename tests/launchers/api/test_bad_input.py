@@ -105,7 +105,10 @@ def embedder() -> Iterator[Running]:
     engine.close()
 
 
-@pytest.fixture(params=GOOD)
+SLOW = {"/v1/embeddings": pytest.mark.slow}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, ())) for name in GOOD])
 def target(request: pytest.FixtureRequest, server: Running, run_id: str) -> Target:
     name: str = request.param
     if name == "/v1/embeddings":
