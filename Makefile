@@ -38,7 +38,8 @@ coverage: dev chromium nginx ## run all tests and list the lines that none of th
 	@$(PYTHON) -m coverage run -m pytest $(ARGS)
 	@$(PYTHON) -m coverage report --show-missing --skip-covered
 
-constraints: dev ## write constraints.txt from what .venv holds now
+constraints: ## write constraints.txt from what .venv holds now
+	@scripts/setup.sh bench
 	@$(PYTHON) scripts/constraints.py
 
 clean: ## remove caches and build outputs, not .venv

@@ -116,7 +116,8 @@ def span(seconds: float) -> str:
 
 def shown(words: object) -> str:
     """What somebody else calls something, without anything that would steer the terminal."""
-    return "".join(mark if mark.isprintable() else "?" for mark in str(words))
+    text = str(words)
+    return text if text.isprintable() else "".join(mark if mark.isprintable() else "?" for mark in text)
 
 
 def _bytes(size: int | None) -> str:

@@ -17,6 +17,7 @@ from ..flow.steps import Step
 from ..streaming.errors import FlowCallError, MillraceError, require
 from ..streaming.limits import Limits
 from ..streaming.queues import Queue, open_queue
+from ..streaming.registries import MEMORY, MemoryQueue
 from ..streaming.runs import HOOKS
 from .admission import Admission
 from .listeners import bind, url_of
@@ -134,7 +135,7 @@ class Service:
             max_body,
             default_timeout,
             debug,
-            open_queue(queue),
+            _queue_of_its_own(queue),
             on_disconnect,
             events,
         )
@@ -349,6 +350,14 @@ def _check(on_disconnect: str, events: str, default_timeout: float) -> None:
         raise MillraceError(f"events={events!r}: there are 'output' and 'all'")
     if not default_timeout > 0:
         raise ValueError(f"default_timeout={default_timeout}: give a number of seconds above 0")
+
+
+def _queue_of_its_own(queue: Queue | str) -> Queue:
+    """The queue for a service's runs. In memory it is one of its own: what else runs in this process, such as the runs
+    that steps start, is not for its clients.
+    """
+    opened = open_queue(queue)
+    return MemoryQueue() if opened is MEMORY else opened
 
 
 def model_name(flow: Step[Any, Any], title: str | None) -> str:

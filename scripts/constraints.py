@@ -1,4 +1,4 @@
-"""Writes constraints.txt: the versions in this environment of everything that millrace[all,dev] pulls in.
+"""Writes constraints.txt: the versions in this environment of everything that millrace[all,dev,bench] pulls in.
 
 What the environment holds beside that is left out, and local versions (`2.13.0+cpu`) lose their local part,
 so that the file holds on every machine.
@@ -15,7 +15,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = """\
-# The tested versions of everything that `millrace[all,dev]` installs; every install of ours is held to them.
+# The tested versions of everything that `millrace[all,dev,bench]` installs; every install of ours is held to them.
 # Written by `make constraints`.
 """
 
@@ -50,7 +50,7 @@ def applies(requirement: Requirement, extras: frozenset[str]) -> bool:
 
 def render() -> str:
     """The text of constraints.txt."""
-    versions = closure("millrace", frozenset({"all", "dev"}))
+    versions = closure("millrace", frozenset({"all", "dev", "bench"}))
     del versions["millrace"]
     versions["setuptools"] = importlib.metadata.version(
         "setuptools"

@@ -45,19 +45,21 @@ def current_session() -> str | None:
 def emit(event: Event) -> None:
     """Says something from inside a step; never waits, and may overshoot the queue's bound.
 
-    It is said beside the answer: an event that has `output` loses it. What a step yields belongs to its value. Outside
-    of a run, or where nobody listens, it does nothing.
+    It is said beside the answer, so that an event loses its `output`; but in a synchronous generator it stands among
+    what that yields, and is a part of the answer as they are. Outside of a run, or where nobody listens, it does
+    nothing.
     """
     frame = FRAME.get()
     if frame is None:
         return
-    if getattr(event, "output", False):
-        event.output = False  # type: ignore[attr-defined]
     run, path = frame
     voice = VOICE.get()
     if voice is not None and voice[0] == threading.get_ident():
         voice[1](event)
-    elif run.loop is None or _get_running_loop() is run.loop:
+        return
+    if getattr(event, "output", False):
+        event.output = False  # type: ignore[attr-defined]
+    if run.loop is None or _get_running_loop() is run.loop:
         run.say(event, path)
     else:
         call_soon(run.loop, partial(run.say, event, path))

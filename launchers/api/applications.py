@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,14 +17,17 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...streaming.errors import MissingExtra
-from .completions import PATH, ChatCompletions, unknown_model
+from .completions import ChatCompletions
 from .desks import Desk
+from .embeddings import Embeddings
 from .figures import told
 from .guards import Guard, Keys
 from .manuals import add_manual
 from .metrics import Metrics
+from .model_endpoints import unknown_model
 from .readiness import Readiness
 from .refusals import Refusal
+from .responses import Responses
 from .run_endpoints import Runs
 from .schemas.documents import Guarding, complete
 from .wire import model_card
@@ -43,7 +46,8 @@ def make_app(
     figures: Callable[[], Awaitable[dict[str, Any]]],
 ) -> FastAPI:
     """The application around one desk; `keys` and `hosts` as Guard takes them."""
-    completions, runs = ChatCompletions(desk), Runs(desk)
+    runs, responses = Runs(desk), Responses(desk)
+    shortcuts = {endpoint.path: endpoint for endpoint in (ChatCompletions(desk), responses, Embeddings(desk))}
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -59,35 +63,40 @@ def make_app(
     _add_health(app, readiness)
     _add_figures(app, figures)
     add_manual(app)
-    for path in ("/v1/runs", "/v1/runs/{rest:path}"):
-        app.router.routes.append(Route(path, Endpoint(runs), include_in_schema=False))
+    routes: dict[str, ASGIApp] = {
+        "/v1/runs": runs,
+        "/v1/runs/{rest:path}": runs,
+        "/v1/responses/{rest:path}": responses,
+    }
+    for path, endpoint in routes.items():
+        app.router.routes.append(Route(path, Endpoint(endpoint), include_in_schema=False))
     for path in OURS:
         app.add_route(path, _nothing_here, methods=list(METHODS), include_in_schema=False)
     app.add_exception_handler(Refusal, _answer_refusal)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_failure)
-    app.add_middleware(Shortcut, path=PATH, endpoint=completions)
+    app.add_middleware(Shortcut, endpoints=shortcuts)
     app.add_middleware(Guard, keys=keys, hosts=hosts)
     _describe(app, desk, Guarding(keys is not None, hosts is not None))
     return app
 
 
 class Shortcut:
-    """Leads to one endpoint past the router and the layers before it, which cost as much as the endpoint itself.
+    """Leads to some endpoints, by path, past the router and the layers before it, which cost as much as an endpoint.
 
     Middleware that is added to the application later stands before it, as before everything else.
     """
 
-    def __init__(self, app: ASGIApp, path: str, endpoint: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, endpoints: Mapping[str, ASGIApp]) -> None:
         self.app = app
-        self.path = path
-        self.endpoint = endpoint
+        self.endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].removeprefix(scope.get("root_path", "")) == self.path:
-            await self.endpoint(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+        endpoint = self.app
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            endpoint = self.endpoints.get(path, self.app)
+        await endpoint(scope, receive, send)
 
 
 class Endpoint:
@@ -103,10 +112,12 @@ class Endpoint:
 def _add_models(app: FastAPI, model: str) -> None:
     card = model_card(model, int(time.time()))
 
+    @app.head("/v1/models", include_in_schema=False)
     @app.get("/v1/models", summary="The flow, as the one model of this server")
     async def list_models() -> dict[str, Any]:
         return {"object": "list", "data": [card]}
 
+    @app.head("/v1/models/{name:path}", include_in_schema=False)
     @app.get("/v1/models/{name:path}", summary="The flow, by its name")
     async def retrieve_model(name: str) -> dict[str, Any]:
         if name != model:
@@ -131,10 +142,12 @@ def _add_figures(app: FastAPI, read: Callable[[], Awaitable[dict[str, Any]]]) ->
     """How the service is, for people and for Prometheus: answered beside the line, however long that is."""
     metrics: list[Metrics] = []
 
+    @app.head("/status", include_in_schema=False)
     @app.get("/status", summary="How the service and its engines are, in numbers")
     async def status() -> dict[str, Any]:
         return told(await read())
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", summary="The same for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         try:

@@ -47,7 +47,7 @@ def _check_head(scope: Scope, largest: int) -> None:
         elif name == b"content-encoding":
             encoding = value.lower()
     if kind != b"application/json":
-        given = f", not {kind.decode('latin-1')}" if kind else ""
+        given = f", not {kind[:60].decode('latin-1')}" if kind else ""
         raise unsupported(f"the body must be JSON{given}; send the header Content-Type: application/json")
     if encoding not in (b"", b"identity"):
         raise unsupported("compressed bodies are not supported; leave the header Content-Encoding out")

@@ -7,7 +7,7 @@ from typing import Any
 from ...streaming.messages import FunctionCall, Message
 from .parameters import check_text, invalid
 
-__all__ = ["ROLES", "conversation_of", "messages_of"]
+__all__ = ["ROLES", "check_turn", "conversation_of", "message_of", "messages_of"]
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
@@ -21,19 +21,28 @@ def conversation_of(given: Any, takes_results: bool) -> list[Message]:
     if given is None:
         raise invalid('messages is missing; send [{"role": "user", "content": "..."}]', "messages")
     messages = messages_of(given, "messages")
-    if not messages:
-        raise invalid("messages is empty; it needs at least one, of role user", "messages")
-    last, where = messages[-1].role, f"messages[{len(messages) - 1}].role"
-    if last == "tool" and not takes_results:
+    last = f"messages[{len(messages) - 1}]"
+    check_turn(messages, "messages", last, "user", "tool")
+    if messages[-1].role == "tool" and not takes_results:
         raise invalid(
             "the last message is a tool's, and this flow begins with no model that could take it; "
             "end with a message of role user",
-            where,
+            f"{last}.role",
             "unsupported_parameter",
         )
-    if last not in ("user", "tool"):
-        raise invalid(f"the last message must be of role user or tool, not {last}", where)
     return messages
+
+
+def check_turn(messages: list[Message], name: str, last: str, *roles: str) -> None:
+    """Whether it is the model's turn to speak, after one of `roles`; `last` is where the last message stands.
+
+    Raises:
+        Refusal: 400, naming the part.
+    """
+    if not messages:
+        raise invalid(f"{name} is empty; it needs at least one message, of role user", name)
+    if (role := messages[-1].role) not in roles:
+        raise invalid(f"the last message must be of role {' or '.join(roles)}, not {role}", f"{last}.role")
 
 
 def messages_of(given: Any, name: str) -> list[Message]:
@@ -44,10 +53,15 @@ def messages_of(given: Any, name: str) -> list[Message]:
     """
     if not isinstance(given, list):
         raise invalid(f"{name} must be a list of objects with role and content", name)
-    return [_message(item, f"{name}[{i}]") for i, item in enumerate(given)]
+    return [message_of(item, f"{name}[{i}]") for i, item in enumerate(given)]
 
 
-def _message(item: Any, where: str) -> Message:
+def message_of(item: Any, where: str, parts: tuple[str, ...] = ("text",)) -> Message:
+    """One of them, at `where` in the request; `parts` are the kinds of parts that its content may have.
+
+    Raises:
+        Refusal: 400, naming the part.
+    """
     if not isinstance(item, dict):
         raise invalid(f"{where} must be an object with role and content", where)
     role = item.get("role")
@@ -62,7 +76,7 @@ def _message(item: Any, where: str) -> Message:
             )
     calls = _calls(item.get("tool_calls"), role, f"{where}.tool_calls")
     content = item.get("content")
-    text = "" if calls and content is None else _content(content, f"{where}.content")
+    text = "" if calls and content is None else _content(content, f"{where}.content", parts)
     key = _call_id(item.get("tool_call_id"), role, f"{where}.tool_call_id")
     return Message(ROLES[role], text, {}, calls, key)  # type: ignore[arg-type]
 
@@ -70,18 +84,18 @@ def _message(item: Any, where: str) -> Message:
 # ---------------------------------------------------------------- content
 
 
-def _content(content: Any, where: str) -> str:
+def _content(content: Any, where: str, parts: tuple[str, ...]) -> str:
     if isinstance(content, list):
-        return "".join(_part(part, f"{where}[{i}]") for i, part in enumerate(content))
+        return "".join(_part(part, f"{where}[{i}]", parts) for i, part in enumerate(content))
     return check_text(content, where)
 
 
-def _part(part: Any, where: str) -> str:
+def _part(part: Any, where: str, parts: tuple[str, ...]) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind != "text":
+    if kind not in parts:
         shown = kind[:60] if isinstance(kind, str) else "something else"
         raise invalid(
-            f"{where} is {shown}, and only parts of type text are supported here",
+            f"{where} is {shown}, and only parts of type {' or '.join(parts)} are supported here",
             where,
             "unsupported_content",
         )

@@ -1,4 +1,5 @@
-"""What a request to /v1/chat/completions may say, checked before anything is done about it.
+"""What a request to /v1/chat/completions may say, checked before anything is done about it; and what requests for an
+answer in text have in common.
 
 Every parameter is used, harmless to leave unused, or refused by name: nothing that would change the answer is
 silently ignored. What a flow can do decides as well: one that ends in no model is given no tools.
@@ -12,23 +13,21 @@ from typing import Any, NoReturn
 
 from ...streaming.messages import Message
 from ..abilities import Abilities
-from .chat_messages import ROLES, conversation_of, messages_of
+from .chat_messages import conversation_of
 from .chat_tools import Tool, schema_of, tool_choice_of, tools_of
-from .parameters import Number, check_json, check_text, flag, invalid, unsupported
+from .parameters import Number, check_json, check_text, flag, invalid, refuse_unsupported, unsupported
 
 __all__ = [
     "HARMLESS",
     "NEUTRAL",
     "NUMBERS",
     "OWN",
-    "ROLES",
+    "SHARED",
     "SHORTEST_DEADLINE",
     "ChatRequest",
-    "Number",
-    "check_text",
-    "flag",
-    "invalid",
-    "messages_of",
+    "TextRequest",
+    "check_stream_options",
+    "model_of",
 ]
 
 NUMBERS: Mapping[str, Number] = {
@@ -73,23 +72,10 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 """Parameters of OpenAI's that are not supported, with the values that ask for nothing. Null is always one."""
 
-OWN = frozenset(
-    [
-        "model",
-        "messages",
-        "stream",
-        "stream_options",
-        "stop",
-        "logit_bias",
-        "timeout",
-        "n",
-        "tools",
-        "tool_choice",
-        "response_format",
-        "logprobs",
-        "top_logprobs",
-    ]
-)
+SHARED = frozenset(["model", "stream", "stream_options", "stop", "logit_bias", "timeout"])
+"""What all requests for an answer in text may say, besides numbers."""
+
+OWN = SHARED | {"messages", "n", "tools", "tool_choice", "response_format", "logprobs", "top_logprobs"}
 """Parameters that need more than a look at their own value."""
 
 CHOICES = Number(1, 16, whole=True)
@@ -101,10 +87,9 @@ SHORTEST_DEADLINE = 0.001
 
 
 @dataclass(slots=True)
-class ChatRequest:
-    """A request that has been checked. `messages` is everything, the last one is the user's or a tool's.
-
-    `sampling`, `tools` and `tool_choice` are for the run (`Options`); `n` is how many answers are wanted.
+class TextRequest:
+    """A request for an answer in text that has been checked. `messages` is everything, the last one is the user's or a
+    tool's; `sampling` is for the run (`Options`).
     """
 
     model: str | None
@@ -112,6 +97,33 @@ class ChatRequest:
     sampling: dict[str, Any] = field(default_factory=dict)
     timeout: float | None = None
     stream: bool = False
+
+    @property
+    def question(self) -> str | Message:
+        """What goes into a flow that takes no list of messages: the user's text, or a tool's message."""
+        last = self.messages[-1]
+        return last.content if last.role == "user" else last
+
+    def _take_shared(self, body: Mapping[str, Any], longest: float) -> None:
+        """The parameters that need more than a look at their own value."""
+        get, sampling = body.get, self.sampling
+        if (stream := get("stream")) is not None:
+            self.stream = flag(stream, "stream")
+        if (timeout := get("timeout")) is not None:
+            self.timeout = Number(SHORTEST_DEADLINE, longest).check(timeout, "timeout")
+        if (stop := get("stop")) is not None:
+            sampling["stop"] = _stop(stop)
+        if (bias := get("logit_bias")) is not None:
+            sampling["logit_bias"] = _logit_bias(bias)
+
+
+@dataclass(slots=True)
+class ChatRequest(TextRequest):
+    """A request to /v1/chat/completions that has been checked.
+
+    `tools` and `tool_choice` are for the run (`Options`); `n` is how many answers are wanted.
+    """
+
     include_usage: bool = False
     n: int = 1
     tools: Sequence[Tool] | None = None
@@ -129,7 +141,7 @@ class ChatRequest:
             Refusal: 400, naming the parameter.
         """
         able = able or Abilities()
-        request = cls(_model(body.get("model")), conversation_of(body.get("messages"), able.results))
+        request = cls(model_of(body), conversation_of(body.get("messages"), able.results))
         for name, value in body.items():
             if value is None:
                 continue
@@ -139,34 +151,22 @@ class ChatRequest:
             elif name in HARMLESS:
                 check_json(value, name)
             elif name not in OWN:
-                _refuse_unsupported(name, value)
-        request._take_own(body, longest)
+                refuse_unsupported(name, value, NEUTRAL)
+        request._take_shared(body, longest)
+        request._take_own(body)
         request._take_form(body, able)
         return request
 
-    @property
-    def question(self) -> str | Message:
-        """What goes into a flow that takes no list of messages: the user's text, or a tool's message."""
-        last = self.messages[-1]
-        return last.content if last.role == "user" else last
-
-    def _take_own(self, body: Mapping[str, Any], longest: float) -> None:
-        get, sampling = body.get, self.sampling
-        if (stream := get("stream")) is not None:
-            self.stream = flag(stream, "stream")
-        if (options := get("stream_options")) is not None:
-            self.include_usage = _include_usage(options, self.stream)
-        if (timeout := get("timeout")) is not None:
-            self.timeout = Number(SHORTEST_DEADLINE, longest).check(timeout, "timeout")
-        if (stop := get("stop")) is not None:
-            sampling["stop"] = _stop(stop)
-        if (bias := get("logit_bias")) is not None:
-            sampling["logit_bias"] = _logit_bias(bias)
+    def _take_own(self, body: Mapping[str, Any]) -> None:
+        sampling = self.sampling
+        if (options := body.get("stream_options")) is not None:
+            check_stream_options(options, self.stream, "include_usage")
+            self.include_usage = bool(options.get("include_usage"))
         if (most := sampling.pop("max_completion_tokens", None)) is not None:
             if sampling.get("max_tokens", most) != most:
                 raise invalid("max_tokens and max_completion_tokens differ; give one of them", "max_tokens")
             sampling["max_tokens"] = most
-        if (n := get("n")) is not None:
+        if (n := body.get("n")) is not None:
             self.n = CHOICES.check(n, "n")
 
     def _take_form(self, body: Mapping[str, Any], able: Abilities) -> None:
@@ -187,31 +187,31 @@ class ChatRequest:
             raise invalid("top_logprobs needs logprobs: true", "top_logprobs")
 
 
-def _refuse_unsupported(name: str, value: Any) -> None:
-    if name not in NEUTRAL:
-        raise invalid(f"unknown parameter {name[:60]!r}; leave it out", name[:60], "unknown_parameter")
-    if not any(type(value) is type(neutral) and value == neutral for neutral in NEUTRAL[name]):
-        raise unsupported(name)
-
-
-def _model(model: Any) -> str | None:
+def model_of(body: Mapping[str, Any]) -> str | None:
+    """The model's name, where the client has given one."""
+    model = body.get("model")
     if model is not None and not isinstance(model, str):
         raise invalid("model must be a name; GET /v1/models lists them", "model")
     return model
 
 
-def _include_usage(options: Any, stream: bool) -> bool:
+def check_stream_options(options: Any, stream: bool, *names: str) -> None:
+    """`names` are the flags that the endpoint has, besides one that changes nothing.
+
+    Raises:
+        Refusal: 400, naming the option.
+    """
+    known = (*names, "include_obfuscation")
     if not isinstance(options, dict):
-        raise invalid('stream_options must be an object, such as {"include_usage": true}', "stream_options")
+        raise invalid(f'stream_options must be an object, such as {{"{known[0]}": true}}', "stream_options")
     if not stream:
         raise invalid("stream_options needs stream: true", "stream_options")
     for name, value in options.items():
-        if name not in ("include_usage", "include_obfuscation") or not isinstance(value, bool | None):
+        if name not in known or not isinstance(value, bool | None):
             raise invalid(
-                f"stream_options.{name} is not supported; use include_usage: true or false",
-                f"stream_options.{name}",
+                f"stream_options.{name[:60]} is not supported; use {known[0]}: true or false",
+                f"stream_options.{name[:60]}",
             )
-    return bool(options.get("include_usage"))
 
 
 # ---------------------------------------------------------------- sampling

@@ -24,7 +24,7 @@ from ...streaming.file_queues import FileQueue
 from ...streaming.messages import Message
 from ...streaming.options import Options
 from ...streaming.queues import Queue
-from ...streaming.registries import MEMORY
+from ...streaming.registries import MemoryQueue
 from ...streaming.runs import Body, Run
 from ...streaming.starting import start
 from ...streaming.streams import AsyncEventReader, Stream
@@ -82,7 +82,7 @@ class Desk:
     max_body: int
     default_timeout: float
     debug: bool = False
-    queue: Queue = MEMORY
+    queue: Queue = field(default_factory=MemoryQueue)
     on_disconnect: OnDisconnect = "cancel"
     events: Visible = "output"
     works: dict[str, Work] = field(default_factory=dict)
@@ -200,7 +200,6 @@ class Work:
 
     def _begin(self, asked: Asked) -> tuple[Run, Feed]:
         desk = self.desk
-        in_memory = desk.queue is MEMORY
         body = asked.body or partial(start_body, desk.flow, asked.x)
         options = Options(
             session=None if asked.session is None else self.owner.session(asked.session),
@@ -209,12 +208,12 @@ class Work:
             sampling=asked.sampling,
             tools=asked.tools,
             tool_choice=asked.tool_choice,
-            queue=None if in_memory and asked.run_id is None else desk.queue,
+            queue=desk.queue,
             admission=None if self._ticket.admitted else self._admitted,
             owner=self.owner.name,
             run_id=asked.run_id,
         )
-        if not in_memory:
+        if not isinstance(desk.queue, MemoryQueue):
             body = partial(_plain_body, body)
         name = desk.flow.name
         events: Events

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -13,9 +14,10 @@ from starlette.types import Receive, Scope, Send
 from .departures import Departure
 from .desks import Desk, Work
 from .refusals import Refusal
-from .replies import Reply
+from .replies import JSON_HEADERS, Reply
+from .values import as_json
 
-__all__ = ["Exchange", "chosen_run_id", "header_of"]
+__all__ = ["Exchange", "chosen_run_id", "header_of", "query_of", "send_object", "take_only"]
 
 Request = TypeVar("Request")
 
@@ -72,6 +74,31 @@ class Exchange:
 def header_of(scope: Scope, name: bytes) -> bytes | None:
     """A header of the request; `name` in lower case."""
     return next((value for known, value in scope["headers"] if known == name), None)
+
+
+def query_of(scope: Scope) -> dict[str, str]:
+    """What stands behind the `?`; of a name that is there twice, the last."""
+    text = scope.get("query_string", b"").decode("latin-1")
+    return {name: values[-1] for name, values in parse_qs(text, keep_blank_values=True).items()}
+
+
+def take_only(method: str, *allowed: str) -> None:
+    """HEAD is a GET whose body the server leaves out.
+
+    Raises:
+        Refusal: 405, the endpoint takes other methods.
+    """
+    if method not in allowed and not (method == "HEAD" and "GET" in allowed):
+        named = ", ".join(allowed)
+        raise Refusal(405, f"use {named} here", "method_not_allowed", headers={"allow": named})
+
+
+async def send_object(send: Send, told: dict[str, Any]) -> None:
+    """Sends an object as the whole answer."""
+    body = as_json(told).encode()
+    headers = [*JSON_HEADERS, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def chosen_run_id(scope: Scope) -> str | None:

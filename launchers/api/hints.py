@@ -112,17 +112,6 @@ class Hint:
             return {}
         return schema
 
-    @property
-    def text(self) -> bool:
-        """Whether it may be text, or a word or number written as text; no class of objects, and no list."""
-        schema = self.schema
-        if schema.get("$ref", "").startswith("#/$defs/"):
-            schema = schema["$defs"][schema["$ref"].removeprefix("#/$defs/")]
-        choices = schema.get("anyOf") or schema.get("oneOf") or [schema]
-        return any(
-            choice.get("type") not in ("array", "object") and "$ref" not in choice for choice in choices
-        )
-
     def check(self, value: Any, name: str) -> Any:
         """The value, which is JSON, as the flow takes it: models and dataclasses from objects, dates from text, and so
         on. As the schema says: a number that is written as text is none.

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .refusals import Refusal
 
-__all__ = ["Number", "check_json", "check_keys", "check_text", "flag", "invalid", "unsupported"]
+__all__ = [
+    "Number",
+    "check_json",
+    "check_keys",
+    "check_text",
+    "flag",
+    "invalid",
+    "refuse_unsupported",
+    "unsupported",
+]
+
+NO_CURES: Mapping[str, str] = {}
+LEAVE_OUT = "leave it out"
 
 DEEPEST = 64
 """Levels of lists and objects in a schema or in metadata: whoever reads them must not run out of stack."""
@@ -40,9 +53,24 @@ def invalid(message: str, param: str | None, code: str = "invalid_value") -> Ref
     return Refusal(400, message, code, param)
 
 
-def unsupported(name: str, why: str = "is not supported here") -> Refusal:
+def unsupported(name: str, why: str = "is not supported here", cure: str = LEAVE_OUT) -> Refusal:
     """400, for what is known and cannot be done."""
-    return invalid(f"{name} {why}; leave it out", name, "unsupported_parameter")
+    return invalid(f"{name} {why}; {cure}", name, "unsupported_parameter")
+
+
+def refuse_unsupported(
+    name: str, value: Any, neutral: Mapping[str, tuple[Any, ...]], cures: Mapping[str, str] = NO_CURES
+) -> None:
+    """Refuses a parameter that is not supported, unless it asks for nothing: has one of its `neutral` values.
+
+    Raises:
+        Refusal: 400, with the parameter's cure, by default to leave it out.
+    """
+    cure = cures.get(name, LEAVE_OUT)
+    if name not in neutral:
+        raise invalid(f"unknown parameter {name[:60]!r}; {cure}", name[:60], "unknown_parameter")
+    if not any(type(value) is type(nothing) and value == nothing for nothing in neutral[name]):
+        raise unsupported(name, cure=cure)
 
 
 def flag(value: Any, name: str) -> bool:

@@ -76,7 +76,8 @@ class Refusal(Exception):
 
     def fields(self) -> dict[str, Any]:
         """`{message, type, param, code}`."""
-        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        told = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {name: text and text.encode(errors="backslashreplace").decode() for name, text in told.items()}
 
     def as_json(self) -> str:
         """`{"error": {message, type, param, code}}`."""

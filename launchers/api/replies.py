@@ -57,12 +57,16 @@ class WholeDialect(Protocol):
 
 @dataclass(slots=True)
 class Reply:
-    """One response in the making: the work that it answers, and the way to its client."""
+    """One response in the making: the work that it answers, and the way to its client.
+
+    `prompt` is the part of the request that a prompt comes from, for errors about it.
+    """
 
     work: Work
     departure: Departure
     send: Send
     started: bool = False
+    prompt: str = "messages"
 
     async def start(self, headers: list[tuple[bytes, bytes]], status: int = 200) -> None:
         """Sends the status and the headers."""
@@ -89,6 +93,8 @@ class Reply:
         run, debug = self.work.run, self.work.desk.debug
         refusal = refusal_of_end(event.status, event.reason, event.error, run.id, debug)
         refusal.headers["x-run-id"] = run.id
+        if refusal.code == "context_length_exceeded":
+            refusal.param = self.prompt
         return refusal
 
 

@@ -6,21 +6,21 @@ import re
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
-from urllib.parse import parse_qs
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from ...streaming.errors import EventsExpired, QueueError, RunUnknown
+from ...streaming.errors import QueueError
 from ...streaming.queues import RunInfo
 from ..owners import Owner, owner_of
 from .desks import Desk, Work
-from .exchanges import Exchange, chosen_run_id, header_of
+from .exchanges import Exchange, chosen_run_id, header_of, query_of, send_object, take_only
 from .followers import follow
 from .hints import Hint, taken_by
+from .kept_runs import find_run, stop_run
 from .parameters import check_keys, check_text
 from .refusals import Refusal, refusal_of
-from .replies import JSON_HEADERS, Reply, answer_whole, stream_answer
+from .replies import SSE_HEADERS, Reply, answer_whole, stream_answer
 from .run_frames import RunFrames, RunStream, RunWhole, finished_of, run_object
 from .run_requests import RunRequest, visible
 from .values import as_json
@@ -51,17 +51,17 @@ class Runs:
                 if method == "POST":
                     await Exchange(self.desk, scope, receive, send).run(self._accept, self._answer)
                 else:
-                    _take_only(method, "GET", "POST")
-                    await _send(send, self._listed(scope))
+                    take_only(method, "GET", "POST")
+                    await send_object(send, self._listed(scope))
             elif not part:
-                _take_only(method, "GET")
-                await _send(send, self._told(self._found(run_id, scope), owner_of(scope)))
+                take_only(method, "GET")
+                await send_object(send, self._told(self._found(run_id, scope), owner_of(scope)))
             elif part == "events":
-                _take_only(method, "GET")
+                take_only(method, "GET")
                 await self._follow(run_id, scope, receive, send)
             elif part == "cancel":
-                _take_only(method, "POST")
-                await _send(send, await self._cancel(run_id, scope, receive))
+                take_only(method, "POST")
+                await send_object(send, await self._cancel(run_id, scope, receive))
             else:
                 raise Refusal(404, f"there is nothing at {scope['path'][:200]}", "not_found")
         except Refusal as refusal:
@@ -98,17 +98,8 @@ class Runs:
         Raises:
             Refusal: 404, or 410 where it is not kept any more.
         """
-        try:
-            info = self.desk.queue.info(run_id)
-        except EventsExpired as error:
-            if owner_of(scope).name is None:
-                raise refusal_of(error) from None
-            info = None  # whose it was is not known any more
-        except RunUnknown:
-            info = None
-        except QueueError as error:
-            raise refusal_of(error, run_id, self.desk.debug) from None
-        if info is None or not owner_of(scope).owns(info):
+        info = find_run(self.desk, run_id, owner_of(scope))
+        if info is None:
             shown = run_id if len(run_id) <= 64 else f"{run_id[:64]}..."
             raise Refusal(404, f"there is no run {shown!r}; GET {PATH} lists yours", "run_not_found")
         return info
@@ -129,23 +120,21 @@ class Runs:
 
     async def _follow(self, run_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         info = self._found(run_id, scope)
-        query = _query(scope)
+        query = query_of(scope)
         frames = RunFrames(info.id, visible(query.get("events"), self.desk.events), self.desk.debug)
-        await follow(self.desk, info, _after(scope, query), frames, receive, send)
+        after = _after(scope, query)
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await follow(self.desk, info, after, frames, receive, send)
 
     # ------------------------------------------------------------ stopping
 
     async def _cancel(self, run_id: str, scope: Scope, receive: Receive) -> dict[str, Any]:
         info = self._found(run_id, scope)
         reason = await self._reason(scope, receive)
-        try:
-            self.desk.queue.cancel(info.id, reason)
-            work = self.desk.works.get(info.id)
-            if work is not None:
-                await work.run.wait()
-            info = self.desk.queue.info(info.id)
-        except QueueError as error:
-            raise refusal_of(error, info.id, self.desk.debug) from None
+        info = await stop_run(self.desk, info, reason)
         return self._told(info, owner_of(scope))
 
     async def _reason(self, scope: Scope, receive: Receive) -> str:
@@ -161,27 +150,8 @@ class Runs:
         return check_text(reason, "reason")
 
 
-def _take_only(method: str, *allowed: str) -> None:
-    """HEAD is a GET whose body the server leaves out."""
-    if method not in allowed and not (method == "HEAD" and "GET" in allowed):
-        named = ", ".join(allowed)
-        raise Refusal(405, f"use {named} here", "method_not_allowed", headers={"allow": named})
-
-
-async def _send(send: Send, told: dict[str, Any]) -> None:
-    body = as_json(told).encode()
-    headers = [*JSON_HEADERS, (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _query(scope: Scope) -> dict[str, str]:
-    text = scope.get("query_string", b"").decode("latin-1")
-    return {name: values[-1] for name, values in parse_qs(text, keep_blank_values=True).items()}
-
-
 def _limit(scope: Scope) -> int:
-    limit = _whole(_query(scope).get("limit", str(PAGE)))
+    limit = _whole(query_of(scope).get("limit", str(PAGE)))
     if limit is None or not 1 <= limit <= LARGEST_PAGE:
         raise Refusal(400, f"limit must be a whole number from 1 to {LARGEST_PAGE}", "invalid_value", "limit")
     return limit

@@ -11,9 +11,11 @@ from ...modules.local import Sampling
 from ...streaming.errors import SessionError
 from ...streaming.messages import Message
 from ...streaming.sessions import check_session_id
-from .chat_requests import SHORTEST_DEADLINE, Number, check_text, flag, invalid, messages_of
+from .chat_messages import messages_of
+from .chat_requests import SHORTEST_DEADLINE
 from .desks import Asked, Desk, OnDisconnect, Visible
 from .hints import Hint
+from .parameters import Number, check_text, flag, invalid
 from .refusals import Refusal
 
 __all__ = ["FIELDS", "RunRequest"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["as_json", "plain"]
+__all__ = ["as_json", "as_text", "plain"]
 
 
 LONG = 10_000

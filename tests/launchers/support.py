@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
+import openai
 import uvloop
 
 from millrace.launchers.services import Service
@@ -17,6 +18,7 @@ from tests.support.leaks import eventually
 from tests.support.servers import Connection, Reply
 
 PATH = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
 
 
 class Asking(Connection):
@@ -62,16 +64,18 @@ class Running:
     def connect(self, timeout: float = 10.0) -> Asking:
         return Asking(self.port, timeout)
 
-    def ask(self, text: str = "hello", stream: bool = True, **more: Any) -> Asking:
+    def ask(self, text: str = "hello", stream: bool = True, path: str = PATH, **more: Any) -> Asking:
         """A connection on which a request has been sent, and nothing read."""
         connection = self.connect()
-        connection.send("POST", PATH, question(text, stream=stream, **more))
+        connection.send("POST", path, asked(path, text, stream=stream, **more))
         return connection
 
-    def post(self, body: object, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], Any]:
+    def post(
+        self, body: object, headers: dict[str, str] | None = None, path: str = PATH
+    ) -> tuple[int, dict[str, str], Any]:
         """Status, headers and JSON of the answer."""
         with self.connect() as connection:
-            connection.send("POST", PATH, body, headers)
+            connection.send("POST", path, body, headers)
             reply = connection.reply()
             return reply.status, reply.headers, connection.json()
 
@@ -178,9 +182,19 @@ class Source:
             self.cleaned += 1
 
 
+def client_of(server: Running, **options: Any) -> openai.OpenAI:
+    """The openai client, which tries nothing twice."""
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, **options)
+
+
 def question(text: str = "hello", **more: Any) -> dict[str, Any]:
     """The body of a request."""
     return {"messages": [{"role": "user", "content": text}], **more}
+
+
+def asked(path: str, text: str = "hello", **more: Any) -> dict[str, Any]:
+    """The body of a request to one of the endpoints where the flow is asked in words."""
+    return question(text, **more) if path == PATH else {"input": text, **more}
 
 
 async def echo(text: str) -> str:

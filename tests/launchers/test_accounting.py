@@ -430,6 +430,21 @@ def turns_in_line(ask: Asker) -> None:
     assert ask.tab("hello") == "failed"
 
 
+@row(LEFT, LEFT, LEFT, FULL, limits=Limits(running=1, waiting=2), api_keys=["alice: sk-a", "bob: sk-b"])
+def displaced_from_the_line(ask: Asker) -> None:
+    body, alice, bob = {"input": "wait"}, {"Authorization": "Bearer sk-a"}, {"Authorization": "Bearer sk-b"}
+    ask.send(RUNS, body, **alice)
+    ask.until(running=1)
+    older = ask.send(RUNS, body, **alice)
+    ask.until(waiting=1)
+    younger = ask.send(RUNS, body, **alice)
+    ask.until(waiting=2)
+    ask.send(RUNS, body, **bob)
+    assert ask.status(younger) == 429
+    assert ask.server.service.admission.waiting == 2
+    older.close()
+
+
 @row(LEFT, FULL, ("rejected", CLOSING), limits=Limits(running=1, waiting=0))
 def turns_that_are_refused(ask: Asker) -> None:
     ask.busy()

@@ -14,7 +14,7 @@ import pytest
 
 from millrace import Limits
 from millrace.streaming import status
-from tests.launchers.support import PATH, Running, Source, question, running
+from tests.launchers.support import PATH, RESPONSES, Running, Source, asked, running
 from tests.leaving.kinds import KINDS
 from tests.leaving.subjects import Subject
 from tests.support.leaks import eventually
@@ -35,15 +35,17 @@ while client.recv(4096):
 class Client:
     """Something that has sent a request and can leave."""
 
-    def __init__(self, server: Running, stream: bool, leave: Callable[[Connection], None] | None) -> None:
+    def __init__(
+        self, server: Running, path: str, stream: bool, leave: Callable[[Connection], None] | None
+    ) -> None:
         self.connection: Connection | None = None
         self.process: subprocess.Popen[str] | None = None
         self.how = leave
         if leave is not None:
-            self.connection = server.ask("x", stream=stream)
+            self.connection = server.ask("x", stream, path)
             return
-        body = json.dumps(question("x", stream=stream))
-        command = [sys.executable, "-c", CLIENT, str(server.port), body, PATH]
+        body = json.dumps(asked(path, "x", stream=stream))
+        command = [sys.executable, "-c", CLIENT, str(server.port), body, path]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "sent\n"
@@ -67,18 +69,20 @@ LEAVES: dict[str, Callable[[Connection], None] | None] = {
     "RST": Connection.reset,
     "kill -9": None,
 }
+LEFT = [*((PATH, how) for how in LEAVES), (RESPONSES, "FIN")]
+"""Which endpoint is left how: one loop answers at all of them."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", LEAVES)
+@pytest.mark.parametrize(("path", "how"), LEFT)
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_leaving(kind: str, stream: bool, how: str) -> None:
+def test_leaving(kind: str, path: str, stream: bool, how: str) -> None:
     subject: Subject = KINDS[kind]()
     client = None
     try:
         with running(subject.flow) as server:
-            client = Client(server, stream, LEAVES[how])
+            client = Client(server, path, stream, LEAVES[how])
             subject.reach()
             client.leave()
             subject.stopped()
@@ -90,14 +94,14 @@ def test_leaving(kind: str, stream: bool, how: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", LEAVES)
+@pytest.mark.parametrize(("path", "how"), LEFT)
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-def test_leaving_admissions_line(stream: bool, how: str) -> None:
+def test_leaving_admissions_line(path: str, stream: bool, how: str) -> None:
     source = Source()
     with running(source, limits=Limits(running=1, waiting=2)) as server:
         first = server.ask()
         eventually(lambda: source.started == 1)
-        client = Client(server, stream, LEAVES[how])
+        client = Client(server, path, stream, LEAVES[how])
         eventually(lambda: server.service.admission.waiting == 1)
         client.leave()
         eventually(lambda: server.service.admission.waiting == 0)

@@ -82,6 +82,7 @@ def adds_up(server: MixedServer, crowd: Crowd) -> None:
     assert all(runs[outcome] for outcome in OUTCOMES)
     told = {"done": "completed", "failed": "failed", "timed out": "timed_out", "rejected": "rejected"}
     assert all(seen[word] <= runs[outcome] for word, outcome in told.items())
+    assert seen["expired"] <= seen["followed"] / 20
     complaints = server.complaints()
     assert [complaint for complaint in complaints if complaint.count(EXPECTED) != 1] == []
     assert len(complaints) == runs["failed"]

@@ -104,10 +104,13 @@ class LocalSubject(Subject):
 class RemoteSubject(Subject):
     remote = True
 
-    def __init__(self, server: GatedServer, model: str, refuses_long_prompts: bool) -> None:
+    def __init__(
+        self, server: GatedServer, model: str, refuses_long_prompts: bool, tells_logprobs: bool
+    ) -> None:
         self.server = server
         self.name = model
         self.refuses_long_prompts = refuses_long_prompts
+        self.tells_logprobs = tells_logprobs
         self.open, self.open_all, self.close = server.open, server.open_all, server.close  # type: ignore[method-assign]
         self.idle = server.idle  # type: ignore[method-assign]
 
@@ -146,13 +149,13 @@ def service() -> Iterator[RemoteSubject]:
     with gated_server(limits=LIMITS) as server:
         with urlopen(f"{server.url}/v1/models") as reply:
             name = json.load(reply)["data"][0]["id"]
-        yield RemoteSubject(server, name, refuses_long_prompts=True)
+        yield RemoteSubject(server, name, refuses_long_prompts=True, tells_logprobs=True)
 
 
 @contextmanager
 def foreign() -> Iterator[RemoteSubject]:
     with foreign_server() as server:
-        yield RemoteSubject(server, server.model, refuses_long_prompts=False)
+        yield RemoteSubject(server, server.model, refuses_long_prompts=False, tells_logprobs=False)
 
 
 SUBJECTS = {"local": local, "service": service, "foreign": foreign}

@@ -1,4 +1,7 @@
-"""LocalEmbedding and RemoteEmbedding as steps: twins, over a real server that stands on the same encoder."""
+"""LocalEmbedding and RemoteEmbedding as steps: twins, over real servers that stand on the same encoder.
+
+The servers are a small one of Starlette's, as others' are, and our own service.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ from millrace.streaming import (
     RunTimeout,
     TokenUsage,
 )
+from tests.launchers.support import Running, running
 from tests.support.encoders import GatedEncoderEngine, gated_encoder, save, tiny_encoder
 from tests.support.gated import Gate
 from tests.support.leaks import eventually
@@ -72,14 +76,21 @@ def served(encoder: EmbeddingEngine) -> Iterator[Served]:
         yield server
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(scope="module")
+def service(encoder: EmbeddingEngine) -> Iterator[Running]:
+    with running(LocalEmbedding(encoder, name="tiny")) as server:
+        yield server
+
+
+@pytest.fixture(params=["local", "remote", "service"])
 def embedding(
-    request: pytest.FixtureRequest, encoder: EmbeddingEngine, served: Served
+    request: pytest.FixtureRequest, encoder: EmbeddingEngine, served: Served, service: Running
 ) -> Iterator[Embedding]:
     if request.param == "local":
         yield LocalEmbedding(encoder)
         return
-    remote = RemoteEmbedding(f"{served.url}/v1", "tiny", retries=0)
+    url = served.url if request.param == "remote" else service.url
+    remote = RemoteEmbedding(f"{url}/v1", "tiny", retries=0)
     yield remote
     asyncio.run(remote.release())
 
@@ -157,14 +168,16 @@ async def subject(kind: str, engine: GatedEncoderEngine) -> AsyncIterator[Embedd
     if kind == "local":
         yield LocalEmbedding(engine)
         return
-    with serving(application(engine)) as server:
+    ours = kind == "service"
+    served = running(LocalEmbedding(engine, name="tiny")) if ours else serving(application(engine))
+    with served as server:
         remote = RemoteEmbedding(f"{server.url}/v1", "tiny", retries=0)
         yield remote
         await remote.release()
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", ["local", "remote"])
+@pytest.mark.parametrize("kind", ["local", "remote", "service"])
 @pytest.mark.parametrize("way", ["outer", "deadline"])
 async def test_a_stop_ends_the_work_with_the_forward_at_hand(kind: str, way: str) -> None:
     with gated() as (gate, engine):

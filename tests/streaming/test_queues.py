@@ -127,5 +127,6 @@ def test_what_is_known_of_a_run_is_json() -> None:
         "error": None,
         "usage": {"prompt_tokens": 0, "completion_tokens": 0},
         "writer": None,
+        "owner": None,
     }
     assert not RunInfo("a", "waiting", 1.5).over

@@ -11,9 +11,21 @@ from .answers import COUNT, TEXT, json_answer, nullable, stream_answer
 from .chat_forms import CALLS, FORMS
 from .components import Components, Schema
 from .refusals import Refused, refusals
-from .requests import body, deadline, logit_bias, message, run_id_header, stop
+from .requests import (
+    body,
+    deadline,
+    harmless,
+    logit_bias,
+    message,
+    model_name,
+    neutral,
+    run_id_header,
+    stop,
+    stream_flag,
+    stream_options,
+)
 
-__all__ = ["CREATED", "NO_MODEL", "describe_chats"]
+__all__ = ["CREATED", "MODEL_REFUSED", "NO_MODEL", "describe_chats"]
 
 MESSAGES = [{"role": "user", "content": "What is a Warp?"}]
 STREAM = {"stream": True, "stream_options": {"include_usage": True}}
@@ -23,6 +35,8 @@ NO_MODEL = Refused(
     "No such model",
     Refusal(404, "the model 'gpt' does not exist; this server has 'answer'", "model_not_found", "model"),
 )
+MODEL_REFUSED = (400, NO_MODEL, 408, 409, 413, 415, 429, 500, 503, 504)
+"""What may be wrong where the flow is asked as a model."""
 FINISH = ("stop", "length", "tool_calls", "content_filter")
 
 
@@ -54,27 +68,23 @@ def describe_chats(components: Components, model: str, longest: float) -> dict[s
                         "stream": ("Streamed, with the tokens counted at the end", {**asked, **STREAM}),
                     },
                 ),
-                "responses": {
-                    "200": both,
-                    **refusals(components, 400, NO_MODEL, 408, 409, 413, 415, 429, 500, 503, 504),
-                },
+                "responses": {"200": both, **refusals(components, *MODEL_REFUSED)},
             }
         }
     }
 
 
 def _request(components: Components, model: str, longest: float) -> Schema:
-    name = {**TEXT, "description": "As /v1/models lists it; may be left out", "examples": [model]}
     fields: dict[str, Schema] = {
-        "model": name,
-        "stream": {"type": "boolean", "default": False, "description": "Answer in pieces, as they come"},
-        "stream_options": _stream_options(),
+        "model": model_name(model),
+        "stream": stream_flag(),
+        "stream_options": stream_options(include_usage="a last chunk has the tokens"),
         "stop": stop(),
         "logit_bias": logit_bias(-100, 100),
         **{name: number.schema() for name, number in NUMBERS.items()},
-        **{name: {"description": "Accepted, and changes nothing"} for name in sorted(HARMLESS)},
+        **harmless(HARMLESS),
         **FORMS,
-        **{name: _neutral(values) for name, values in NEUTRAL.items()},
+        **{name: neutral(values) for name, values in NEUTRAL.items()},
     }
     messages = {
         "type": "array",
@@ -91,21 +101,6 @@ def _request(components: Components, model: str, longest: float) -> Schema:
             "timeout": deadline(longest),
             **{name: nullable(schema) for name, schema in fields.items()},
         },
-    }
-
-
-def _neutral(values: tuple[Any, ...]) -> Schema:
-    """A parameter that is not supported, with the values that ask for nothing."""
-    return {"enum": list(values), "description": "Not supported: may have this value, or be left out"}
-
-
-def _stream_options() -> Schema:
-    flag = {"type": ["boolean", "null"]}
-    return {
-        "type": "object",
-        "properties": {"include_usage": flag, "include_obfuscation": flag},
-        "additionalProperties": False,
-        "description": "Only together with `stream: true`. `include_usage`: a last chunk has the tokens",
     }
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ...inputs import takes_messages
 from ..desks import Desk
 from ..hints import given_by, taken_by
+from ..purposes import conversation, embedding
 from .chats import describe_chats
 from .components import Components
+from .embeddings import describe_embeddings
 from .models import describe_models
 from .refusals import GUARDED, refusals
+from .responses import describe_responses
 from .runs import describe_runs
 from .states import describe_states
 
@@ -66,9 +68,14 @@ def _described(desk: Desk, components: Components) -> Mapping[str, Any]:
     """The service's own paths. The flow's come last: its classes give way to ours, where they have one name."""
     model, longest = desk.model, desk.default_timeout
     takes, gives = taken_by(desk.flow), given_by(desk.flow)
-    chats = takes.text or takes_messages(desk.flow)
+    paths: dict[str, Any] = {}
+    if conversation(desk.flow, model).fits:
+        paths |= describe_chats(components, model, longest)
+        paths |= describe_responses(components, model, longest)
+    if embedding(desk.flow, model).fits:
+        paths |= describe_embeddings(components, model, longest)
     return {
-        **(describe_chats(components, model, longest) if chats else {}),
+        **paths,
         **describe_models(components, model),
         **describe_states(components, model),
         **describe_runs(components, takes, gives, longest, desk.events),

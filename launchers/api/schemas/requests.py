@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..chat_messages import ROLES
@@ -12,7 +12,20 @@ from .answers import RUN_ID, TEXT, nullable
 from .chat_forms import CALL_ID, CALLS
 from .components import Components, Schema
 
-__all__ = ["body", "deadline", "logit_bias", "message", "run_id_header", "sampling", "stop"]
+__all__ = [
+    "body",
+    "deadline",
+    "harmless",
+    "logit_bias",
+    "message",
+    "model_name",
+    "neutral",
+    "run_id_header",
+    "sampling",
+    "stop",
+    "stream_flag",
+    "stream_options",
+]
 
 
 def body(schema: Schema, examples: Mapping[str, tuple[str, Any]], required: bool = True) -> dict[str, Any]:
@@ -37,6 +50,38 @@ def deadline(longest: float) -> Schema:
     """The field `timeout`; `longest` in seconds."""
     seconds = {"type": "number", "minimum": SHORTEST_DEADLINE, "maximum": longest, "default": longest}
     return nullable({**seconds, "description": "Deadline of the run in seconds, from when it begins"})
+
+
+def model_name(model: str) -> Schema:
+    """The field `model`."""
+    return {**TEXT, "description": "As /v1/models lists it; may be left out", "examples": [model]}
+
+
+def stream_flag() -> Schema:
+    """The field `stream`."""
+    return {"type": "boolean", "default": False, "description": "Answer in pieces, as they come"}
+
+
+def stream_options(**flags: str) -> Schema:
+    """The field `stream_options`; `flags` says what those do that change something."""
+    names = (*flags, "include_obfuscation")
+    words = [f" `{name}`: {text}" for name, text in flags.items()]
+    return {
+        "type": "object",
+        "properties": {name: {"type": ["boolean", "null"]} for name in names},
+        "additionalProperties": False,
+        "description": "".join(["Only together with `stream: true`.", *words]),
+    }
+
+
+def harmless(names: Iterable[str]) -> dict[str, Schema]:
+    """Fields that are accepted and unused."""
+    return {name: {"description": "Accepted, and changes nothing"} for name in sorted(names)}
+
+
+def neutral(values: tuple[Any, ...]) -> Schema:
+    """A field that is not supported, with the values that ask for nothing."""
+    return {"enum": list(values), "description": "Not supported: may have this value, or be left out"}
 
 
 def message(components: Components) -> Schema:

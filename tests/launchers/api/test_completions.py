@@ -28,15 +28,11 @@ from millrace.streaming import (
     current_run,
     emit,
 )
-from tests.launchers.support import PATH, Running, Source, echo, question, running, words
+from tests.launchers.support import PATH, Running, Source, client_of, echo, question, running, words
 from tests.support.leaks import eventually
 from tests.support.servers import serving
 
 HELLO: Any = [{"role": "user", "content": "hello there you"}]
-
-
-def client_of(server: Running, **options: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, **options)
 
 
 @pytest.fixture(scope="module")

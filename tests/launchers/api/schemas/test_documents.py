@@ -11,16 +11,23 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from millrace import Service
-from millrace.launchers.api.chat_requests import HARMLESS, NEUTRAL, NUMBERS, OWN
+from millrace import LocalEmbedding, Pipeline, Service
+from millrace.launchers.api import chat_requests as chats
+from millrace.launchers.api import embedding_requests as embeddings
+from millrace.launchers.api import response_requests as responses
 from millrace.launchers.api.run_requests import FIELDS, SETTINGS
-from tests.launchers.support import PATH, Running, question, running
+from millrace.modules.embeddings import EmbeddingEngine
+from tests.launchers.support import PATH, RESPONSES, Running, question, running
+from tests.support.encoders import tiny_encoder
 from tests.support.servers import serving
 
 POST, GET = ("post", "get")
 
 ENDPOINTS = {
     (POST, "/v1/chat/completions"),
+    (POST, "/v1/responses"),
+    (GET, "/v1/responses/{response_id}"),
+    (POST, "/v1/responses/{response_id}/cancel"),
     (GET, "/v1/models"),
     (GET, "/v1/models/{name}"),
     (POST, "/v1/runs"),
@@ -33,6 +40,7 @@ ENDPOINTS = {
     (GET, "/status"),
     (GET, "/metrics"),
 }
+EMBEDDINGS = "/v1/embeddings"
 
 
 class Question(BaseModel):
@@ -124,8 +132,9 @@ class TestWhatThereIs:
 
     def test_every_field_of_a_request(self, document: dict[str, Any]) -> None:
         schemas = document["components"]["schemas"]
-        known = {*NUMBERS, *HARMLESS, *NEUTRAL, *OWN}
-        assert set(schemas["ChatCompletionRequest"]["properties"]) == known
+        for name, module in (("ChatCompletionRequest", chats), ("ResponseRequest", responses)):
+            known = {*module.NUMBERS, *module.HARMLESS, *module.NEUTRAL, *module.OWN}
+            assert set(schemas[name]["properties"]) == known
         assert set(schemas["RunRequest"]["properties"]) == set(FIELDS)
         sampling = schemas["RunRequest"]["properties"]["sampling"]
         assert set(sampling["properties"]) == set(SETTINGS)
@@ -160,14 +169,14 @@ class TestWhatThereIs:
 
     def test_every_event_of_an_example_stream_is_described(self, document: dict[str, Any]) -> None:
         streams = [body for _, body in contents(document) if "itemSchema" in body]
-        assert len(streams) == 3
+        assert len(streams) == 4
         for body in streams:
             check_stream(body["example"], body["itemSchema"], document)
 
     def test_errors_say_their_status_and_their_headers(self, document: dict[str, Any]) -> None:
         for method, path, operation in operations(document):
             assert list(operation["responses"]) == sorted(operation["responses"])
-            if method == POST:
+            if method == POST and "requestBody" in operation:
                 assert set(operation["responses"]) >= {"200", "400", "403", "408", "413", "415"}, path
         answers = document["paths"]["/v1/runs"]["post"]["responses"]
         assert set(answers["429"]["headers"]) == {"Retry-After", "retry-after-ms"}
@@ -204,31 +213,51 @@ class TestTypes:
 
     def test_a_flow_that_takes_no_text_has_no_chat(self) -> None:
         document = Service(strict).app.openapi()
-        assert PATH not in document["paths"]
+        assert not {PATH, RESPONSES, EMBEDDINGS} & set(document["paths"])
         taken = document["components"]["schemas"]["RunRequest"]["properties"]["input"]
         assert taken == {"$ref": "#/components/schemas/Question", "description": FIELDS["input"]}
         with running(strict) as server:
             status, _, answer = server.post(question())
-        assert (status, answer["error"]["code"]) == (400, "unsupported_content")
+        assert (status, answer["error"]["code"]) == (400, "unsupported_flow")
         assert "POST /v1/runs" in answer["error"]["message"]
 
 
-class TestWhatIsSaidIsSo:
-    @pytest.mark.parametrize("path", [path for method, path in sorted(ENDPOINTS) if method == POST])
-    def test_examples_of_requests_work(self, server: Running, document: dict[str, Any], path: str) -> None:
+class Asking:
+    """Holds answers against what the document says of them."""
+
+    def check_examples(self, server: Running, document: dict[str, Any], path: str, run_id: str = "") -> None:
+        """Sends every example of a request, and the bare request where nothing need be sent."""
         operation = document["paths"][path]["post"]
-        for name, example in operation["requestBody"]["content"]["application/json"]["examples"].items():
-            place = path.replace("{run_id}", self.started(server))
+        asked = operation.get("requestBody", {"content": {"application/json": {}}})
+        examples = asked["content"]["application/json"].get("examples", {"nothing": {}})
+        for name, example in examples.items():
             with server.connect() as connection:
-                connection.send("POST", place, example["value"])
+                connection.send("POST", placed(path, run_id), example.get("value"))
                 reply = connection.reply()
                 told = operation["responses"][str(reply.status)]
                 assert reply.status in (200, 202), name
                 self.check_answer(reply.headers["content-type"], connection.read(), told, document)
 
+    def check_answer(self, kind: str, body: bytes, told: dict[str, Any], document: dict[str, Any]) -> None:
+        content = told["content"][kind.partition(";")[0]]
+        if kind == "application/json":
+            check(json.loads(body), content["schema"], document)
+        elif kind.startswith("text/event-stream"):
+            check_stream(body.decode(), content["itemSchema"], document)
+
+
+def placed(path: str, run_id: str) -> str:
+    return path.replace("{run_id}", run_id).replace("{response_id}", f"resp_{run_id}")
+
+
+class TestWhatIsSaidIsSo(Asking):
+    @pytest.mark.parametrize("path", [path for method, path in sorted(ENDPOINTS) if method == POST])
+    def test_examples_of_requests_work(self, server: Running, document: dict[str, Any], path: str) -> None:
+        self.check_examples(server, document, path, self.started(server))
+
     @pytest.mark.parametrize("path", [path for method, path in sorted(ENDPOINTS) if method == GET])
     def test_answers_are_as_described(self, server: Running, document: dict[str, Any], path: str) -> None:
-        place = path.replace("{run_id}", self.started(server)).replace("{name}", "answer")
+        place = placed(path, self.started(server)).replace("{name}", "answer")
         with server.connect() as connection:
             connection.send("GET", place)
             reply = connection.reply()
@@ -242,12 +271,23 @@ class TestWhatIsSaidIsSo:
             connection.read()
             return connection.reply().headers["x-run-id"]
 
-    def check_answer(self, kind: str, body: bytes, told: dict[str, Any], document: dict[str, Any]) -> None:
-        content = told["content"][kind.partition(";")[0]]
-        if kind == "application/json":
-            check(json.loads(body), content["schema"], document)
-        elif kind.startswith("text/event-stream"):
-            check_stream(body.decode(), content["itemSchema"], document)
+
+class TestEmbeddings(Asking):
+    def test_a_flow_of_vectors_has_embeddings_and_no_chat(self) -> None:
+        for flow in (LocalEmbedding("nowhere/at-all"), Pipeline(str.strip, LocalEmbedding("nowhere/at-all"))):
+            document = Service(flow).app.openapi()
+            assert not {PATH, RESPONSES} & set(document["paths"])
+            known = {*embeddings.HARMLESS, *embeddings.NEUTRAL, *embeddings.OWN}
+            assert set(document["components"]["schemas"]["EmbeddingRequest"]["properties"]) == known
+
+    def test_examples_of_requests_work(self) -> None:
+        engine = EmbeddingEngine(tiny_encoder)
+        with running(LocalEmbedding(engine)) as server:
+            document = server.get("/openapi.json")[1]
+            self.check_examples(server, document, EMBEDDINGS)
+            for body in document["paths"][EMBEDDINGS]["post"]["responses"]["200"]["content"].values():
+                check(body["example"], body["schema"], document)
+        engine.close()
 
 
 class TestGuarded:

@@ -1,0 +1,46 @@
+"""Runs that somebody has started before: finding one of an owner's, and stopping it wherever it goes on."""
+
+from __future__ import annotations
+
+from ...streaming.errors import EventsExpired, QueueError, RunUnknown
+from ...streaming.queues import RunInfo
+from ..owners import Owner
+from .desks import Desk
+from .refusals import refusal_of
+
+__all__ = ["find_run", "stop_run"]
+
+
+def find_run(desk: Desk, run_id: str, owner: Owner) -> RunInfo | None:
+    """The run, if it is the owner's: of others it is not even told that they are there.
+
+    Raises:
+        Refusal: 410, it is not kept any more, where runs have no owners; 500, it cannot be read.
+    """
+    try:
+        info = desk.queue.info(run_id)
+    except EventsExpired as error:
+        if owner.name is None:
+            raise refusal_of(error) from None
+        return None  # whose it was is not known any more
+    except RunUnknown:
+        return None
+    except QueueError as error:
+        raise refusal_of(error, run_id, desk.debug) from None
+    return info if owner.owns(info) else None
+
+
+async def stop_run(desk: Desk, info: RunInfo, reason: str) -> RunInfo:
+    """Stops a run and waits for its end, where it goes on in this process; one that is over stays as it is.
+
+    Raises:
+        Refusal: 500, it cannot be read.
+    """
+    try:
+        desk.queue.cancel(info.id, reason)
+        work = desk.works.get(info.id)
+        if work is not None:
+            await work.run.wait()
+        return desk.queue.info(info.id)
+    except QueueError as error:
+        raise refusal_of(error, info.id, desk.debug) from None
