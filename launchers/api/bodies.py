@@ -34,7 +34,11 @@ async def read_object(scope: Scope, receive: Receive, largest: int, seconds: flo
         body = await _rest(body, receive, largest, seconds)
     if len(body) > largest:
         raise too_large(largest)
-    return parse_object(body)
+    return parse_object(body) if len(body) < LARGE else await asyncio.to_thread(parse_object, body)
+
+
+LARGE = 64 * 1024
+"""Bytes from which on a body is parsed beside the loop: it may take so long that others would notice."""
 
 
 def _check_head(scope: Scope, largest: int) -> None:
@@ -131,8 +135,8 @@ DEEPEST = 100
 def _is_deep(value: Any) -> bool:
     level = [value]
     for _ in range(DEEPEST):
-        parts = (item.values() if isinstance(item, dict) else item for item in level)
-        level = [item for part in parts for item in part if isinstance(item, dict | list)]
+        parts = (item.values() if type(item) is dict else item for item in level)
+        level = [item for part in parts for item in part if item and type(item) in (dict, list)]
         if not level:
             return False
     return True

@@ -21,7 +21,7 @@ from .kept_runs import find_run, stop_run
 from .parameters import check_keys, check_text
 from .refusals import Refusal, refusal_of
 from .replies import SSE_HEADERS, Reply, answer_whole, stream_answer
-from .run_frames import RunFrames, RunStream, RunWhole, finished_of, run_object
+from .run_frames import PROMPT, RunFrames, RunStream, RunWhole, finished_of, run_object
 from .run_requests import RunRequest, visible
 from .values import as_json
 
@@ -82,6 +82,7 @@ class Runs:
 
     async def _answer(self, request: RunRequest, reply: Reply) -> None:
         desk, work = self.desk, reply.work
+        reply.prompt = PROMPT
         if request.asked.background:
             info = desk.queue.info(work.run.id)
             await reply.whole(as_json(run_object(info, work.owner, None, desk.debug)).encode(), 202)

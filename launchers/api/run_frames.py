@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...streaming.errors import RunUnknown
+from ...streaming.errors import ContextLengthExceeded, RunUnknown
 from ...streaming.events import (
     Data,
     Event,
@@ -23,6 +23,9 @@ from .refusals import Refusal, kind_of, refusal_of_end
 from .values import as_json, plain
 
 __all__ = ["RunFrames", "RunStream", "RunWhole", "error_of", "finished_of", "run_object"]
+
+PROMPT = "input"
+"""The part of a request that a prompt comes from."""
 
 ANSWER = (TextDelta, Data, ReasoningDelta, Logprobs, ToolCall, ToolCallDelta)
 """Kinds of events that the answer is made of, where they are the output step's."""
@@ -95,6 +98,8 @@ def error_of(finished: RunFinished, run_id: str, debug: bool) -> dict[str, Any] 
     refusal = refusal_of_end(finished.status, finished.reason, finished.error, run_id, debug)
     stopped = "RunTimeout" if finished.status == "timeout" else "RunCancelled"
     kind = stopped if finished.error is None else kind_of(finished.error)
+    if isinstance(finished.error, ContextLengthExceeded):
+        refusal.param = PROMPT
     return {**refusal.fields(), "kind": kind, "status": refusal.status}
 
 

@@ -7,20 +7,49 @@ from typing import Any
 
 from .components import Schema
 
-__all__ = ["COUNT", "RUN_ID", "TEXT", "content", "headers", "json_answer", "nullable", "stream_answer"]
+__all__ = [
+    "COUNT",
+    "LIKELY",
+    "RUN_ID",
+    "TEXT",
+    "content",
+    "headers",
+    "json_answer",
+    "nullable",
+    "one_of",
+    "stream_answer",
+]
 
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 RUN_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 
+
+def one_of(*words: str) -> Schema:
+    """One of some words."""
+    return {"type": "string", "enum": list(words)}
+
+
+LIKELY: Schema = {
+    "type": "object",
+    "required": ["token", "logprob", "top_logprobs"],
+    "properties": {
+        "token": TEXT,
+        "bytes": {"type": ["array", "null"], "items": COUNT},
+        "logprob": {"type": "number"},
+        "top_logprobs": {"type": "array", "items": {"type": "object"}},
+    },
+}
+"""One token and how likely it was, beside the likeliest in its place."""
+
 HEADERS: Mapping[str, tuple[str, Schema]] = {
     "x-run-id": ("The id of the run, for /v1/runs/{run_id}", RUN_ID),
     "Retry-After": ("Seconds after which to come again", COUNT),
     "retry-after-ms": ("The same in milliseconds, for clients who know it", COUNT),
-    "x-should-retry": ("`false`: it would only fail again", {"enum": ["false"]}),
+    "x-should-retry": ("`false`: it would only fail again", one_of("false")),
     "WWW-Authenticate": ("How to log in", TEXT),
-    "Cache-Control": ("Not to be kept on the way", {"enum": ["no-cache"]}),
-    "X-Accel-Buffering": ("Not to be gathered on the way", {"enum": ["no"]}),
+    "Cache-Control": ("Not to be kept on the way", one_of("no-cache")),
+    "X-Accel-Buffering": ("Not to be gathered on the way", one_of("no")),
 }
 
 

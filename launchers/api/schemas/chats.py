@@ -7,10 +7,10 @@ from typing import Any
 
 from ..chat_requests import HARMLESS, NEUTRAL, NUMBERS
 from ..refusals import Refusal
-from .answers import COUNT, TEXT, json_answer, nullable, stream_answer
+from .answers import COUNT, LIKELY, TEXT, json_answer, nullable, one_of, stream_answer
 from .chat_forms import CALLS, FORMS
 from .components import Components, Schema
-from .refusals import Refused, refusals
+from .refusals import ERROR, Refused, refusals
 from .requests import (
     body,
     deadline,
@@ -52,7 +52,8 @@ def describe_chats(components: Components, model: str, longest: float) -> dict[s
         completion,
         _example(model, "A mill for lists."),
     )
-    streamed = stream_answer("", chunk, _stream(model), "[DONE]")
+    piece = {"anyOf": [chunk, components.name("Error", ERROR)]}
+    streamed = stream_answer("", piece, _stream(model), "[DONE]")
     both = {**streamed, **whole, "content": {**whole["content"], **streamed["content"]}}
     return {
         "/v1/chat/completions": {
@@ -117,7 +118,7 @@ def usage(components: Components) -> Schema:
 def _answer(kind: str, choice: Schema, tokens: Schema) -> Schema:
     properties = {
         "id": TEXT,
-        "object": {"enum": [kind]},
+        "object": one_of(kind),
         "created": COUNT,
         "model": TEXT,
         "choices": {"type": "array", "items": choice},
@@ -125,8 +126,25 @@ def _answer(kind: str, choice: Schema, tokens: Schema) -> Schema:
     return {"type": "object", "required": list(properties), "properties": {**properties, "usage": tokens}}
 
 
+REASONING: Schema = {**TEXT, "description": "What a model has thought before it answers"}
+
+CALL_PIECE: Schema = {
+    "type": "object",
+    "required": ["index", "function"],
+    "properties": {
+        "index": COUNT,
+        "id": TEXT,
+        "type": one_of("function"),
+        "function": {"type": "object", "properties": {"name": TEXT, "arguments": TEXT}},
+    },
+}
+"""A piece of a tool call; the first of each has its id and its name."""
+
+
 def _choice(**more: Schema) -> Schema:
-    properties = {"index": COUNT, **more}
+    tokens = {"type": ["array", "null"], "items": LIKELY}
+    logprobs = {"type": ["object", "null"], "properties": {"content": tokens}}
+    properties = {"index": COUNT, **more, "logprobs": logprobs}
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
@@ -135,20 +153,26 @@ def _completion(components: Components) -> Schema:
         "type": "object",
         "required": ["role", "content"],
         "properties": {
-            "role": {"enum": ["assistant"]},
+            "role": one_of("assistant"),
             "content": {"type": ["string", "null"]},
             "refusal": {"type": "null"},
             "tool_calls": CALLS,
+            "reasoning_content": REASONING,
         },
     }
-    choice = _choice(message=answer, finish_reason={"enum": list(FINISH)})
+    choice = _choice(message=answer, finish_reason=one_of(*FINISH))
     return _answer("chat.completion", choice, usage(components))
 
 
 def _chunk(components: Components) -> Schema:
     delta = {
         "type": "object",
-        "properties": {"role": {"enum": ["assistant"]}, "content": {"type": ["string", "null"]}},
+        "properties": {
+            "role": one_of("assistant"),
+            "content": {"type": ["string", "null"]},
+            "tool_calls": {"type": "array", "items": CALL_PIECE},
+            "reasoning_content": REASONING,
+        },
     }
     choice = _choice(delta=delta, finish_reason={"enum": [*FINISH, None]})
     return _answer("chat.completion.chunk", choice, nullable(usage(components)))
@@ -175,6 +199,7 @@ def _stream(model: str) -> str:
         ({}, "stop"),
     ]
     chunks = [
-        {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": end}]} for delta, end in pieces
+        {**head, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": end}]}
+        for delta, end in pieces
     ]
     return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..wire import model_card
-from .answers import COUNT, TEXT, json_answer
+from .answers import COUNT, TEXT, json_answer, one_of
 from .chats import CREATED, NO_MODEL
 from .components import Components
 from .refusals import refusals
@@ -15,13 +15,13 @@ __all__ = ["describe_models"]
 
 def describe_models(components: Components, model: str) -> dict[str, Any]:
     """The paths at which clients find the name of the flow."""
-    properties = {"id": TEXT, "object": {"enum": ["model"]}, "created": COUNT, "owned_by": TEXT}
+    properties = {"id": TEXT, "object": one_of("model"), "created": COUNT, "owned_by": TEXT}
     told = {"type": "object", "required": list(properties), "properties": properties}
     card = components.name("Model", told)
     cards = {
         "type": "object",
         "required": ["object", "data"],
-        "properties": {"object": {"enum": ["list"]}, "data": {"type": "array", "items": card}},
+        "properties": {"object": one_of("list"), "data": {"type": "array", "items": card}},
     }
     example = model_card(model, CREATED)
     name = {"name": "name", "in": "path", "required": True, "schema": TEXT, "example": model}

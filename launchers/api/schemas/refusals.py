@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..refusals import Refusal
-from .answers import TEXT, content, headers
+from .answers import TEXT, content, headers, one_of
 from .components import Components, Schema
 
-__all__ = ["GUARDED", "Refused", "refusals"]
+__all__ = ["ERROR", "GUARDED", "Refused", "refusals"]
 
 
 class Refused(NamedTuple):
@@ -109,7 +109,7 @@ ERROR: Schema = {
             "required": ["message", "type", "param", "code"],
             "properties": {
                 "message": {**TEXT, "description": "What is wrong and what to do about it, for people"},
-                "type": {"enum": ["invalid_request_error", "rate_limit_error", "server_error"]},
+                "type": one_of("invalid_request_error", "rate_limit_error", "server_error"),
                 "param": {
                     "type": ["string", "null"],
                     "description": "The part of the request that is at fault, such as `messages[0].role`",

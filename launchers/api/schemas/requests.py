@@ -8,7 +8,7 @@ from typing import Any
 from ..chat_messages import ROLES
 from ..chat_requests import MOST_STOPS, SHORTEST_DEADLINE
 from ..run_requests import SETTINGS
-from .answers import RUN_ID, TEXT, nullable
+from .answers import RUN_ID, TEXT, nullable, one_of
 from .chat_forms import CALL_ID, CALLS
 from .components import Components, Schema
 
@@ -89,7 +89,7 @@ def message(components: Components) -> Schema:
     part = {
         "type": "object",
         "required": ["type", "text"],
-        "properties": {"type": {"enum": ["text"]}, "text": TEXT},
+        "properties": {"type": one_of("text"), "text": TEXT},
     }
     content = {"anyOf": [TEXT, {"type": "array", "items": part}]}
     calls = {**CALLS, "minItems": 1}
@@ -110,7 +110,7 @@ NO_CALLS: Schema = {"type": ["array", "null"], "maxItems": 0}
 
 
 def _message(roles: list[str], required: list[str], fields: Mapping[str, Schema]) -> Schema:
-    properties = {"role": {"enum": roles}, **fields}
+    properties = {"role": one_of(*roles), **fields}
     return {"type": "object", "required": ["role", *required], "properties": properties}
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .answers import COUNT, TEXT
+from .answers import COUNT, LIKELY, TEXT, one_of
 from .components import Components, Schema
 
 __all__ = ["EVENT_NAMES", "example_stream", "run_event"]
@@ -22,12 +22,16 @@ KINDS: Mapping[str, tuple[str, Mapping[str, Schema]]] = {
     "run_started": ("The first of every run", {}),
     "text_delta": ("A piece of text", {"text": TEXT, "output": OUTPUT}),
     "data": ("An item that is no text", {"value": ANYTHING, "output": OUTPUT}),
-    "reasoning_delta": ("A piece of a model's reasoning", {"text": TEXT}),
+    "reasoning_delta": ("A piece of a model's reasoning", {"text": TEXT, "output": OUTPUT}),
+    "logprobs": (
+        "How likely the tokens of a piece of text were, before it",
+        {"tokens": {"type": "array", "items": LIKELY}, "output": OUTPUT},
+    ),
     "tool_call_delta": (
         "A piece of a tool call's arguments",
-        {"index": COUNT, "id": MAYBE, "name": MAYBE, "arguments": TEXT},
+        {"index": COUNT, "id": MAYBE, "name": MAYBE, "arguments": TEXT, "output": OUTPUT},
     ),
-    "tool_call": ("A whole tool call", {"id": TEXT, "name": TEXT, "arguments": TEXT}),
+    "tool_call": ("A whole tool call", {"id": TEXT, "name": TEXT, "arguments": TEXT, "output": OUTPUT}),
     "tool_result": ("What a tool call gave", {"id": TEXT, "result": ANYTHING, "error": MAYBE}),
     "step_started": ("The step at `path` begins", {}),
     "step_finished": (
@@ -76,7 +80,7 @@ def run_event(components: Components, finished: Mapping[str, Schema]) -> Schema:
 
 def _event(kind: str, words: str, fields: Mapping[str, Schema]) -> Schema:
     properties = {
-        "kind": {"enum": [kind]},
+        "kind": one_of(kind),
         "seq": {"type": "integer", "minimum": 1, "description": "Its number in the run, from 1"},
         "path": PATH,
         "time": {"type": "number", "description": "Seconds since the epoch"},

@@ -8,7 +8,7 @@ from ..desks import Visible
 from ..hints import Hint
 from ..refusals import Refusal
 from ..run_requests import FIELDS, LONGEST_SESSION
-from .answers import COUNT, RUN_ID, TEXT, json_answer, nullable, stream_answer
+from .answers import COUNT, RUN_ID, TEXT, json_answer, nullable, one_of, stream_answer
 from .components import Components, Schema
 from .refusals import Refused, refusals
 from .requests import body, deadline, message, run_id_header, sampling
@@ -73,9 +73,9 @@ class Describing:
             "history": {"type": "array", "items": message(self.components)},
             "sampling": sampling(),
             "stream": {"type": "boolean", "default": False},
-            "events": {"enum": ["output"] if self.hidden else ["output", "all"]},
+            "events": one_of("output", *(() if self.hidden else ("all",))),
             "background": {"type": "boolean", "default": False},
-            "on_disconnect": {"enum": ["cancel", "continue"]},
+            "on_disconnect": one_of("cancel", "continue"),
         }
         told = {name: {**nullable(schema), "description": FIELDS[name]} for name, schema in fields.items()}
         both = {name: {"const": True} for name in ("stream", "background")}
@@ -111,8 +111,8 @@ class Describing:
         maybe: Schema = {"type": ["string", "null"]}
         properties: dict[str, Schema] = {
             "id": RUN_ID,
-            "object": {"enum": ["run"]},
-            "status": {"enum": list(STATUSES)},
+            "object": one_of("run"),
+            "status": one_of(*STATUSES),
             "created": {"type": "number", "description": "Seconds since the epoch"},
             "ended": {"type": ["number", "null"]},
             "session": maybe,
@@ -134,7 +134,7 @@ class Describing:
 
     def _finished(self, given: Schema) -> dict[str, Schema]:
         return {
-            "status": {"enum": list(STATUSES[3:])},
+            "status": one_of(*STATUSES[3:]),
             "reason": {"type": ["string", "null"]},
             "result": {"anyOf": [given, {"type": "null"}]} if given else {},
             "error": self._failure(),
@@ -203,7 +203,7 @@ class Describing:
 
     def listing(self) -> dict[str, Any]:
         properties = {
-            "object": {"enum": ["list"]},
+            "object": one_of("list"),
             "data": {"type": "array", "items": self.run, "description": "Without their results"},
             "has_more": {"type": "boolean"},
         }
@@ -235,7 +235,7 @@ class Describing:
         number = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
         after = {"in": "query", "name": "after", "schema": {**number, "default": 0}}
         header = {"in": "header", "name": "Last-Event-ID", "schema": number}
-        events = {"enum": ["output"] if self.hidden else ["output", "all"]}
+        events = one_of("output", *(() if self.hidden else ("all",)))
         return {
             "operationId": "follow_run",
             "tags": ["Runs"],

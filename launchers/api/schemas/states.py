@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...tallies import OUTCOMES
-from .answers import COUNT, TEXT, content, json_answer
+from .answers import COUNT, TEXT, content, json_answer, one_of
 from .components import Components, Schema
 from .refusals import refusals
 
@@ -28,7 +28,7 @@ def describe_states(components: Components, model: str) -> dict[str, Any]:
     """The paths at which people and machines look at the service."""
     health = components.name("Health", _health(("loading", "ready", "failed", "starting", "stopping")))
     status = components.name("Status", _status())
-    live = {"type": "object", "required": ["status"], "properties": {"status": {"enum": ["live"]}}}
+    live = {"type": "object", "required": ["status"], "properties": {"status": one_of("live")}}
     loading = {"status": "loading", "stage": "weights", "progress": 0.4}
     return {
         "/health/live": _get(
@@ -75,7 +75,7 @@ def _health(states: tuple[str, ...]) -> Schema:
         "type": "object",
         "required": ["status"],
         "properties": {
-            "status": {"enum": list(states)},
+            "status": one_of(*states),
             "stage": {**TEXT, "description": "What loading is at, or what has died"},
             "progress": {"type": "number", "minimum": 0, "maximum": 1},
             "error": {**TEXT, "description": "The type of what loading failed with"},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import select
+import time
 import tracemalloc
 from collections.abc import Iterator
 
@@ -98,3 +100,18 @@ def test_the_body_is_asked_for_only_when_it_is_wanted(server: Running) -> None:
         with server.connect() as connection:
             connection.send("POST", PATH, b"", {"Content-Length": str(length), "Expect": "100-continue"})
             assert wanted in connection.socket.recv(1000).split(b"\r\n")[0]
+
+
+def test_a_large_one_does_not_keep_others_waiting() -> None:
+    body = b'{"messages": [' + b"{}," * 600_000 + b"{}]}"
+    with running(echo) as server, server.connect() as connection:
+        started = time.monotonic()
+        connection.send("POST", PATH, body)
+        waits = []
+        while not select.select([connection.socket], [], [], 0)[0]:
+            before = time.monotonic()
+            assert server.get("/health/live")[0] == 200
+            waits.append(time.monotonic() - before)
+        assert connection.reply().status == 400
+        assert max(waits) < (time.monotonic() - started) / 2
+        assert len(waits) > 3

@@ -17,6 +17,7 @@ import pytest
 from millrace import Limits, Message, Module, Warp
 from millrace.launchers.api.patience import Timings
 from millrace.streaming import (
+    ContextLengthExceeded,
     Data,
     ReasoningDelta,
     Run,
@@ -282,6 +283,16 @@ class TestFailures:
                 "RunTimeout",
                 504,
             )
+
+    def test_a_prompt_that_is_too_long_is_the_input(self) -> None:
+        async def long(text: str) -> str:
+            raise ContextLengthExceeded("too long by far")
+
+        with running(long) as server, client_of(server) as client:
+            whole = client.post(RUNS, json={"input": "a"})
+            again = client.get(f"{RUNS}/{whole.headers['x-run-id']}").json()["error"]
+        assert (whole.status_code, whole.json()["error"]["param"]) == (400, "input")
+        assert (again["status"], again["param"], again["kind"]) == (400, "input", "ContextLengthExceeded")
 
 
 class TestVisibility:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
@@ -17,6 +18,17 @@ from millrace.launchers.api import embedding_requests as embeddings
 from millrace.launchers.api import response_requests as responses
 from millrace.launchers.api.run_requests import FIELDS, SETTINGS
 from millrace.modules.embeddings import EmbeddingEngine
+from millrace.streaming import (
+    Logprobs,
+    Progress,
+    ReasoningDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+    emit,
+    events,
+)
+from millrace.streaming.events import Event
 from tests.launchers.support import PATH, RESPONSES, Running, question, running
 from tests.support.encoders import tiny_encoder
 from tests.support.servers import serving
@@ -121,6 +133,14 @@ def check_stream(text: str, schema: dict[str, Any], document: dict[str, Any]) ->
             check(json.loads(event["data"]), carried, document)
 
 
+def check_answer(kind: str, body: bytes, told: dict[str, Any], document: dict[str, Any]) -> None:
+    content = told["content"][kind.partition(";")[0]]
+    if kind == "application/json":
+        check(json.loads(body), content["schema"], document)
+    elif kind.startswith("text/event-stream"):
+        check_stream(body.decode(), content["itemSchema"], document)
+
+
 class TestWhatThereIs:
     def test_every_endpoint(self, document: dict[str, Any]) -> None:
         assert document["openapi"].startswith("3.1")
@@ -183,6 +203,15 @@ class TestWhatThereIs:
         assert "x-run-id" in answers["200"]["headers"]
         assert "x-run-id" in answers["202"]["headers"]
 
+    def test_every_kind_of_event(self, document: dict[str, Any]) -> None:
+        schemas = document["components"]["schemas"]
+        kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)}
+        told = schemas["RunEvent"]["discriminator"]["mapping"]
+        assert set(told) == {kind.kind for kind in kinds - {Event}}
+        for kind in kinds - {Event}:
+            own = {field.name for field in dataclasses.fields(kind)}
+            assert set(schemas[kind.__name__]["properties"]) == {"kind", "seq", "path", "time"} | own
+
 
 class TestTypes:
     def test_the_flows_own_stand_in_the_request_and_in_the_result(self, document: dict[str, Any]) -> None:
@@ -194,7 +223,7 @@ class TestTypes:
         given = schemas["Run"]["properties"]["result"]
         assert given["$ref"] == "#/components/schemas/Data-2"
         assert schemas["Data-2"]["required"] == ["text", "score"]
-        assert schemas["Data"]["properties"]["kind"] == {"enum": ["data"]}
+        assert schemas["Data"]["properties"]["kind"] == {"type": "string", "enum": ["data"]}
 
     @pytest.mark.parametrize(
         ("flow", "taken", "given"),
@@ -236,14 +265,7 @@ class Asking:
                 reply = connection.reply()
                 told = operation["responses"][str(reply.status)]
                 assert reply.status in (200, 202), name
-                self.check_answer(reply.headers["content-type"], connection.read(), told, document)
-
-    def check_answer(self, kind: str, body: bytes, told: dict[str, Any], document: dict[str, Any]) -> None:
-        content = told["content"][kind.partition(";")[0]]
-        if kind == "application/json":
-            check(json.loads(body), content["schema"], document)
-        elif kind.startswith("text/event-stream"):
-            check_stream(body.decode(), content["itemSchema"], document)
+                check_answer(reply.headers["content-type"], connection.read(), told, document)
 
 
 def placed(path: str, run_id: str) -> str:
@@ -263,7 +285,7 @@ class TestWhatIsSaidIsSo(Asking):
             reply = connection.reply()
             told = document["paths"][path]["get"]["responses"][str(reply.status)]
             assert reply.status == 200
-            self.check_answer(reply.headers["content-type"], connection.read(), told, document)
+            check_answer(reply.headers["content-type"], connection.read(), told, document)
 
     def started(self, server: Running) -> str:
         with server.connect() as connection:
@@ -288,6 +310,41 @@ class TestEmbeddings(Asking):
             for body in document["paths"][EMBEDDINGS]["post"]["responses"]["200"]["content"].values():
                 check(body["example"], body["schema"], document)
         engine.close()
+
+
+async def chatty(text: str) -> AsyncIterator[Any]:
+    """Says all that an answer may have."""
+    yield ReasoningDelta("hm")
+    yield ToolCallDelta(0, "1", "look", '{"a":')
+    yield ToolCallDelta(0, None, None, "1}")
+    yield ToolCall("1", "look", '{"a":1}')
+    yield Logprobs([{"token": "a", "bytes": [97], "logprob": -0.25, "top_logprobs": []}])
+    yield "a"
+    yield 3
+    emit(Progress(0.5, "half"))
+    emit(Usage(1, 2))
+    yield "b"
+    if text == "fail":
+        raise ValueError(text)
+
+
+class TestRichAnswers:
+    @pytest.mark.parametrize("text", ["go", "fail"])
+    def test_all_that_may_be_said_is_described(self, text: str) -> None:
+        with running(chatty, events="all") as server:
+            document = server.get("/openapi.json")[1]
+            for path, body in (
+                (PATH, question(text)),
+                (PATH, question(text, n=2)),
+                ("/v1/runs", {"input": text}),
+            ):
+                for stream in (False, True):
+                    with server.connect() as connection:
+                        connection.send("POST", path, {**body, "stream": stream})
+                        reply = connection.reply()
+                        told = document["paths"][path]["post"]["responses"][str(reply.status)]
+                        check_answer(reply.headers["content-type"], connection.read(), told, document)
+                        assert reply.status == (500 if (text, stream) == ("fail", False) else 200)
 
 
 class TestGuarded:
@@ -316,7 +373,7 @@ class TestGuarded:
         )
         for document, allowed in ((some, ["output"]), (everything, ["output", "all"])):
             field = document["components"]["schemas"]["RunRequest"]["properties"]["events"]
-            assert {"enum": allowed} in field["anyOf"]
+            assert {"type": "string", "enum": allowed} in field["anyOf"]
             answers = document["paths"]["/v1/runs"]["post"]["responses"]
             assert ("403" in answers) == (allowed == ["output"])
 
