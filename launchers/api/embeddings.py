@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from pydantic_core import to_json
-
 from ...flow.calls import start_body
 from ...flow.steps import Step
 from ...flow.warps import Warp
@@ -67,6 +65,8 @@ async def _embed(flow: Step[Any, Any], request: EmbeddingRequest, run: Run) -> d
     Raises:
         ModelError: something in the flow gives anything but a vector for each text.
     """
+    from pydantic_core import to_json
+
     found = await start_body(flow, request.texts, run)
     count = len(request.texts)
     if not isinstance(found, list) or len(found) != count or not all(map(_is_vector, found)):

@@ -26,7 +26,7 @@ class Server(uvicorn.Server):
     """One uvicorn server.
 
     At its end it takes no more connections, calls `drain`, lets what is going on go on for `timings.drain`
-    seconds, calls `cut_off`, and gives responses a last moment to end.
+    seconds, calls `cut_off`, and gives responses a last moment to end before it hangs up.
 
     Args:
         signals: SIGINT and SIGTERM end it gracefully, a second one the process at once.
@@ -53,7 +53,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=math.ceil(timings.drain + AFTER_DRAIN),
+            timeout_graceful_shutdown=math.ceil(timings.drain + AFTER_DRAIN) + 1,
         )
         super().__init__(config)
         self.listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -87,11 +87,21 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._drain()
-        timer = asyncio.get_running_loop().call_later(self._timings.drain, self._cut_off)
+        loop, drain = asyncio.get_running_loop(), self._timings.drain
+        timers = [
+            loop.call_later(drain, self._cut_off),
+            loop.call_later(drain + AFTER_DRAIN, self._hang_up),
+        ]
         try:
             await super().shutdown(sockets)
         finally:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
+
+    def _hang_up(self) -> None:
+        """Ends the connections that are left, whose clients do not take what they are sent."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -43,6 +44,17 @@ class StartFailed(MillraceError):
     def __init__(self, message: str, mistaken: bool = False) -> None:
         super().__init__(message)
         self.mistaken = mistaken
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a worker has ended; `told` where `why` is in its own words."""
+
+    why: str
+    name: str = ""
+    was_ready: bool = False
+    told: bool = False
+    mistaken: bool = False
 
 
 class Supervisor:
@@ -201,18 +213,31 @@ class Supervisor:
         """Fills one place again and again."""
         failures, first = 0, True
         while not self._ending.is_set():
-            worker = await self._start(number)
-            code = await self._over(worker)
+            end = await self._live(number)
             if self._ending.is_set():
                 return
-            failures = 0 if worker.was_ready else failures + 1
-            if (first and worker.failure is not None) or failures >= TRIES:
-                raise StartFailed(worker.failure or _unsaid(code), worker.mistaken)
-            first = first and not worker.was_ready
-            why = worker.failure or cause(code)
-            self.tell(f"worker {number} (process {worker.pid}) has ended: {why}; starting another one")
+            failures = 0 if end.was_ready else failures + 1
+            if (first and end.told) or failures >= TRIES:
+                raise StartFailed(end.why if end.told else _unsaid(end.why), end.mistaken)
+            first = first and not end.was_ready
+            self.tell(f"worker {number} {end.name}has ended: {end.why}; starting another one")
             if failures:
                 await self._pause(PAUSE * 2 ** (failures - 1))
+
+    async def _live(self, number: int) -> End:
+        """One life of a worker."""
+        try:
+            worker = await self._start(number)
+        except OSError as error:
+            return End(f"no process can be started, {error.strerror}")
+        code = await self._over(worker)
+        return End(
+            worker.failure or cause(code),
+            f"(process {worker.pid}) ",
+            worker.was_ready,
+            worker.failure is not None,
+            worker.mistaken,
+        )
 
     async def _start(self, number: int) -> Worker:
         orders = Orders(
@@ -288,5 +313,5 @@ class Supervisor:
         asking.say("others", question=question, told=told)
 
 
-def _unsaid(code: int) -> str:
-    return f"{TRIES} workers ended while they started ({cause(code)}); what they printed says more"
+def _unsaid(why: str) -> str:
+    return f"{TRIES} workers ended while they started ({why}); what they printed says more"

@@ -308,7 +308,7 @@ class TestServe:
             with begun(port_of(process)) as connection:
                 process.send_signal(signal.SIGTERM)
                 (error,) = connection.events()
-            assert json.loads(error)["error"]["code"] == "cancelled"
+            assert json.loads(error)["error"]["code"] == "shutting_down"
             output, errors = process.communicate(timeout=15)
             assert output.split() == ["cleaned", "closed"]
             assert errors == ""

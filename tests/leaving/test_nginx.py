@@ -57,7 +57,7 @@ class TestLeaving:
         client = None
         try:
             with proxied(subject.flow, tmp_path) as server:
-                client = Client(server, stream, LEAVES[how])
+                client = Client(server, PATH, stream, LEAVES[how])
                 subject.reach()
                 left = time.monotonic()
                 client.leave()
@@ -76,7 +76,7 @@ class TestLeaving:
         with proxied(source, tmp_path, limits=Limits(running=1, waiting=2)) as server:
             first = server.ask()
             eventually(lambda: source.started == 1)
-            client = Client(server, stream, LEAVES[how])
+            client = Client(server, PATH, stream, LEAVES[how])
             eventually(lambda: server.service.admission.waiting == 1)
             client.leave()
             eventually(lambda: server.service.admission.waiting == 0)

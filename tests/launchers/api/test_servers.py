@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
+from collections.abc import AsyncIterator
 
 import pytest
 
-from millrace.launchers.api.patience import Timings
+from millrace.launchers.api.patience import AFTER_DRAIN, Timings
 from tests.launchers.support import Running, echo, running
+from tests.support.leaks import eventually
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
@@ -36,3 +40,28 @@ def options(server: Running) -> tuple[int, int, int]:
         peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
         peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
     )
+
+
+@pytest.mark.slow
+def test_a_client_that_takes_nothing_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    async def flood(text: str) -> AsyncIterator[str]:
+        while True:
+            yield "x" * 10_000
+            await asyncio.sleep(0)
+
+    with running(flood, timings=Timings(drain=0.1)) as server:
+        asking = server.ask()
+        eventually(lambda: paused(server))
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.1 + AFTER_DRAIN + 1
+    assert caplog.records == []
+    with pytest.raises(ConnectionError):
+        asking.read()
+    asking.close()
+
+
+def paused(server: Running) -> bool:
+    """Whether the kernel takes no more for the one client that there is."""
+    assert server.service._server is not None
+    connections = list(server.service._server.server_state.connections)
+    return bool(connections) and connections[0].flow.write_paused  # type: ignore[union-attr]

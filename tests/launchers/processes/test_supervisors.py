@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import select
 import signal
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.launchers.processes.support import Supervised, alive, supervised
@@ -90,6 +92,19 @@ class TestReplacing:
             assert there.json()["workers"]["all"] == 2  # one that hangs is told as it was last
             hung.kill()
             assert {asking.reply().status for asking in asked} == {200}
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="limits of other processes are Linux's")
+    def test_a_moment_in_which_nothing_can_be_started(self, tmp_path: Path) -> None:
+        with supervised(tmp_path, timings=DRAIN) as server:
+            victim, other = server.workers().values()
+            process = psutil.Process(server.process.pid)
+            limit = process.rlimit(psutil.RLIMIT_NOFILE)
+            process.rlimit(psutil.RLIMIT_NOFILE, (3, limit[1]))
+            victim.kill()
+            eventually(lambda: "no process can be started, Too many open files" in server.output(), 10)
+            assert server.pid() == other.pid
+            process.rlimit(psutil.RLIMIT_NOFILE, limit)
+            eventually(lambda: server.ready() == 2, 20, server.output)
 
     def test_a_worker_that_crashes_while_it_starts(self, tmp_path: Path) -> None:
         with supervised(tmp_path, wait=False, app="import os\nos._exit(3)\n") as server:
