@@ -124,6 +124,12 @@ class Ticket:
         self.since = monotonic()
         self._wake()
 
+    @property
+    def place(self) -> int:
+        """How many are let in up to this one, itself counted; 0 once it is no longer in line."""
+        line = self._admission._line
+        return line.index(self) + 1 if self in line else 0
+
     async def wait(self) -> bool:
         """Waits for the permit; false when the ticket was given back meanwhile, by somebody else.
 
