@@ -95,6 +95,13 @@ Keys = Annotated[Path | None, typer.Option(help="File with one API key a line; t
 Insecure = Annotated[bool, typer.Option("--insecure", help="Serve other machines without keys.")]
 Title = Annotated[str | None, typer.Option(help="Name of the flow in the chat.")]
 Timeout = Annotated[float, typer.Option(help="Deadline of a run in seconds.", min=0.001)]
+Kept = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where the chat keeps conversations; none: in memory. [default: in the user's data directory]",
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the text of errors to clients too.")]
 
 
@@ -109,6 +116,7 @@ def chat(
     insecure: Insecure = False,
     title: Title = None,
     timeout: Timeout = 600.0,
+    conversations: Kept = None,
     debug: Debug = False,
 ) -> None:
     """Open a flow as a web chat; the API is under /v1, in the same process."""
@@ -122,6 +130,7 @@ def chat(
             insecure=insecure,
             title=title,
             default_timeout=timeout,
+            conversations=conversations,
             debug=debug,
             chat=True,
         )
@@ -138,6 +147,7 @@ def serve(
     insecure: Insecure = False,
     title: Title = None,
     timeout: Timeout = 600.0,
+    conversations: Kept = None,
     debug: Debug = False,
     no_chat: Annotated[bool, typer.Option("--no-chat", help="Serve the API alone.")] = False,
 ) -> None:
@@ -152,16 +162,22 @@ def serve(
             insecure=insecure,
             title=title,
             default_timeout=timeout,
+            conversations=conversations,
             debug=debug,
             chat=not no_chat,
         )
 
 
-def _serve(target: str, **options: Any) -> None:
+def _serve(target: str, conversations: str | None, **options: Any) -> None:
     from .services import serve
     from .terminals import Loading
+    from .web.archives import usual_folder
 
     flow = _load(target)
+    if conversations is None:
+        options["conversations"] = usual_folder(flow.name)
+    elif conversations != "none":
+        options["conversations"] = conversations
     with Loading(flow, chat=options["chat"]) as loading:
         serve(flow, announce=loading.announce, **options)
 

@@ -184,6 +184,18 @@ if (channel) channel.onmessage = () => (quiet = true, tell("refresh"));
 document.addEventListener("visibilitychange", refresh);
 addEventListener("hashchange", () => tell("open", { id: location.hash.slice(1) }));
 
+// ---- the round buttons of the box have no words of their own
+
+const name = () => {
+  for (const [kind, label] of [["submit", "Send"], ["stop", "Stop"]]) {
+    const button = document.querySelector(`#mr-box button.${kind}-button`);
+    if (button && button.getAttribute("aria-label") !== label) button.setAttribute("aria-label", label);
+  }
+};
+const box = document.getElementById("mr-box");
+if (box) new MutationObserver(name).observe(box, { childList: true, subtree: true });
+name();
+
 // ---- an earlier question is edited as it was typed, not as it is escaped for the page
 
 document.addEventListener("focusin", (event) => {

@@ -94,8 +94,11 @@ class Handlers:
         self, tab: Tab, request: gradio.Request, box: dict[str, Any] | None = None
     ) -> Updates:
         """The page as it is, and each time there is something new until the turn that goes on is over."""
+        live = tab.conversation.live
         yield self._view(tab, request, box)
-        async with aclosing(self.tabs.follow(tab)) as turns:
+        if live is None:
+            return
+        async with aclosing(self.tabs.follow(tab, live)) as turns:
             async for turn in turns:
                 if turn.over:
                     yield self._view(tab, request)

@@ -81,7 +81,7 @@ def _chat(tabs: Tabs, welcome: Welcome, blocks: Any) -> None:
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     shown = {"outputs": [box, chatbot, side], **quiet}
-    # Streams stand under admission's limits, not under Gradio's; a second event of a tab is refused where its end is known.
+    # Streams stand under admission's limits; a second event of a tab is refused where the end of the first is known.
     streams = {"concurrency_limit": None, "trigger_mode": "multiple", **shown}
     at_once = {"queue": False, **shown}
     box.submit(page.answer, inputs=[box], **streams)

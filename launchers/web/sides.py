@@ -11,7 +11,9 @@ __all__ = ["side"]
 
 
 def side(headings: Iterable[Heading], current: str, busy: Iterable[str], root: str, searched: bool) -> str:
-    """The list. `current` is the id of the open conversation, `busy` are those that answer; `root` is the page's path."""
+    """The list. `current` is the id of the open conversation, `busy` those of the ones that answer; `root` is the
+    page's path, without a slash at its end.
+    """
     answering = set(busy)
     rows = "".join(_row(heading, heading.id == current, heading.id in answering) for heading in headings)
     if not rows:

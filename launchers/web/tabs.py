@@ -244,8 +244,8 @@ class Tabs:
         Raises:
             SessionBusy: another question of this conversation is being answered.
         """
-        self.begin(tab, question)
-        async with aclosing(self.follow(tab)) as turns:
+        live = self.begin(tab, question)
+        async with aclosing(self.follow(tab, live)) as turns:
             async for turn in turns:
                 yield turn
 
@@ -271,11 +271,9 @@ class Tabs:
         asyncio.get_running_loop().call_later(GRACE, self._stop_unattended, tab, live)
         return live
 
-    async def follow(self, tab: Tab) -> AsyncGenerator[Turn, None]:
-        """The turn that goes on in a tab's conversation, as `ask` gives it; until the tab shows another one."""
-        conversation, live = tab.conversation, tab.conversation.live
-        if live is None:
-            return
+    async def follow(self, tab: Tab, live: LiveTurn) -> AsyncGenerator[Turn, None]:
+        """A turn of the conversation that a tab shows, as `ask` gives it; until the tab shows another one."""
+        conversation = live.conversation
         tab.shown = live
         try:
             async with aclosing(live.updates()) as updates:
