@@ -166,22 +166,19 @@ element.addEventListener("click", (event) => {
 // ---- which conversation is open stands in the address, so that a reload finds it; other tabs hear of changes
 
 const channel = "BroadcastChannel" in window ? new BroadcastChannel("millrace" + location.pathname) : null;
-let quiet = false;
 watch("value", () => {
   const current = nav()?.dataset.current ?? "";
   if (current !== location.hash.slice(1)) {
     history.replaceState(null, "", current ? `#${current}` : location.pathname + location.search);
   }
-  if (!quiet) channel?.postMessage("changed");
-  quiet = false;
+  channel?.postMessage("changed");
 });
+let due = 0;
 const refresh = () => {
-  if (document.visibilityState !== "visible") return;
-  quiet = true;
-  tell("refresh");
+  due ||= setTimeout(() => ((due = 0), tell("refresh")), 150); // one answer to all that is told meanwhile
 };
-if (channel) channel.onmessage = () => (quiet = true, tell("refresh"));
-document.addEventListener("visibilitychange", refresh);
+if (channel) channel.onmessage = refresh;
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && refresh());
 addEventListener("hashchange", () => tell("open", { id: location.hash.slice(1) }));
 
 // ---- the round buttons of the box have no words of their own

@@ -83,17 +83,16 @@ def _chat(tabs: Tabs, welcome: Welcome, blocks: Any) -> None:
     shown = {"outputs": [box, chatbot, side], **quiet}
     # Streams stand under admission's limits; a second event of a tab is refused where the end of the first is known.
     streams = {"concurrency_limit": None, "trigger_mode": "multiple", **shown}
-    at_once = {"queue": False, **shown}
     box.submit(page.answer, inputs=[box], **streams)
     chatbot.example_select(page.answer_example, **streams)
     chatbot.edit(page.edit, **streams)
     retry.click(page.retry, **streams)
     side.act(page.act, **streams)
-    undo.click(page.undo, **at_once)
-    chatbot.clear(page.clear, **at_once)
-    begin.click(page.begin, **at_once)
+    undo.click(page.undo, **streams)
+    chatbot.clear(page.clear, **streams)
+    begin.click(page.begin, **streams)
     box.stop(page.stop, queue=False, **quiet)
-    search.input(page.search, [search], [side], queue=False, trigger_mode="always_last", **quiet)
+    search.change(page.search, [search], [side], queue=False, trigger_mode="always_last", **quiet)
     blocks.unload(page.leave)
 
 
@@ -106,7 +105,8 @@ def mount(app: Any, blocks: Any, tabs: Tabs, path: str, answerer: str) -> None:
         theme=_theme(),
         css=f":root {{ --mr-icon: url('{ICON}'); }}",
         css_paths=[HERE / "chat.css"],
-        head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{ICON}">',
+        head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{ICON}">'
+        f"<script>{(HERE / 'head.js').read_text(encoding='utf-8')}</script>",
         footer_links=[],
         run_history=False,
         ssr_mode=False,

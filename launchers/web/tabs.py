@@ -114,6 +114,7 @@ class Tab:
     async def cut(self, turn: int) -> str:
         """Stops what goes on, takes the turns from that one on away, and returns its question; empty without one."""
         conversation = self.conversation
+        self.shown = None  # what is shown next is what is left
         await conversation.stopped("asked anew in the chat")
         if not 0 <= turn < len(conversation.turns):
             return ""
@@ -278,7 +279,7 @@ class Tabs:
         try:
             async with aclosing(live.updates()) as updates:
                 async for _ in updates:
-                    if tab.conversation is not conversation or conversation.live not in (live, None):
+                    if tab.conversation is not conversation or tab.shown is not live:
                         return
                     yield live.turn
         except (GeneratorExit, asyncio.CancelledError):
