@@ -206,4 +206,12 @@ document.addEventListener("focusin", (event) => {
   }
 });
 
+// ---- what Gradio says of connections that end with the page is not heard any more
+
+const complain = console.error;
+console.error = (...words) => {
+  if (words[0]?.name === "AbortError" || words[0] === "Unexpected error") setTimeout(complain, 5000, ...words);
+  else complain(...words);
+};
+
 tell("open", { id: location.hash.slice(1) });

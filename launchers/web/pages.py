@@ -105,8 +105,7 @@ def mount(app: Any, blocks: Any, tabs: Tabs, path: str, answerer: str) -> None:
         theme=_theme(),
         css=f":root {{ --mr-icon: url('{ICON}'); }}",
         css_paths=[HERE / "chat.css"],
-        head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{ICON}">'
-        f"<script>{(HERE / 'head.js').read_text(encoding='utf-8')}</script>",
+        head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{ICON}">',
         footer_links=[],
         run_history=False,
         ssr_mode=False,
