@@ -17,6 +17,7 @@ from ..flow.steps import Step
 from ..streaming.errors import FlowCallError, MillraceError, require
 from ..streaming.limits import Limits
 from ..streaming.queues import Queue, open_queue
+from ..streaming.registries import MEMORY
 from ..streaming.runs import HOOKS
 from .admission import Admission
 from .listeners import bind, url_of
@@ -48,6 +49,7 @@ class ServiceOptions(TypedDict, total=False):
     events: Visible
     queue: Queue | str
     chat: bool
+    conversations: str | PathLike[str] | None
     debug: bool
     default_timeout: float
     title: str | None
@@ -74,6 +76,7 @@ class Service:
         events: what clients may see of a run: `"output"`, its answer; `"all"`, what every step says.
         queue: where runs are kept for clients that come back, by URL or object; by default in memory.
         chat: serve the web chat at `/` as well, under the same limits.
+        conversations: the directory that the chat keeps them in; by default they end with the service.
         debug: put the tracebacks of errors into answers. By default a client sees an error's type only.
         default_timeout: deadline of a run in seconds, and the longest that a request may ask for.
         title: of the chat page, and the model's name where the flow has none.
@@ -98,6 +101,7 @@ class Service:
         events: Visible = "output",
         queue: Queue | str = "memory://",
         chat: bool = False,
+        conversations: str | PathLike[str] | None = None,
         debug: bool = False,
         default_timeout: float = 600.0,
         title: str | None = None,
@@ -118,6 +122,7 @@ class Service:
         self.flow = as_step(flow)
         self.host, self.port, self.chat = host, port, chat
         self.title, self.default_timeout, self.debug = title, default_timeout, debug
+        self.conversations = conversations
         self.model = model_name(self.flow, title)
         self.admission = Admission(limits or Limits(running=4, waiting=16))
         self.timings = timings or Timings()
@@ -162,6 +167,9 @@ class Service:
                 title=self.title,
                 timeout=self.default_timeout,
                 debug=self.debug,
+                conversations=self.conversations,
+                resume=self.timings.resume if self._desk.on_disconnect == "continue" else None,
+                queue=None if self._desk.queue is MEMORY else self._desk.queue,
             )
         return app
 

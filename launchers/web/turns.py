@@ -82,11 +82,12 @@ class Failure:
 
 
 class Turn(Text):
-    """A question on its way to an answer, which is its text."""
+    """A question on its way to an answer, which is its text; `asked` is when, in seconds since the epoch."""
 
     def __init__(self, question: str) -> None:
         super().__init__()
         self.question = question
+        self.asked = time.time()
         self.parts: list[Part] = []
         self.state: State = "waiting"
         self.status = ""
@@ -105,6 +106,12 @@ class Turn(Text):
         return self.state in ("done", "stopped", "failed")
 
     # ------------------------------------------------------------ what happens to it
+
+    def queued(self, place: int) -> bool:
+        """It waits in line, at this place; true if that is something new."""
+        if self.state != "waiting":
+            return False
+        return self._say(f"waiting for a free place, {_ordinal(place)} in line")
 
     def begin(self) -> None:
         """Its run has started; until then it waits for a place."""
@@ -139,7 +146,9 @@ class Turn(Text):
 
     def progress(self, words: str, fraction: float) -> bool:
         """Says how far something slow has come; true if that is something new."""
-        status = stage_name(words) + (f" {fraction:.0%}" if 0 < fraction < 1 else "")
+        return self._say(stage_name(words) + (f" {fraction:.0%}" if 0 < fraction < 1 else ""))
+
+    def _say(self, status: str) -> bool:
         changed, self.status = status != self.status, status
         return changed
 
@@ -238,6 +247,11 @@ def failure_of(error: BaseException, debug: bool = False) -> Failure:
     if debug:
         return Failure(f"{type(error).__name__}: {error}")
     return Failure(f"The flow failed with {type(error).__name__}", "The server's log says more.")
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if 10 < number % 100 < 14 else ending}"
 
 
 def _seconds(seconds: float) -> str:

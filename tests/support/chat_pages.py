@@ -43,7 +43,7 @@ class ChatPage:
 
     @property
     def box(self) -> Locator:
-        return self.page.get_by_test_id("textbox")
+        return self.page.locator("#mr-box textarea")
 
     @property
     def questions(self) -> Locator:
