@@ -1,6 +1,6 @@
 # `make demo` and `make test` do everything from a fresh clone; `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup dev chromium demo test check format bench soak coverage constraints clean
+.PHONY: help setup dev chromium nginx demo test check format bench soak coverage constraints clean
 
 PYTHON := .venv/bin/python
 ARGS ?=
@@ -14,7 +14,7 @@ setup: ## make .venv with all that using millrace needs
 demo: setup ## open the web chat on the bundled model
 	@.venv/bin/millrace chat $(ARGS)
 
-test: dev chromium ## run all tests; ARGS="tests/flow -k loop" chooses
+test: dev chromium nginx ## run all tests; ARGS="tests/flow -k loop" chooses
 	@$(PYTHON) -m pytest $(ARGS)
 
 check: dev ## lint, format, types, import order, links of the docs
@@ -34,7 +34,7 @@ bench: dev ## measure the figures; ARGS="imports spine" chooses the parts
 soak: dev ## start and stop runs at random for SECONDS (default 60) and look for leaks
 	@SOAK_SECONDS=$(or $(SECONDS),60) $(PYTHON) -m pytest -s -m soak $(ARGS)
 
-coverage: dev chromium ## run all tests and list the lines that none of them reached
+coverage: dev chromium nginx ## run all tests and list the lines that none of them reached
 	@$(PYTHON) -m coverage run -m pytest $(ARGS)
 	@$(PYTHON) -m coverage report --show-missing --skip-covered
 
@@ -50,3 +50,6 @@ dev:
 
 chromium:
 	@scripts/chromium.sh
+
+nginx:
+	@scripts/nginx.sh

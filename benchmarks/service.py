@@ -6,7 +6,6 @@ meet the same noise. The client is one thread over bare sockets, far cheaper tha
 
 from __future__ import annotations
 
-import asyncio
 import json
 import selectors
 import socket
@@ -14,11 +13,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-STREAMS, CHUNKS = 16, 500
+from .service_programs import CHUNKS, PIECE
+
+STREAMS = 16
+FIRST = 50
 CALLERS, CALLS = 32, 1500
 ROUNDS = 5
 BURST = 64
@@ -28,19 +31,29 @@ END = b"0\r\n\r\n"
 
 def run() -> list[dict[str, Any]]:
     """Medians over the rounds; the ratio is that of the two medians."""
+    names = ("stream", "echo", "full", "endless", "starlette", "lit_stream", "lit_echo")
     with ExitStack() as stack:
-        ours, echo, full, bare = (
-            stack.enter_context(served(name)) for name in ("stream", "echo", "full", "starlette")
-        )
+        programs = {name: stack.enter_context(served(name)) for name in names}
+        ports = {name: program.port for name, program in programs.items()}
+        bare = ports["starlette"]
         rows = []
-        for name, measure, port, goal in (
-            ("streamed chunks, 16 x 500", lambda port: streams(port, "paced"), ours, 0.5),
-            ("the same, from a producer that never waits", lambda port: streams(port, "unpaced"), ours, None),
-            ("echo, 32 callers", echoes, echo, 0.55),
+        for name, measure, ours, peer, goal in (
+            ("streamed chunks, 16 x 500", lambda port: streams(port, "paced"), "stream", "lit_stream", 0.5),
+            (
+                "the same, a producer that never waits",
+                lambda port: streams(port, "unpaced"),
+                "stream",
+                "",
+                None,
+            ),
+            ("echo, 32 callers", echoes, "echo", "lit_echo", 0.55),
         ):
-            value, floor = side_by_side(measure, port, bare)
-            rows.append(row(name, value, floor, goal))
-        return [*rows, refusals(full)]
+            values = side_by_side(measure, ports[ours], bare, *([ports[peer]] if peer else []))
+            rows.append(row(name, values[0], values[1], goal))
+            if peer:
+                rows.append(row(f"LitServe: {name}", values[2], values[1], None))
+        rows.append(first_chunk(ports["stream"], bare))
+        return [*rows, refusals(ports["full"]), stops(programs["endless"])]
 
 
 def row(name: str, value: float, floor: float, goal: float | None) -> dict[str, Any]:
@@ -56,11 +69,61 @@ def row(name: str, value: float, floor: float, goal: float | None) -> dict[str, 
     }
 
 
-def side_by_side(measure: Callable[[int], float], ours: int, bare: int) -> tuple[float, float]:
-    for port in (ours, bare):
+def side_by_side(measure: Callable[[int], float], *ports: int) -> list[float]:
+    """The medians of what is measured at each port, in turns."""
+    for port in ports:
         measure(port)
-    pairs = [(measure(ours), measure(bare)) for _ in range(ROUNDS)]
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+    rounds = [[measure(port) for port in ports] for _ in range(ROUNDS)]
+    return [statistics.median(values) for values in zip(*rounds, strict=True)]
+
+
+def first_chunk(ours: int, bare: int) -> dict[str, Any]:
+    """From the request to the first piece of the answer, one request at a time."""
+    value, floor = side_by_side(first_pieces, ours, bare)
+    return {
+        "name": "first chunk, p50, beside bare Starlette",
+        "value": value,
+        "unit": "ms",
+        "floor": floor,
+        "ratio": value / floor,
+        "goal": "ratio < 2",
+        "ok": value / floor < 2,
+    }
+
+
+def first_pieces(port: int) -> float:
+    waits = []
+    asked = request("held", stream=True)
+    for _ in range(FIRST):
+        with connect(port) as connection:
+            began = time.perf_counter()
+            connection.sendall(asked)
+            received = b""
+            while PIECE.encode() not in received:
+                received += connection.recv(65536)
+            waits.append(time.perf_counter() - began)
+    return statistics.median(waits) * 1e3
+
+
+def stops(program: Program) -> dict[str, Any]:
+    """From the client's close to the end of the flow's cleanup, one at a time; the median."""
+    waits = []
+    for _ in range(FIRST):
+        with connect(program.port) as connection:
+            connection.sendall(request("x", stream=True))
+            connection.recv(65536)
+            cut = time.monotonic()
+        waits.append(program.line() - cut)
+    slow = statistics.median(waits) * 1e3
+    return {
+        "name": "cut to stop, p50",
+        "value": slow,
+        "unit": "ms",
+        "floor": None,
+        "ratio": None,
+        "goal": "< 10 ms",
+        "ok": slow < 10,
+    }
 
 
 def streams(port: int, text: str) -> float:
@@ -176,81 +239,40 @@ def read_to_end(connections: list[socket.socket]) -> None:
 # ---------------------------------------------------------------- the servers
 
 
+@dataclass
+class Program:
+    """A server in a process of its own."""
+
+    process: subprocess.Popen[str]
+    port: int = 0
+
+    def line(self) -> float:
+        """The number that it prints next."""
+        assert self.process.stdout is not None
+        return float(self.process.stdout.readline())
+
+
 @contextmanager
-def served(name: str) -> Iterator[int]:
-    """The port of a server in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.service", name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def served(name: str) -> Iterator[Program]:
+    module = "benchmarks.lit_serve" if name.startswith("lit_") else "benchmarks.service_programs"
+    command = [sys.executable, "-m", module, name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
-            assert process.stdout is not None
-            yield int(process.stdout.readline())
+            program = Program(process)
+            program.port = int(program.line())
+            wait_until_open(program.port)
+            yield program
         finally:
             process.terminate()
 
 
-async def answer(text: str) -> AsyncIterator[str]:
-    """What both servers stream."""
-    for _ in range(CHUNKS):
-        yield "piece "
-        if text == "paced":
-            await asyncio.sleep(0)
-        elif text == "held":
-            await asyncio.Event().wait()
-
-
-async def echo(text: str) -> str:
-    """What both servers answer as a whole."""
-    return text
-
-
-def bare_starlette() -> Any:
-    """What one would write by hand for the same answers, without a check of the request, a limit, or a stop."""
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response, StreamingResponse
-    from starlette.routing import Route
-
-    async def frames(text: str) -> AsyncIterator[str]:
-        async for piece in answer(text):
-            delta = {"index": 0, "delta": {"content": piece}, "logprobs": None, "finish_reason": None}
-            yield f"data: {json.dumps({**CHUNK, 'choices': [delta]}, separators=(',', ':'))}\n\n"
-
-    async def endpoint(request: Request) -> Response:
-        body = await request.json()
-        text = body["messages"][-1]["content"]
-        if body["stream"]:
-            return StreamingResponse(frames(text), media_type="text/event-stream")
-        message = {"role": "assistant", "content": await echo(text)}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        return JSONResponse({**CHUNK, "choices": [choice], "usage": usage})
-
-    return Starlette(routes=[Route("/v1/chat/completions", endpoint, methods=["POST"])])
-
-
-CHUNK = {
-    "id": "chatcmpl-0123456789abcdef0123456789abcdef",
-    "object": "chat.completion.chunk",
-    "created": 1,
-    "model": "answer",
-}
-
-
-def main(name: str) -> None:
-    """Serves until SIGTERM and prints the port."""
-    if name == "starlette":
-        import uvicorn
-
-        listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        print(listener.getsockname()[1], flush=True)
-        uvicorn.Server(uvicorn.Config(bare_starlette(), log_level="error", access_log=False)).run([listener])
-    else:
-        from millrace import Limits, serve
-
-        limits = Limits(running=1, waiting=0) if name == "full" else Limits(running=64, waiting=64)
-        flow = echo if name == "echo" else answer
-        serve(flow, port=0, limits=limits, announce=lambda url: print(url.rpartition(":")[2], flush=True))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+def wait_until_open(port: int) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

@@ -23,6 +23,7 @@ from ..streaming.errors import RunCancelled
 from ..streaming.events import Path
 from ..streaming.loops import framework_loop
 from ..streaming.memory import call_soon, resolve
+from ..streaming.messages import Message
 from ..streaming.notes import annotate
 from ..streaming.options import NO_OPTIONS, Options
 from ..streaming.runs import FRAME, Body, Run
@@ -136,7 +137,7 @@ def start_detached(step: Step[Any, Any], x: Any, options: Options) -> Run:
 
 def start_body(step: Step[Any, Any], x: Any, run: Run) -> Coroutine[Any, Any, Any]:
     run.name = step.name
-    if isinstance(x, str):
+    if isinstance(x, (str, Message)):
         run.question = x
     return step.execute(x, run, (), True)
 

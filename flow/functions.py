@@ -18,7 +18,7 @@ from .calls import HANDOVER, run_here
 from .kinds import Kind, body_of, hints_of, kind_of, live_as, name_of
 from .pumps import Pump, returning
 from .steps import In, Keep, Out, Step
-from .taps import close, is_stream, joined, one, tap
+from .taps import aside, close, is_stream, joined, one, tap
 from .threads import hop
 
 __all__ = ["FunctionStep", "Show", "WholeStep", "as_callable", "as_step"]
@@ -145,7 +145,7 @@ class FunctionStep(Step[In, Out]):
             if log is None or self.show == "silent":
                 async for item in stream:
                     if isinstance(item, Event):
-                        run.say(item, path)
+                        run.say(item if output else aside(item), path)
                     else:
                         keep(item)
                         if run.cut is not None:
@@ -163,7 +163,7 @@ class FunctionStep(Step[In, Out]):
                         keep(item)
                         if say(Data(item, output), path):
                             await log.room()
-                    elif run.say(item, path):
+                    elif run.say(item if output else aside(item), path):
                         await log.room()
         finally:
             if output and items:
@@ -182,7 +182,7 @@ class FunctionStep(Step[In, Out]):
             pump = Pump(partial(returning, self.call), x, run, live=True)
             try:
                 async for event in pump:  # it yields nothing; what comes is what it emits
-                    run.say(event, path)
+                    run.say(event if self.shows_output(output) else aside(event), path)
             finally:
                 await pump.aclose()
             value = pump.returned

@@ -154,6 +154,12 @@ class Graph(Flow[In, Out]):
     def children(self) -> Sequence[Step[Any, Any]]:
         return self.steps
 
+    @property
+    def last(self) -> Step[Any, Any] | None:
+        """The node that gives the output; None where that is made of several values."""
+        last = self._layout.last if self._layout is not None else None
+        return last.links[-1].step if last is not None else None
+
     def __enter__(self) -> OpenGraph[In, Out]:
         from .builders import OpenGraph
 

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Iterable
+from copy import copy
 from typing import Any
 
-from ..streaming.events import Data, Event, Path, TextDelta
+from ..streaming.events import (
+    Data,
+    Event,
+    Logprobs,
+    Path,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+)
 from ..streaming.notes import also_failed, forget_origin
 from ..streaming.runs import FRAME, Run
 from .references import SCOPE
@@ -14,6 +24,7 @@ from .references import SCOPE
 __all__ = [
     "Remembered",
     "Valued",
+    "aside",
     "close",
     "close_all",
     "close_at",
@@ -27,6 +38,8 @@ __all__ = [
 ]
 
 Ended = Callable[[list[Any]], None]
+PARTS = (ReasoningDelta, ToolCallDelta, ToolCall, Logprobs)
+"""What a model says besides its text: of the answer, where it gives that."""
 
 
 async def tap(
@@ -34,8 +47,8 @@ async def tap(
 ) -> AsyncIterator[Any]:
     """A stream on its way to the next step of the same task; closing it closes the stream.
 
-    What passes is said, as output or not; with `silent` it is not. `ended` is called at the stream's end with all
-    that has passed.
+    What passes is said, as output or not; with `silent` it is not, but for events. `ended` is called at the stream's
+    end with all that has passed.
     """
     log, frame = run.log, (run, path)
     says = log is not None and not silent
@@ -58,7 +71,7 @@ async def tap(
             if type(item) is str:
                 full = says and say(TextDelta(item, output), path)
             elif isinstance(item, Event):
-                if run.say(item, path) and log is not None:
+                if run.say(item if output else aside(item), path) and log is not None:
                     await log.room()
                 continue
             else:
@@ -74,6 +87,14 @@ async def tap(
             ended(items)
     finally:
         await close_at(path, stream)
+
+
+def aside(event: Event) -> Event:
+    """The event as a step yields it that does not give the run's answer: text and data say themselves what they are."""
+    if isinstance(event, PARTS) and event.output:
+        event = copy(event)  # whoever has made it may keep it, for another run
+        event.output = False
+    return event
 
 
 async def framed(stream: Any, run: Run, path: Path) -> AsyncIterator[Any]:

@@ -9,18 +9,17 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ..flow.steps import Step
-from ..streaming.errors import MillraceError, MissingExtra
-from ..streaming.limits import Limits
+from ..streaming.errors import MillraceError
 from ..streaming.messages import Message
-from .exits import MISTAKEN, complain, errors
+from .exits import errors
 from .inputs import takes_messages
 from .run_commands import named_queue, runs
-from .targets import DEMO, load_target
+from .serve_commands import TARGET, DemoTarget, chat, load, serve
+from .targets import DEMO
 from .top_commands import top
 
 __all__ = ["app"]
@@ -33,11 +32,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.add_typer(runs)
-app.command()(top)
-
-TARGET = "module:attribute that names a flow, as in app:flow"
-
 
 # ---------------------------------------------------------------- run
 
@@ -45,7 +39,7 @@ TARGET = "module:attribute that names a flow, as in app:flow"
 @app.command()
 def run(
     words: Annotated[
-        list[str], typer.Argument(metavar='[app:flow] "QUESTION"', help=TARGET + " (the demo by default).")
+        list[str], typer.Argument(metavar='[app:flow] "QUESTION"', help=f"{TARGET} (the demo by default).")
     ],
     session: Annotated[str | None, typer.Option(help="Id of the session that the run belongs to.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Deadline in seconds.", min=0.001)] = None,
@@ -62,7 +56,7 @@ def run(
     target, question = _target_and_question(words)
     with errors(debug):
         to = None if queue is None else named_queue(queue)
-        flow = _load(target)
+        flow = load(target)
         sampling = {} if max_tokens is None else {"max_tokens": max_tokens}
         x: object = [Message.user(question)] if takes_messages(flow) else question
         stream = flow.stream(x, session=session, timeout=timeout, sampling=sampling, queue=to)
@@ -83,103 +77,12 @@ def _target_and_question(words: list[str]) -> tuple[str, str]:
     return DEMO, words[0]
 
 
-# ---------------------------------------------------------------- chat and serve
+# ---------------------------------------------------------------- those of other files
 
-Target = Annotated[str, typer.Argument(metavar="app:flow", help=TARGET + ".")]
-DemoTarget = Annotated[str, typer.Argument(metavar="app:flow", help=TARGET + ". [default: the demo]")]
-Host = Annotated[str, typer.Option(help="Address to listen on; others than this machine's need --api-keys.")]
-Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
-Running = Annotated[int, typer.Option(help="How many requests run at once.", min=1)]
-Waiting = Annotated[int, typer.Option(help="How many more wait; beyond, they are refused.", min=0)]
-Keys = Annotated[Path | None, typer.Option(help="File with one API key a line; then all must give one.")]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Serve other machines without keys.")]
-Title = Annotated[str | None, typer.Option(help="Name of the flow in the chat.")]
-Timeout = Annotated[float, typer.Option(help="Deadline of a run in seconds.", min=0.001)]
-Kept = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DIR",
-        help="Where the chat keeps conversations; none: in memory. [default: in the user's data directory]",
-    ),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the text of errors to clients too.")]
-
-
-@app.command()
-def chat(
-    target: DemoTarget = DEMO,
-    host: Host = "127.0.0.1",
-    port: Port = 7860,
-    running: Running = 4,
-    waiting: Waiting = 16,
-    api_keys: Keys = None,
-    insecure: Insecure = False,
-    title: Title = None,
-    timeout: Timeout = 600.0,
-    conversations: Kept = None,
-    debug: Debug = False,
-) -> None:
-    """Open a flow as a web chat; the API is under /v1, in the same process."""
-    with errors(debug):
-        _serve(
-            target,
-            host=host,
-            port=port,
-            limits=Limits(running=running, waiting=waiting),
-            api_keys=api_keys,
-            insecure=insecure,
-            title=title,
-            default_timeout=timeout,
-            conversations=conversations,
-            debug=debug,
-            chat=True,
-        )
-
-
-@app.command()
-def serve(
-    target: Target,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    running: Running = 4,
-    waiting: Waiting = 16,
-    api_keys: Keys = None,
-    insecure: Insecure = False,
-    title: Title = None,
-    timeout: Timeout = 600.0,
-    conversations: Kept = None,
-    debug: Debug = False,
-    no_chat: Annotated[bool, typer.Option("--no-chat", help="Serve the API alone.")] = False,
-) -> None:
-    """Serve a flow as an OpenAI-compatible API under /v1, with the web chat at /."""
-    with errors(debug):
-        _serve(
-            target,
-            host=host,
-            port=port,
-            limits=Limits(running=running, waiting=waiting),
-            api_keys=api_keys,
-            insecure=insecure,
-            title=title,
-            default_timeout=timeout,
-            conversations=conversations,
-            debug=debug,
-            chat=not no_chat,
-        )
-
-
-def _serve(target: str, conversations: str | None, **options: Any) -> None:
-    from .services import serve
-    from .terminals import Loading
-    from .web.archives import usual_folder
-
-    flow = _load(target)
-    if conversations is None:
-        options["conversations"] = usual_folder(flow.name)
-    elif conversations != "none":
-        options["conversations"] = conversations
-    with Loading(flow, chat=options["chat"]) as loading:
-        serve(flow, announce=loading.announce, **options)
+app.command()(chat)
+app.command()(serve)
+app.command()(top)
+app.add_typer(runs)
 
 
 # ---------------------------------------------------------------- draw
@@ -212,7 +115,7 @@ def draw(
             raise typer.BadParameter(f"there is no format {chosen!r}; use text, mermaid, svg or png")
         if chosen == "png" and output is None:
             raise typer.BadParameter("a png goes into a file: -o flow.png")
-        flow = _load(target)
+        flow = load(target)
         drawn: str | bytes = flow.draw(chosen, width=_columns())  # type: ignore[call-overload]
         if output is None:
             typer.echo(drawn, nl=False)
@@ -256,14 +159,3 @@ def root(
 
         typer.echo(f"millrace {version_of('millrace')}")
         raise typer.Exit
-
-
-def _load(target: str) -> Step[Any, Any]:
-    """The flow; what is wrong with the target is a mistake in the command, so it ends with 2."""
-    try:
-        return load_target(target)
-    except MissingExtra:
-        raise
-    except MillraceError as error:
-        complain(error)
-        raise typer.Exit(MISTAKEN) from None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import typer
 
-from ..streaming.errors import MillraceError
+from .complaints import words_of
 
 __all__ = ["FAILED", "INTERRUPTED", "MISTAKEN", "complain", "errors"]
 
@@ -38,12 +38,7 @@ def errors(debug: bool = False) -> Iterator[None]:
 
 def complain(error: Exception) -> None:
     """Says what went wrong, on standard error."""
-    if isinstance(error, MillraceError):
-        typer.echo(f"millrace: {error}", err=True)
-        return
-    typer.echo(f"millrace: {type(error).__name__}: {error}", err=True)
-    for note in getattr(error, "__notes__", ()):
-        typer.echo(f"  {note}", err=True)
+    typer.echo(f"millrace: {words_of(error)}", err=True)
 
 
 def _close_stdout() -> None:

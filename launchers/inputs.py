@@ -1,4 +1,4 @@
-"""What a flow takes, and what it is made of."""
+"""What a flow takes, what it is made of, and what gives its answer."""
 
 from __future__ import annotations
 
@@ -7,24 +7,37 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..flow.bindings import BoundFlow
+from ..flow.fans import Fan
 from ..flow.functions import FunctionStep
+from ..flow.graph import Graph
+from ..flow.loop import Loop
 from ..flow.pipeline import Pipeline
-from ..flow.policies import bare
+from ..flow.policies import PolicyStep, bare
+from ..flow.policies.wrapping import show_of
 from ..flow.steps import Step
+from ..flow.switch import Switch
 from ..modules.base import Module
+from ..modules.embedding_models import Embedding
+from ..modules.language_models import LanguageModel
 from ..streaming.messages import Message
 
-__all__ = ["modules_of", "takes_messages"]
+__all__ = [
+    "answering_models",
+    "begins_with_model",
+    "ends_of",
+    "gives_embeddings",
+    "modules_of",
+    "takes_messages",
+]
 
 
 def takes_messages(flow: Step[Any, Any]) -> bool:
     """Whether its input is annotated `list[Message]`: it then gets the whole conversation, not the last text."""
-    flow = bare(flow)
-    while isinstance(flow, Pipeline) and flow.steps:
-        flow = bare(flow.steps[0])
-    if not isinstance(flow, FunctionStep):
+    first = _first(flow)
+    if not isinstance(first, FunctionStep):
         return False
-    hint = _first_hint(flow.function)
+    hint = _first_hint(first.function)
     if isinstance(hint, str):  # its names are imported for type checkers alone
         return hint in ("list[Message]", "Sequence[Message]")
     return typing.get_origin(hint) in (list, Sequence) and typing.get_args(hint) == (Message,)
@@ -39,6 +52,53 @@ def _first_hint(function: Callable[..., Any]) -> Any:
             continue
         return next((parameter.annotation for parameter in signature.parameters.values()), None)
     return None
+
+
+def begins_with_model(flow: Step[Any, Any]) -> bool:
+    """Whether what goes in goes to a model as it is: it can then be a Message, such as a tool's result."""
+    first = _first(flow)
+    while isinstance(first, Loop):
+        first = _first(first.body)
+    return isinstance(first, LanguageModel)
+
+
+def _first(flow: Step[Any, Any]) -> Step[Any, Any]:
+    flow = bare(flow)
+    while isinstance(flow, Pipeline) and flow.steps:
+        flow = bare(flow.steps[0])
+    return flow
+
+
+def ends_of(flow: Step[Any, Any]) -> Iterator[Step[Any, Any]]:
+    """The steps that may give a flow's answer: one of them does, whichever way a run takes through the flow."""
+    if show_of(flow) not in (None, "output"):
+        yield flow  # its pieces are none of the answer, so its settings are its own
+    elif isinstance(flow, (PolicyStep, BoundFlow)):
+        for child in flow.children():  # a fallback too
+            yield from ends_of(child)
+    elif isinstance(flow, Pipeline) and flow.steps:
+        yield from ends_of(flow.steps[-1])
+    elif isinstance(flow, Switch):
+        for branch in flow.branches:
+            yield from ends_of(branch)
+    elif isinstance(flow, Loop):
+        yield from ends_of(flow.body)
+    elif isinstance(flow, Graph) and (last := flow.last) is not None:
+        yield from ends_of(last)
+    elif isinstance(flow, Fan) and flow.post is not None:
+        yield from ends_of(flow.post)
+    else:
+        yield flow
+
+
+def answering_models(flow: Step[Any, Any]) -> list[LanguageModel]:
+    """The models that may give a flow's answer."""
+    return [step for step in ends_of(flow) if isinstance(step, LanguageModel) and step.shows_output(True)]
+
+
+def gives_embeddings(flow: Step[Any, Any]) -> bool:
+    """Whether what comes out are the vectors of an embedding model, whichever way a run takes."""
+    return all(isinstance(step, Embedding) for step in ends_of(flow))
 
 
 def modules_of(flow: Step[Any, Any]) -> Iterator[Module[Any, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ..streaming.errors import MillraceError
 from ..streaming.queues import RunInfo
 
-__all__ = ["facts_of", "span", "table_of", "watch_runs"]
+__all__ = ["facts_of", "shown", "span", "table_of", "watch_runs"]
 
 HEAD = ("ID", "STATUS", "STARTED", "TOOK", "EVENTS", "SIZE", "SESSION", "FLOW")
 NUMBERS = {"EVENTS", "SIZE"}
@@ -112,6 +112,11 @@ def span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds // size:.0f} {unit} {seconds % size // smaller_size:.0f} {smaller}"
     return ""
+
+
+def shown(words: object) -> str:
+    """What somebody else calls something, without anything that would steer the terminal."""
+    return "".join(mark if mark.isprintable() else "?" for mark in str(words))
 
 
 def _bytes(size: int | None) -> str:

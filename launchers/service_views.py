@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.columns import Columns
@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from .run_tables import span
+from .run_tables import shown, span
 
 __all__ = ["ServiceView"]
 
@@ -39,7 +39,7 @@ class ServiceView:
         """What the service has just said of itself."""
         self._figures, self._trouble = figures, ""
         for engine in figures["engines"]:
-            self._speeds.setdefault(engine["module"], deque(maxlen=KEPT)).append(engine["tokens_per_second"])
+            self._speeds.setdefault(named(engine), deque(maxlen=KEPT)).append(engine["tokens_per_second"])
 
     def miss(self, trouble: str) -> None:
         """It has not answered; what is shown is what it said last."""
@@ -53,15 +53,22 @@ class ServiceView:
                 yield Text(self._trouble, style="bold red")
             yield _runs(self._figures, plain)
             for engine in self._figures["engines"]:
-                yield _engine(engine, self._speeds[engine["module"]], plain)
+                yield _engine(engine, self._speeds[named(engine)], plain)
+
+
+def named(engine: Figures) -> str:
+    """Which engine it is; where several processes serve, each has its own."""
+    return shown(engine["module"]) + (f", worker {engine['worker']}" if "worker" in engine else "")
 
 
 def _head(address: str, figures: Figures, gone: bool) -> Text:
+    workers = figures.get("workers")
     return Text.assemble(
         (shown(figures["model"]), "bold"),
         f"  {address}  ",
         Text("gone", style="bold red") if gone else _state(figures["status"], figures),
         f"  up {span(figures['uptime'])}",
+        "" if workers is None else f"  {workers['ready']} of {workers['all']} workers ready",
     )
 
 
@@ -77,9 +84,24 @@ def _runs(figures: Figures, plain: bool) -> Panel:
     rows: list[tuple[str, RenderableType]] = [
         ("running", bar(places["running"], places["running_limit"], plain)),
         ("waiting", bar(places["waiting"], places["waiting_limit"], plain)),
+        ("following", Text(f"{places['followers']:,}")),
         ("ended", _counts({name: count for name, count in runs.items() if name != "started"})),
+        *_lately(figures["lately"]),
     ]
     return _panel(Text(f"runs: {runs['started']:,} started"), rows)
+
+
+def _lately(lately: Figures) -> Iterator[tuple[str, RenderableType]]:
+    """How it went in the last minutes: how soon the answers began, and how many of the runs were cancelled."""
+    when, share = f"in the last {lately['seconds'] / 60:.0f} min", lately["interrupted"]
+    half, most = (lately["first_output"][name] for name in ("p50", "p95"))
+    first = f"none {when}" if half is None else f"half within {_within(half)}, 95% within {_within(most)}"
+    yield "first piece", Text(first)
+    yield "interrupted", Text(f"none {when}" if share is None else f"{share:.0%} of the runs {when}")
+
+
+def _within(seconds: float) -> str:
+    return span(max(seconds, 0.001))
 
 
 def _engine(engine: Figures, speeds: Sequence[float], plain: bool) -> Panel:
@@ -106,7 +128,7 @@ def _engine(engine: Figures, speeds: Sequence[float], plain: bool) -> Panel:
     ]
     if not engine["blocks_total"]:  # a remote model, or one that is not loaded
         rows = [row for row in rows if row[0] != "blocks"]
-    title = Text.assemble((shown(engine["module"]), "bold"), "  ", _state(engine["state"], engine))
+    title = Text.assemble((named(engine), "bold"), "  ", _state(engine["state"], engine))
     return _panel(title, rows)
 
 
@@ -146,8 +168,3 @@ def sparkline(values: Sequence[float], plain: bool = False) -> str:
     if top <= 0:
         return marks[0] * len(values)
     return "".join(marks[min(int(max(value, 0.0) / top * len(marks)), len(marks) - 1)] for value in values)
-
-
-def shown(words: object) -> str:
-    """What a service calls something, without anything that would steer the terminal."""
-    return "".join(mark if mark.isprintable() else "?" for mark in str(words))

@@ -20,6 +20,8 @@ from ..streaming.queues import Queue, open_queue
 from ..streaming.registries import MEMORY
 from ..streaming.runs import HOOKS
 from .admission import Admission
+from .listeners import bind, url_of
+from .targets import load_target
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from .api.desks import OnDisconnect, Visible
     from .api.patience import Timings
     from .api.servers import Server
+    from .api.siblings import Siblings
 
-__all__ = ["Service", "ServiceOptions", "serve"]
+__all__ = ["Service", "ServiceOptions", "check_exposure", "loop_factory", "serve"]
 
 logger = logging.getLogger("millrace.service")
 
@@ -65,7 +68,8 @@ class Service:
         flow: a step, or anything that can be one.
         host: the address to listen on. Others than loopback need `api_keys`, or `insecure=True`.
         port: 0 takes one that is free.
-        api_keys: a file with one key a line, or the keys; without them there is no login.
+        api_keys: a file with one key a line, `"env:NAME"`, or the keys; without them there is no login. See
+            `millrace.launchers.api.keys`.
         limits: how many requests run at once, how many wait, and how long.
         on_disconnect: what becomes of the run of a client that leaves: `"cancel"`, it is stopped; `"continue"`, it
             goes on, and is stopped only where nobody comes back to it within `timings.resume` seconds.
@@ -108,16 +112,13 @@ class Service:
         require("uvicorn", "serve")
         require("fastapi", "serve")
         from .api.desks import Desk
-        from .api.guards import Keys, is_loopback
+        from .api.figures import figures_of
+        from .api.guards import Keys
         from .api.patience import Timings
         from .api.readiness import Readiness
 
         _check(on_disconnect, events, default_timeout)
-        if not is_loopback(host) and api_keys is None and not insecure:
-            raise MillraceError(
-                f"refusing to listen on {host} without API keys: anybody who reaches this machine could use "
-                "it; give api_keys (--api-keys FILE), or insecure=True (--insecure) if that is meant"
-            )
+        check_exposure(host, api_keys, insecure)
         self.flow = as_step(flow)
         self.host, self.port, self.chat = host, port, chat
         self.title, self.default_timeout, self.debug = title, default_timeout, debug
@@ -126,6 +127,8 @@ class Service:
         self.admission = Admission(limits or Limits(running=4, waiting=16))
         self.timings = timings or Timings()
         self.readiness = Readiness(self.flow)
+        self.siblings: Siblings | None = None
+        """The other workers, where the service is one of several processes."""
         self._keys = None if api_keys is None else Keys(api_keys)
         self._hosts = (host,) if api_keys is None and not insecure else None
         self._desk = Desk(
@@ -140,6 +143,8 @@ class Service:
             on_disconnect,
             events,
         )
+        self.own_figures = figures_of(self._desk, self.readiness)
+        self._given: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -149,7 +154,9 @@ class Service:
         """The ASGI application, for mounting into another one."""
         from .api.applications import make_app
 
-        app = make_app(self._desk, self.readiness, self.title or "millrace", self._keys, self._hosts)
+        app = make_app(
+            self._desk, self.readiness, self.title or "millrace", self._keys, self._hosts, self._figures
+        )
         if self.chat:
             from .chats import mount_chat
 
@@ -165,6 +172,11 @@ class Service:
                 queue=None if self._desk.queue is MEMORY else self._desk.queue,
             )
         return app
+
+    async def _figures(self) -> dict[str, Any]:
+        """How the whole service is: this process, or all that serve together."""
+        own = self.own_figures()
+        return own if self.siblings is None else await self.siblings.figures(own)
 
     @property
     def url(self) -> str:
@@ -186,20 +198,34 @@ class Service:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None
-        self._server.should_exit = True
+        self.stop()
         await self._ended()
 
     # ------------------------------------------------------------ its life
 
+    def listen_on(self, listener: socket.socket) -> None:
+        """Has it serve on a socket that listens already, in place of one of its own; before it is entered."""
+        self._given = listener
+
+    async def accept_from(self, listener: socket.socket) -> asyncio.Server:
+        """Has it take connections from one more listener, until what this returns is closed."""
+        assert self._server is not None
+        return await self._server.accept_from(listener)
+
+    def stop(self) -> None:
+        """Begins to end it, as a signal does; again and again."""
+        if self._server is not None:
+            self._server.should_exit = True
+
     async def _start(self, signals: bool) -> None:
         """Listens, then builds the application; the flow loads in the background."""
-        from .api.servers import Server, bind, url_of
+        from .api.servers import Server
 
-        self._listener = bind(self.host, self.port)
+        self._listener = self._given or bind(self.host, self.port)
         self._url = url_of(self._listener)
         try:
-            self._server = Server(self.app, self.timings, self._drain, self._cut_off, signals)
+            reload = None if self._keys is None or self._keys.path is None else self._keys.reload
+            self._server = Server(self.app, self.timings, self._drain, self._cut_off, signals, reload)
             # An empty context: requests must not find the session, or the run, that the service was started in.
             context = Context()
             context.run(HOOKS.set, HOOKS.get())
@@ -211,8 +237,8 @@ class Service:
             if not up.done():
                 await self._ended()
         except BaseException:
-            if self._serving is not None and self._server is not None:
-                self._server.should_exit = True
+            if self._serving is not None:
+                self.stop()
                 await asyncio.wait([self._serving])
             self._listener.close()
             raise
@@ -237,10 +263,9 @@ class Service:
         await asyncio.wait([self._serving])
         self._serving.result()
 
-    async def _serve_until_stopped(self, announce: Callable[[str], object] | None) -> None:
-        """Serves until a signal, or until it is known that the flow cannot be loaded."""
-        await self._start(signals=True)
-        assert self._server is not None
+    async def serve(self, announce: Callable[[str], object] | None = None, signals: bool = True) -> None:
+        """Serves until a signal or `stop()`, or until it is known that the flow cannot be loaded; raises why."""
+        await self._start(signals)
         assert self._serving is not None
         if announce is not None:
             announce(self.url)
@@ -248,29 +273,41 @@ class Service:
         await asyncio.wait([self._serving, loading], return_when=asyncio.FIRST_COMPLETED)
         failed = self.readiness.error
         if failed is not None:
-            self._server.should_exit = True
+            self.stop()
         await self._ended()
         if failed is not None:
             raise failed
 
 
 def serve(
-    flow: Step[Any, Any] | Callable[..., Any],
+    flow: Step[Any, Any] | Callable[..., Any] | str,
     *,
+    workers: int = 1,
+    reload: bool = False,
     announce: Callable[[str], object] | None = None,
     **options: Unpack[ServiceOptions],
 ) -> None:
-    """Serves a flow until SIGINT or SIGTERM; a second signal ends the process at once.
+    """Serves a flow until SIGINT or SIGTERM; a second signal ends everything at once.
 
     Args:
+        flow: the flow, or its name, `"app:flow"`.
+        workers: how many processes serve it; more than one need its name. `limits` hold for each.
+        reload: serve with one worker, which another one replaces whenever a file of the flow's has changed.
         announce: called with the URL once the port is open.
         options: as Service takes them.
 
     Raises:
-        MillraceError: an unsafe setting, a port in use.
+        MillraceError: an unsafe setting, a port in use, what cannot be served by several processes.
         Exception: what loading the flow raised; a service that can never serve ends.
     """
-    service = Service(flow, **options)
+    from .processes.children import is_worker
+
+    if is_worker():
+        raise MillraceError(
+            "serve() was called while a worker imported the flow; put it under if __name__ == '__main__':"
+        )
+    if workers < 1:
+        raise ValueError(f"workers={workers}: at least one must serve")
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -279,11 +316,28 @@ def serve(
         raise FlowCallError(
             "serve() blocks, and this thread runs an event loop; use: async with Service(flow) as service"
         )
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    if workers > 1 or reload:
+        from .processes.choices import supervisor_for
+
+        supervisor_for(flow, workers, reload, options).run(announce)
+        return
+    service = Service(load_target(flow) if isinstance(flow, str) else flow, **options)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
-            runner.run(service._serve_until_stopped(announce))
+            runner.run(service.serve(announce))
         except KeyboardInterrupt:
             pass
+
+
+def check_exposure(host: str, api_keys: object, insecure: bool) -> None:
+    """Raises MillraceError where a service would answer anybody who reaches this machine."""
+    from .api.guards import is_loopback
+
+    if not is_loopback(host) and api_keys is None and not insecure:
+        raise MillraceError(
+            f"refusing to listen on {host} without API keys: anybody who reaches this machine could use "
+            "it; give api_keys (--api-keys FILE), or insecure=True (--insecure) if that is meant"
+        )
 
 
 def _check(on_disconnect: str, events: str, default_timeout: float) -> None:
@@ -300,7 +354,8 @@ def model_name(flow: Step[Any, Any], title: str | None) -> str:
     return "-".join((flow.name or title or "millrace").split())
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the event loop that a service runs on by itself: uvloop's, where there is one."""
     import uvicorn
 
     return uvicorn.Config("", log_config=None).get_loop_factory()

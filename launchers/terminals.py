@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from ..flow.steps import Step
 from ..streaming.events import Event, Progress, RunFinished, TextDelta
-from .loading import loading_stage, stage_name
+from .loading import stage_name
 
 __all__ = ["Answer", "EventLines", "Loading"]
 
@@ -110,13 +110,20 @@ class Loading:
     """Tells the addresses of a service once its port is open, and how far the loading of its models is.
 
     A context manager around the whole service: a terminal shows that it starts.
+
+    Args:
+        stage: a word and a fraction about what still loads; None when nothing does.
+        chat: whether there is a web chat.
+        ready: what to say when nothing loads any more.
     """
 
-    def __init__(self, flow: Step[Any, Any], chat: bool) -> None:
-        self._flow = flow
+    def __init__(self, stage: Callable[[], tuple[str, float] | None], chat: bool, ready: str = "") -> None:
+        self._stage = stage
         self._chat = chat
+        self._ready = ready
         self._console = Console(stderr=True, highlight=False)
         self._starting = self._console.status("starting") if self._console.is_terminal else None
+        self._progress = ProgressLine()
         self._watcher: asyncio.Task[None] | None = None
 
     def announce(self, url: str) -> None:
@@ -127,6 +134,13 @@ class Loading:
         self._console.print(f"API   [bold]{url}/v1[/bold]")
         self._console.print("Stop with Ctrl-C.", style="dim")
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    def tell(self, words: str) -> None:
+        """Says what has happened meanwhile; called on the service's loop."""
+        self._progress.clear()
+        self._console.print(words, markup=False)
+        if self._watcher is not None and self._watcher.done():
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     def __enter__(self) -> Self:
         if self._starting is not None:
@@ -143,10 +157,11 @@ class Loading:
             self._starting.stop()
 
     async def _watch(self) -> None:
-        progress = ProgressLine()
         try:
-            while (stage := loading_stage(self._flow)) is not None:
-                progress.show(*stage)
+            while (stage := self._stage()) is not None:
+                self._progress.show(*stage)
                 await asyncio.sleep(POLL)
         finally:
-            progress.clear()
+            self._progress.clear()
+        if self._ready:
+            self._console.print(self._ready, style="dim")

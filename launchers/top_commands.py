@@ -110,7 +110,7 @@ class Service:
         if answer.status_code in (401, 403):
             raise MillraceError(self._refusal(answer))
         figures = _object(answer) if answer.status_code == 200 else {}
-        if not {"status", "model", "uptime", "runs", "admission", "engines"} <= figures.keys():
+        if not {"status", "model", "uptime", "runs", "admission", "lately", "engines"} <= figures.keys():
             raise MillraceError(
                 f"what answers at {self.address} is no service of this version of millrace "
                 f"(/status gave {answer.status_code}); give the address that millrace serve has printed"

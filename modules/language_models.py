@@ -5,18 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import copy
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Self
 
 from ..flow.steps import Keep
 from ..flow.taps import close, tap
 from ..streaming.currents import emit
-from ..streaming.errors import RunCancelled, RunTimeout
-from ..streaming.events import Path, Progress, ReasoningDelta, ToolCall, ToolCallDelta, Usage
+from ..streaming.errors import RequestRefused, RunCancelled, RunTimeout
+from ..streaming.events import Logprobs, Path, Progress, ReasoningDelta, ToolCall, ToolCallDelta, Usage
 from ..streaming.messages import Conversation, Message
 from ..streaming.runs import Run
 from .base import Module
-from .local import EngineStatus, Request, Sampling
+from .local import Delta, EngineStatus, Request, Sampling
 from .protocols import ModelEngine, ModelGeneration
 
 __all__ = ["LanguageModel", "Question", "sampling_with"]
@@ -25,15 +25,15 @@ _lock = threading.Lock()
 _users: dict[ModelEngine, int] = {}
 """How many models that are set up stand on each shared engine."""
 
-Question = str | Sequence[Message]
-Piece = str | ReasoningDelta | ToolCallDelta | ToolCall
+Question = str | Message | Sequence[Message]
+Piece = str | ReasoningDelta | Logprobs | ToolCallDelta | ToolCall
 
 
 class LanguageModel(Module[Question, str]):
     """What models have in common, wherever their tokens are made.
 
-    Given text, the model sees its system prompt, the run's history and the text; given a list of messages, exactly
-    those. Text is streamed; reasoning and tool calls are events.
+    Given text or one message, the model sees its system prompt, the run's history and that; given a list of messages,
+    exactly those. Text is streamed; reasoning, tool calls and log-probabilities are events.
 
     Args:
         system: the system prompt.
@@ -57,7 +57,7 @@ class LanguageModel(Module[Question, str]):
         super().__init__(name=name)
         self.system = system
         self.sampling = sampling_with(Sampling(), sampling)
-        self.tools = _checked_tools(tools)
+        self.tools = checked_tools(tools)
         self._owns_engine = owns_engine
 
     @property
@@ -77,7 +77,7 @@ class LanguageModel(Module[Question, str]):
         vars(twin).update(_is_ready=False, _pending=None)
         twin.system = self.system if system is None else system
         twin.sampling = sampling_with(self.sampling, sampling)
-        twin.tools = self.tools if tools is None else _checked_tools(tools)
+        twin.tools = self.tools if tools is None else checked_tools(tools)
         return twin
 
     # ------------------------------------------------------------ its life
@@ -136,20 +136,39 @@ class LanguageModel(Module[Question, str]):
     async def answer(self, question: Question, run: Run, output: bool) -> AsyncIterator[Piece]:
         """The answer to a question, piece by piece; leaving it stops the engine and gives the memory back."""
         generation = self.engine.submit(self._request(question, run, output))
+        shown, calls = self.shows_output(output), []
         try:
             async for delta in generation:
+                if delta.logprobs and (tokens := tokens_of(delta)):
+                    yield Logprobs(tokens, shown)
                 if delta.reasoning:
-                    yield ReasoningDelta(delta.reasoning)
+                    yield ReasoningDelta(delta.reasoning, shown)
                 if delta.text:
                     yield delta.text
                 for call in delta.tool_calls:
-                    yield call
+                    if shown:
+                        run.outputs += 1  # from here on no policy may try again
+                    if isinstance(call, ToolCall):
+                        calls.append(call)
+                    yield replace(call, output=shown)
                 if delta.error is not None:
-                    raise delta.error
+                    raise self._error(delta.error, run, output)
         finally:
             await generation.aclose()
             emit(Usage(generation.usage.prompt_tokens, generation.usage.completion_tokens))
+        if output:
+            run.calls = calls
         self._say_end(generation, run, output)
+
+    @staticmethod
+    def _error(error: BaseException, run: Run, output: bool) -> BaseException:
+        """The error of a request; it knows whether it is the fault of whoever started the run."""
+        if isinstance(error, RequestRefused) and output:
+            asked = {*(run.sampling if isinstance(run.sampling, Mapping) else vars(run.sampling))}
+            if run.tools is not None or run.tool_choice is not None:
+                asked |= {"tools", "tool_choice"}
+            error.by_run = error.setting in asked or error.setting == "messages"
+        return error
 
     def _say_end(self, generation: ModelGeneration, run: Run, output: bool) -> None:
         if generation.dropped:
@@ -168,28 +187,48 @@ class LanguageModel(Module[Question, str]):
         return {}
 
     def _request(self, question: Question, run: Run, output: bool) -> Request:
-        sampling = self.sampling
-        if output and run.sampling:
-            sampling = sampling_with(sampling, run.sampling)
+        sampling, tools, choice = self.sampling, self.tools, None
+        if output:
+            sampling, choice = sampling_with(sampling, run.sampling), run.tool_choice
+            tools = tools if run.tools is None else checked_tools(run.tools)
+        if choice == "none":
+            tools, choice = (), None
         options = {
             "sampling": sampling,
             "session": run.session,
             "salt": run.owner or "",
-            "tools": self.tools,
+            "tools": tools,
+            "tool_choice": choice,
             "is_stopped": run.is_cut,
             **self.request_options(),
         }
-        if not isinstance(question, str):
+        if not isinstance(question, (str, Message)):
             return Request(messages=_messages(question), **options)
         history, system = run.take_history(question), self.system
+        asked = Message.user(question) if isinstance(question, str) else question
         if history and history[0].role == "system":  # the request's own, after the model's
             system = f"{system}\n\n{history[0].content}" if system else history[0].content
             history = history[1:]
         return Request(
-            messages=[*([Message.system(system)] if system else []), *history, Message.user(question)],
-            drop_oldest=len(history) if isinstance(run.history, Conversation) else 0,
+            messages=[*([Message.system(system)] if system else []), *history, asked],
+            drop_oldest=droppable(history, asked) if isinstance(run.history, Conversation) else 0,
             **options,
         )
+
+
+def droppable(history: Sequence[Message], asked: Message) -> int:
+    """How many of the oldest messages may be dropped: never those of the turn that a tool's result belongs to."""
+    if asked.role != "tool":
+        return len(history)
+    users = (at for at in range(len(history) - 1, -1, -1) if history[at].role == "user")
+    return next(users, 0)
+
+
+def tokens_of(delta: Delta) -> list[dict[str, Any]]:
+    """The log-probabilities of a delta's tokens, but for special ones, which are in no text; of a server's all."""
+    return [
+        report.as_dict() for report in delta.logprobs if report.data is not None or report.token_id is None
+    ]
 
 
 def sampling_with(base: Sampling, given: Sampling | Mapping[str, Any] | None) -> Sampling:
@@ -210,7 +249,7 @@ def sampling_with(base: Sampling, given: Sampling | Mapping[str, Any] | None) ->
     return base.replace(**given)
 
 
-def _checked_tools(tools: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+def checked_tools(tools: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     for tool in tools:
         function = tool.get("function") if isinstance(tool, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):

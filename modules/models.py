@@ -21,7 +21,7 @@ __all__ = ["LocalModel"]
 class LocalModel(LanguageModel):
     """A model on this machine, as a step: `model("Hi")`, `model([Message.user("Hi")])`.
 
-    Given text, the model sees its system prompt, the run's history and the text; given a list of messages,
+    Given text or one message, the model sees its system prompt, the run's history and that; given a list of messages,
     exactly those. It loads at its first use, or when a launcher starts; two LocalModels on the same weights,
     dtype and device share one engine.
 
@@ -46,6 +46,7 @@ class LocalModel(LanguageModel):
     Raises:
         ModelError: at the first use: no such weights, an unsupported architecture, no chat template. The message
             names the cure.
+        RequestRefused: what was asked cannot be: a schema that is none, tools that the chat template does not know.
         Overloaded: too many requests at once.
         ContextLengthExceeded: prompt and `max_tokens` do not fit.
     """

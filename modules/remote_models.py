@@ -17,9 +17,9 @@ class RemoteModel(LanguageModel):
     """A model that a server runs, as a step: `RemoteModel("http://host:8000/v1", "org/name")("Hi")`.
 
     It does what LocalModel does, with any server that speaks OpenAI's chat completions: vLLM, SGLang, LMDeploy,
-    llama.cpp, Ollama, millrace's own service, OpenAI. Given text, the model sees its system prompt, the run's history
-    and the text; given a list of messages, exactly those. A stop closes the connection at once, which is how servers
-    are told to stop.
+    llama.cpp, Ollama, millrace's own service, OpenAI. Given text or one message, the model sees its system prompt, the
+    run's history and that; given a list of messages, exactly those. A stop closes the connection at once, which is how
+    servers are told to stop.
 
     Temperature and top_p are always sent, so that answers do not depend on a server's own defaults; the rest of
     `sampling` where it is set. `top_k`, `min_p`, `repetition_penalty` and `stop_token_ids` are no fields of OpenAI's:

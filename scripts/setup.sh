@@ -2,6 +2,7 @@
 # Makes .venv at the root of the checkout and installs into it, with the versions of constraints.txt:
 #   scripts/setup.sh run    what using millrace needs (the default)
 #   scripts/setup.sh dev    the same, and what its checks and tests need
+#   scripts/setup.sh bench  the same, and what it is compared with
 # A second call returns at once, until pyproject.toml, constraints.txt or this file change.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +11,8 @@ level=${1:-run}
 case "$level" in
 run) extras=all ;;
 dev) extras=all,dev ;;
-*) echo "usage: scripts/setup.sh [run|dev]" >&2 && exit 2 ;;
+bench) extras=all,dev,bench ;;
+*) echo "usage: scripts/setup.sh [run|dev|bench]" >&2 && exit 2 ;;
 esac
 
 python=.venv/bin/python
@@ -52,7 +54,7 @@ install() {
 }
 
 key=$({ cat pyproject.toml constraints.txt scripts/setup.sh && pwd; } | sha256sum | cut -c 1-16)
-if [ -x "$python" ] && grep -qsxE "($level|dev) $key" "$stamp"; then
+if [ -x "$python" ] && grep -qsxE "($level|bench${also:-}) $key" "$stamp"; then
     exit 0
 fi
 

@@ -45,11 +45,14 @@ def current_session() -> str | None:
 def emit(event: Event) -> None:
     """Says something from inside a step; never waits, and may overshoot the queue's bound.
 
-    Outside of a run, or where nobody listens, it does nothing.
+    It is said beside the answer: an event that has `output` loses it. What a step yields belongs to its value. Outside
+    of a run, or where nobody listens, it does nothing.
     """
     frame = FRAME.get()
     if frame is None:
         return
+    if getattr(event, "output", False):
+        event.output = False  # type: ignore[attr-defined]
     run, path = frame
     voice = VOICE.get()
     if voice is not None and voice[0] == threading.get_ident():

@@ -16,6 +16,7 @@ MillraceError
 │   ├── Overloaded           too many at once; `.retry_after` in seconds
 │   └── ContextLengthExceeded  prompt and max_tokens do not fit the context or the KV pool
 ├── ModelError               a local model failed to load or to produce
+│   └── RequestRefused       it cannot do what a request asks for; `.setting` says what (also a ValueError)
 ├── RemoteError              a remote model or flow failed
 └── MissingExtra             an optional package is not installed (also an ImportError)
 
@@ -41,6 +42,7 @@ __all__ = [
     "QueueError",
     "QueueFull",
     "RemoteError",
+    "RequestRefused",
     "RunCancelled",
     "RunTimeout",
     "RunUnknown",
@@ -124,6 +126,19 @@ class ContextLengthExceeded(AdmissionError):
 
 class ModelError(MillraceError):
     """A local model failed to load or to produce."""
+
+
+class RequestRefused(ModelError, ValueError):
+    """A local model cannot do what a request asks for: hold to that schema, call that tool, take those messages.
+
+    `setting` is what of the request cannot be: `json_schema`, `regex`, `logit_bias`, `tools`, `tool_choice`, `prompt`,
+    `token_ids` or `messages`. `by_run`: whoever started the run has asked for it, and not a flow for itself.
+    """
+
+    def __init__(self, message: str, setting: str = "", by_run: bool = False) -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.by_run = by_run
 
 
 class RemoteError(MillraceError):

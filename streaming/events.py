@@ -14,6 +14,7 @@ from .usage import TokenUsage
 __all__ = [
     "Data",
     "Event",
+    "Logprobs",
     "Path",
     "Progress",
     "ReasoningDelta",
@@ -98,9 +99,10 @@ class TextDelta(Event):
 
 @dataclass(slots=True, repr=False)
 class ReasoningDelta(Event):
-    """A piece of a model's reasoning."""
+    """A piece of a model's reasoning. `output`: of the model that gives the run's answer."""
 
     text: str
+    output: bool = True
     kind: ClassVar[str] = "reasoning_delta"
 
 
@@ -114,23 +116,39 @@ class Data(Event):
 
 
 @dataclass(slots=True, repr=False)
+class Logprobs(Event):
+    """How likely the next tokens were, right before the piece of text that they make; only where it was asked for.
+
+    Each of `tokens` is in OpenAI's form: `{"token": text, "bytes": [...], "logprob": ..., "top_logprobs": [...]}`.
+    Text may be held back for a while, so that the tokens of one piece come in several of these. `output`: they belong
+    to the run's answer.
+    """
+
+    tokens: list[dict[str, Any]]
+    output: bool = True
+    kind: ClassVar[str] = "logprobs"
+
+
+@dataclass(slots=True, repr=False)
 class ToolCallDelta(Event):
-    """A piece of a tool call's arguments; parallel calls differ by `index`."""
+    """A piece of a tool call's arguments; parallel calls differ by `index`. `output`: it is of the run's answer."""
 
     index: int
     id: str | None
     name: str | None
     arguments: str
+    output: bool = True
     kind: ClassVar[str] = "tool_call_delta"
 
 
 @dataclass(slots=True, repr=False)
 class ToolCall(Event):
-    """A whole tool call; `arguments` is JSON text."""
+    """A whole tool call; `arguments` is JSON text. `output`: it belongs to the run's answer."""
 
     id: str
     name: str
     arguments: str
+    output: bool = True
     kind: ClassVar[str] = "tool_call"
 
 

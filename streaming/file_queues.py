@@ -111,6 +111,14 @@ class FileQueue:
         """As `Queue.cancel`; the process of the run hears of it within milliseconds."""
         self._existing(run_id).cancel(run_id, reason)
 
+    def attend(self, run_id: str) -> None:
+        """Lets the process of a run know that somebody follows it from here; see `unattended`."""
+        self._existing(run_id).attend(run_id)
+
+    def unattended(self, run_id: str) -> float:
+        """Seconds for which nobody in another process has followed a run."""
+        return self._existing(run_id).unattended(run_id)
+
     def sweep(self) -> int:
         """Removes the runs that have expired; returns how many. While runs are written that is done anyway."""
         return self._store(make=False).sweep() if os.path.isdir(self.path) else 0

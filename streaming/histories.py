@@ -73,8 +73,10 @@ class Histories:
             kept = self._kept.get(session)
             return kept.messages if kept is not None else Conversation()
 
-    def take(self, session: str, run: Turn) -> Conversation:
+    def take(self, session: str, run: Turn, answers: bool = False) -> Conversation:
         """The history for a turn of `run`, which is its one writer from now on until it gives it back or is over.
+
+        Unless the turn `answers` the calls with which the history ends, their turn is forgotten.
 
         Raises:
             SessionBusy: another run is at its turn.
@@ -89,6 +91,8 @@ class Histories:
                     "use another session, or give this call its own history=[...]"
                 )
             kept.writer = weakref.ref(run)
+            if not answers and (closed := _without_open_calls(kept.messages)) is not kept.messages:
+                self._write(kept, closed)
             self._touch(session, kept)
             return kept.messages
 
@@ -178,4 +182,13 @@ def forget_session(name: str) -> None:
 
 
 def _size_of(message: Message) -> int:
-    return 100 + len(message.content)
+    calls = sum(100 + len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return 100 + len(message.content) + calls
+
+
+def _without_open_calls(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Without a last turn whose calls nobody has answered: no model can be asked anything else after it."""
+    if not messages or not messages[-1].tool_calls:
+        return messages
+    starts = (at for at in range(len(messages) - 1, -1, -1) if messages[at].role == "user")
+    return messages[: next(starts, 0)]

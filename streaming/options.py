@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from .messages import Message
@@ -19,6 +19,8 @@ class Options:
     `sampling` a Sampling or a dict of some of its settings, for the model that gives the answer, `queue` where its
     events go (a URL or a Queue; None: memory). `admission` is awaited before the run begins; until then it is queued.
     `owner` is whose run it is, where a launcher knows; `run_id` the run's id, where somebody else has chosen it.
+    `tools` are what the model that gives the answer may call in this run (None: its own), in OpenAI's form, and
+    `tool_choice` whether it has to: None, "none", "auto", "required" or OpenAI's form of one function's name.
 
     Raises:
         SessionError: `session` is no session id.
@@ -27,7 +29,18 @@ class Options:
         ValueError: a timeout that is no positive number.
     """
 
-    __slots__ = ("admission", "history", "owner", "queue", "run_id", "sampling", "session", "timeout")
+    __slots__ = (
+        "admission",
+        "history",
+        "owner",
+        "queue",
+        "run_id",
+        "sampling",
+        "session",
+        "timeout",
+        "tool_choice",
+        "tools",
+    )
 
     def __init__(
         self,
@@ -39,6 +52,8 @@ class Options:
         admission: Callable[[], Awaitable[object]] | None = None,
         owner: str | None = None,
         run_id: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
     ) -> None:
         if session is not None:
             check_session_id(session)
@@ -58,6 +73,8 @@ class Options:
         self.admission = admission
         self.owner = owner
         self.run_id = run_id
+        self.tools = None if tools is None else tuple(tools)
+        self.tool_choice = tool_choice
 
 
 NO_OPTIONS = Options()

@@ -17,6 +17,7 @@ from .errors import MillraceError, QueueError, RemoteError
 from .events import (
     Data,
     Event,
+    Logprobs,
     Path,
     Progress,
     ReasoningDelta,
@@ -33,7 +34,7 @@ from .events import (
 )
 from .usage import TokenUsage
 
-__all__ = ["decode", "decode_all", "encode", "in_words", "without_traceback"]
+__all__ = ["decode", "decode_all", "encode", "event_of", "in_words", "without_traceback"]
 
 KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind
@@ -43,6 +44,7 @@ KINDS: Mapping[str, type[Event]] = {
         TextDelta,
         ReasoningDelta,
         Data,
+        Logprobs,
         ToolCallDelta,
         ToolCall,
         ToolResult,
@@ -188,12 +190,13 @@ def decode_all(records: Sequence[bytes]) -> list[Event]:
 def _made(given: dict[str, Any]) -> Event:
     kind, seq, path, time = given.pop("kind"), given.pop("seq"), given.pop("path"), given.pop("time")
     is_text = kind == "text_delta" and len(given) == 2
-    event = TextDelta(**given) if is_text else _event(kind, given)
+    event = TextDelta(**given) if is_text else event_of(kind, given)
     event.seq, event.path, event.time = seq, tuple(path), time
     return event
 
 
-def _event(kind: str, given: dict[str, Any]) -> Event:
+def event_of(kind: str, given: dict[str, Any]) -> Event:
+    """An event without its stamps, from its fields; one of a kind that is not known here becomes Data."""
     known = {name: _revived(name, given[name]) for name in _FIELDS.get(kind, ()) if name in given}
     try:
         return KINDS[kind](**known)

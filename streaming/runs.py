@@ -12,7 +12,7 @@ import os
 import time
 from asyncio import AbstractEventLoop, CancelledError
 from asyncio.events import _get_running_loop
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from copy import copy
@@ -61,12 +61,15 @@ LEFT = "listener left"
 class Run(Turn):
     """One invocation of a flow. `id` is 128 random bits in hex, made at the first look.
 
-    `queue` is the one that it was given, `owner` whose it is, where a launcher has said so.
+    `queue` is the one that it was given, `owner` whose it is, where a launcher has said so. `sampling`, `tools` and
+    `tool_choice` are for the model that gives its answer.
     """
 
     name: str | None = None
     parent: Run | None = None
     sampling: Any = MappingProxyType({})
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    tool_choice: str | Mapping[str, Any] | None = None
     queue: Queue | None = None
     owner: str | None = None
     hooks: Any = None
@@ -107,6 +110,17 @@ class Run(Turn):
         made: str = vars(self)["_new_session"]
         return made
 
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the deadline, its own or that of a run above it; None where there is none."""
+        found, run = [], self
+        while True:
+            if run._timer is not None and run.loop is not None:
+                found.append(run._timer.when() - run.loop.time())
+            if run.parent is None:
+                return min(found, default=None)
+            run = run.parent
+
     # ------------------------------------------------------------ its life, on its loop
 
     def adopt(
@@ -131,6 +145,8 @@ class Run(Turn):
             self._history = options.history
             if options.sampling:
                 self.sampling = options.sampling
+            if options.tools is not None or options.tool_choice is not None:
+                self.tools, self.tool_choice = options.tools, options.tool_choice
             if options.owner is not None:
                 self.owner = options.owner
             if options.run_id is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Hashable, Mapping
 from functools import partial
 from typing import Any
 
 from ...streaming.errors import FlowBuildError, FlowCallError, RunCancelled
 from ...streaming.events import Path
+from ...streaming.messages import Message
 from ...streaming.runs import Run
 from ..args import apply
 from ..references import value_of
@@ -68,7 +69,9 @@ class Cached(PolicyStep[In, Out]):
         """What the call is known by: the step and its settings, its input, and the session."""
         seen: list[Any] = []
         if self.sees_history:
-            seen = [[(turn.role, turn.content) for turn in run.history], run.sampling if output else None]
+            seen = [[_told(turn) for turn in run.history], run.sampling if output else None]
+            if output and (run.tools is not None or run.tool_choice is not None):
+                seen += [run.tools, run.tool_choice]
         given = x if self.resolve is None else self.resolve(x)
         try:
             told = given if self.cache.key is None else apply(self.cache.key, given)
@@ -143,7 +146,7 @@ class Cached(PolicyStep[In, Out]):
                 with held:
                     await close(stream)
             reason = run.finish_reason if output and self.sees_history else None
-            if reason == "tool_calls":  # the calls are events, which are not kept
+            if reason == "tool_calls" or _wants_logprobs(run):  # these are events, which are not kept
                 flight.leave()
             else:
                 await self._keep(flight, Entry(values[0], items, reason))
@@ -230,6 +233,17 @@ class Leading:
             self._flight.fail(error)
         else:
             self._flight.leave()
+
+
+def _wants_logprobs(run: Run) -> bool:
+    settings = run.sampling if isinstance(run.sampling, Mapping) else vars(run.sampling)
+    return settings.get("logprobs") is not None
+
+
+def _told(turn: Message) -> tuple[Any, ...]:
+    """What a model sees of a turn."""
+    calls = (turn.tool_calls, turn.tool_call_id) if turn.tool_calls or turn.tool_call_id else ()
+    return (turn.role, turn.content, *calls)
 
 
 async def _each(pieces: list[Any]) -> AsyncIterator[Any]:

@@ -58,7 +58,7 @@ class FallingBack(PolicyStep[In, Out]):
 
     async def pieces(self, x: Any, run: Run, path: Path, output: bool, keep: Keep) -> AsyncIterator[Any]:
         upstream = Upstream(x) if self.live and is_stream(x) else None
-        given, begun = x if upstream is None else upstream.read(), False
+        given, begun, before = x if upstream is None else upstream.read(), False, run.outputs
         stream = pieces_of(self.inner, given, run, path, output, keep)
         try:
             async for item in stream:
@@ -68,7 +68,8 @@ class FallingBack(PolicyStep[In, Out]):
                 yield item
             return
         except Exception as error:
-            if begun or is_final(error, run, upstream):
+            heard = begun or (output and run.outputs != before)
+            if heard or is_final(error, run, upstream):
                 raise
             failure = self._say(error, run, path)
         finally:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from functools import partial
 
 from ...streaming.errors import FlowBuildError
 from ...streaming.memory import call_soon
-from ...streaming.units import seconds_of
+from ...streaming.units import pace_of
 from .lines import Line, Waiter
 
 __all__ = ["Bucket", "Rate"]
-
-_WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d*(?:\.\d+)?)\s*([a-z]+)\s*", re.ASCII)
-_UNITS = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hour": "h", "day": "d"}
 
 
 class Bucket:
@@ -41,10 +37,15 @@ class Bucket:
         self._fill(now)
         self._tokens = min(self.size, self._tokens + 1.0)
 
-    def wait(self, now: float) -> float:
-        """Seconds until there is a token."""
+    def spend(self, tokens: float, now: float) -> None:
+        """Takes so many, whether they are there or not; what was not there is owed."""
         self._fill(now)
-        return max(0.0, (1.0 - self._tokens) / self.pace)
+        self._tokens -= tokens
+
+    def wait(self, now: float, tokens: float = 1.0) -> float:
+        """Seconds until there are so many; of 0, until nothing is owed."""
+        self._fill(now)
+        return max(0.0, (tokens - self._tokens) / self.pace)
 
     def _fill(self, now: float) -> None:
         if now > self._at:
@@ -82,10 +83,9 @@ class Rate(Line):
             return given
         if isinstance(given, (int, float)) and not isinstance(given, bool) and 0 < given < math.inf:
             return cls(given)
-        found = _WRITTEN.fullmatch(given.lower()) if isinstance(given, str) else None
-        if found is not None:
+        if isinstance(given, str):
             try:
-                return cls(float(found[1]), seconds_of(f"{found[2] or 1}{_UNITS.get(found[3], found[3])}"))
+                return cls(*pace_of(given))
             except (ValueError, FlowBuildError):
                 pass
         raise FlowBuildError(

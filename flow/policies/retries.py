@@ -16,6 +16,7 @@ from ...streaming.errors import (
     FlowCallError,
     MissingExtra,
     Overloaded,
+    RequestRefused,
     RunCancelled,
 )
 from ...streaming.events import Path, Progress
@@ -33,7 +34,7 @@ logger = logging.getLogger("millrace.flow")
 STOPS = (RunCancelled, FlowBuildError, FlowCallError)
 """What neither another attempt nor a fallback is for: somebody stopped it, or wrote it wrongly."""
 
-HOPELESS = (ContextLengthExceeded, MissingExtra)
+HOPELESS = (ContextLengthExceeded, MissingExtra, RequestRefused)
 """What another attempt cannot change."""
 
 
@@ -121,7 +122,7 @@ class Retrying(PolicyStep[In, Out]):
 
     async def pieces(self, x: Any, run: Run, path: Path, output: bool, keep: Keep) -> AsyncIterator[Any]:
         upstream = Upstream(x) if self.live and is_stream(x) else None
-        attempt, begun = 1, False
+        attempt, begun, before = 1, False, run.outputs
         while True:
             given = x if upstream is None else upstream.read()
             stream = pieces_of(self.inner, given, run, path, output, keep)
@@ -133,7 +134,8 @@ class Retrying(PolicyStep[In, Out]):
                     yield item
                 return
             except Exception as error:
-                pause = None if begun else self._pause(error, attempt, run, upstream)
+                heard = begun or (output and run.outputs != before)  # a tool call is heard, and no piece
+                pause = None if heard else self._pause(error, attempt, run, upstream)
                 if pause is None:
                     raise
                 self._say(error, attempt, pause, run, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,19 +13,20 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...streaming.errors import MissingExtra
 from .completions import PATH, ChatCompletions, unknown_model
 from .desks import Desk
-from .figures import figures_of
+from .figures import told
 from .guards import Guard, Keys
+from .manuals import add_manual
 from .metrics import Metrics
 from .readiness import Readiness
 from .refusals import Refusal
 from .run_endpoints import Runs
-from .schemas import add_chat_completions
+from .schemas.documents import Guarding, complete
 from .wire import model_card
 
 __all__ = ["make_app"]
@@ -39,6 +40,7 @@ def make_app(
     title: str,
     keys: Keys | None,
     hosts: Iterable[str] | None,
+    figures: Callable[[], Awaitable[dict[str, Any]]],
 ) -> FastAPI:
     """The application around one desk; `keys` and `hosts` as Guard takes them."""
     completions, runs = ChatCompletions(desk), Runs(desk)
@@ -55,16 +57,18 @@ def make_app(
     app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_models(app, desk.model)
     _add_health(app, readiness)
-    _add_figures(app, figures_of(desk.model, desk.admission, readiness))
+    _add_figures(app, figures)
+    add_manual(app)
     for path in ("/v1/runs", "/v1/runs/{rest:path}"):
         app.router.routes.append(Route(path, Endpoint(runs), include_in_schema=False))
-    app.add_route("/v1/{rest:path}", _not_found, methods=list(METHODS), include_in_schema=False)
+    for path in OURS:
+        app.add_route(path, _nothing_here, methods=list(METHODS), include_in_schema=False)
     app.add_exception_handler(Refusal, _answer_refusal)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_failure)
     app.add_middleware(Shortcut, path=PATH, endpoint=completions)
     app.add_middleware(Guard, keys=keys, hosts=hosts)
-    _describe(app)
+    _describe(app, desk, Guarding(keys is not None, hosts is not None))
     return app
 
 
@@ -123,28 +127,43 @@ def _add_health(app: FastAPI, readiness: Readiness) -> None:
         return JSONResponse(report, 200 if can_serve else 503)
 
 
-def _add_figures(app: FastAPI, read: Callable[[], dict[str, Any]]) -> None:
+def _add_figures(app: FastAPI, read: Callable[[], Awaitable[dict[str, Any]]]) -> None:
     """How the service is, for people and for Prometheus: answered beside the line, however long that is."""
     metrics: list[Metrics] = []
 
     @app.get("/status", summary="How the service and its engines are, in numbers")
     async def status() -> dict[str, Any]:
-        return read()
+        return told(await read())
 
     @app.get("/metrics", summary="The same for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         try:
             if not metrics:
-                metrics.append(Metrics(read))
+                metrics.append(Metrics())
         except MissingExtra as error:
             raise Refusal(501, str(error), "missing_extra") from None
-        return Response(metrics[0].text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(metrics[0].text(await read()), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+
+OURS = (
+    "/v1/{rest:path}",
+    "/health/{rest:path}",
+    "/docs/{rest:path}",
+    "/docs",
+    "/status",
+    "/metrics",
+    "/openapi.json",
+)
+"""What nobody else answers, such as a chat at `/`, though there be nothing or another method be meant."""
 
 
-async def _not_found(request: Request) -> Response:
+async def _nothing_here(request: Request) -> Response:
+    others = (route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL)
+    allowed = {method for route in others for method in getattr(route, "methods", None) or ()}
+    if allowed:
+        raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
     raise HTTPException(404)
 
 
@@ -174,14 +193,21 @@ async def _answer_failure(request: Request, error: Exception) -> Response:
     return await _answer_refusal(request, refusal)
 
 
-def _describe(app: FastAPI) -> None:
-    """Adds what FastAPI cannot read from the routes to the schema, when it is first asked for."""
+def _describe(app: FastAPI, desk: Desk, guarding: Guarding) -> None:
+    """Has the schema say all, when it is first asked for: FastAPI reads what was added to the application."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = add_chat_completions(
-                get_openapi(title=app.title, version=app.version, routes=app.routes)
-            )
+            added = [route for route in app.routes if _module_of(route) != __name__]
+            document = get_openapi(title=app.title, version=app.version, summary=SUMMARY, routes=added)
+            app.openapi_schema = complete(document, desk, guarding)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+SUMMARY = "A flow behind HTTP: typed runs, and the routes that clients of OpenAI know"
+
+
+def _module_of(route: Any) -> str | None:
+    return getattr(getattr(route, "endpoint", None), "__module__", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect
@@ -58,7 +59,7 @@ async def _next(receive: Receive, seconds: float) -> Message:
     try:
         message = await within(seconds, receive())
     except TimeoutError:
-        raise Refusal(408, "the body did not arrive in time; send it again", "request_timeout") from None
+        raise too_slow() from None
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message
@@ -82,6 +83,15 @@ def unsupported(message: str) -> Refusal:
     return Refusal(415, message, "unsupported_media_type")
 
 
+def too_slow() -> Refusal:
+    return Refusal(
+        408,
+        "the body did not arrive in time; send it again",
+        "request_timeout",
+        headers={"connection": "close"},
+    )
+
+
 def too_large(largest: int) -> Refusal:
     return Refusal(
         413,
@@ -91,30 +101,69 @@ def too_large(largest: int) -> Refusal:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Strict JSON: UTF-8, an object, no NaN.
+    """Strict JSON: UTF-8, an object, each name once, no NaN and nothing endless, at most DEEPEST levels.
 
     Raises:
-        Refusal: 400, with the place where it stops being JSON.
+        Refusal: 400, with the place where it stops being that.
     """
     try:
-        parsed = DECODER.decode(body.decode())
+        text = body.decode()
+        parsed = DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise malformed(f"the body is not UTF-8 (byte {error.start})") from None
     except RecursionError:
-        raise malformed("the body is nested too deeply") from None
-    except ValueError as error:
+        raise too_deep() from None
+    except json.JSONDecodeError as error:
         raise malformed(f"the body is not JSON: {error}") from None
+    except ValueError:  # how Python refuses whole numbers of thousands of digits
+        raise malformed("the body has a number with too many digits") from None
     if not isinstance(parsed, dict):
         raise malformed('the body must be a JSON object, such as {"messages": [...]}')
+    if text.count("[") + text.count("{") > DEEPEST and _is_deep(parsed):
+        raise too_deep()
     return parsed
 
 
+DEEPEST = 100
+"""Levels of objects and arrays within each other; whatever walks through them may call itself for each."""
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        parts = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for part in parts for item in part if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise malformed(f"the name {twice[:60]!r} stands twice in one object")
+    return found
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise malformed(f"the number {text[:20]} is too large")
+    return number
+
+
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise malformed(f"the body is not JSON: {name} is no JSON number")
 
 
-DECODER = json.JSONDecoder(parse_constant=_no_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number, parse_constant=_no_constant)
 
 
 def malformed(message: str) -> Refusal:
     return Refusal(400, message, "invalid_json")
+
+
+def too_deep() -> Refusal:
+    return malformed(f"the body is nested too deeply: at most {DEEPEST} levels")

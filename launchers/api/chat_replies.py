@@ -5,12 +5,25 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ...streaming.events import Event, RunFinished, TextDelta
+from ...streaming.events import (
+    Event,
+    Logprobs,
+    Path,
+    ReasoningDelta,
+    RunFinished,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+)
 from .chat_requests import ChatRequest
 from .refusals import Refusal
-from .wire import DONE, Frames, completion, encode, finish_reason, frame
+from .values import as_text
+from .wire import DONE, Frames, choice, completion, encode, finish_reason, frame
 
 __all__ = ["ChatStream", "ChatWhole"]
+
+BESIDE = (ReasoningDelta, Logprobs, ToolCallDelta, ToolCall)
+"""What an answer is made of beside text."""
 
 
 class ChatStream:
@@ -19,53 +32,168 @@ class ChatStream:
     """
 
     def __init__(self, request: ChatRequest, run_id: str, model: str) -> None:
-        self._frames = frames = Frames(run_id, model, int(time.time()), request.include_usage)
+        created, include_usage = int(time.time()), request.include_usage
+        self._choices = [
+            ChoiceStream(Frames(run_id, model, created, include_usage, i)) for i in range(request.n)
+        ]
+        self._include_usage = include_usage
+        self._one = self._choices[0] if request.n == 1 else None
+        frames = self._choices[0].frames
         self._before, self._after = frames.before, frames.after
-        self._include_usage = request.include_usage
-        self._silent = True
 
     def begin(self) -> str:
-        return self._frames.role()
+        return "".join(one.frames.role() for one in self._choices)
 
     def piece(self, event: Event) -> str:
-        if type(event) is TextDelta and event.output and event.text:
-            self._silent = False
+        one = self._one
+        if type(event) is TextDelta:
+            if not event.output or not event.text:
+                return ""
+            if one is None or one.logprobs:
+                return self._numbered(event, self._choice_at(event.path).text(event.text))
+            one.silent = False
             return f"id: {event.seq}\n{self._before}{encode(event.text)}{self._after}"
+        if isinstance(event, BESIDE) and event.output:
+            return self._numbered(event, self._choice_at(event.path).beside(event))
         return ""
 
+    def _choice_at(self, path: Path) -> ChoiceStream:
+        return self._choices[place_of(path)] if self._one is None else self._one
+
+    def _numbered(self, event: Event, text: str) -> str:
+        return f"id: {event.seq}\n{text}" if text else ""
+
     def end(self, finished: RunFinished) -> str:
-        frames, parts = self._frames, []
-        if self._silent:  # nothing was streamed: the result is the answer
-            text = text_of(finished.result)
-            parts += [frames.content(text)] if text else []
-        parts.append(frames.finish(finish_reason(finished.reason)))
+        results = results_of(finished, len(self._choices))
+        parts = [one.end(*result) for one, result in zip(self._choices, results, strict=True)]
         if self._include_usage:
-            parts.append(frames.usage(finished.usage))
+            parts.append(self._choices[0].frames.usage(finished.usage))
         return "".join([*parts, DONE])
 
     def failure(self, finished: RunFinished, refusal: Refusal) -> str:
         return frame(refusal.as_json())
 
 
+class ChoiceStream:
+    """One choice of a streamed answer."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+        self.silent = True
+        self.logprobs: list[Any] = []
+        self._calls: list[str] = []
+
+    def text(self, text: str) -> str:
+        self.silent = False
+        likely, self.logprobs = self.logprobs, []
+        return self.frames.content(text, likely)
+
+    def beside(self, event: Event) -> str:
+        match event:
+            case Logprobs():
+                self.logprobs += event.tokens
+                return ""
+            case ReasoningDelta():
+                return self.frames.delta({"reasoning_content": event.text})
+            case ToolCallDelta():
+                return self._call_piece(event)
+            case ToolCall() if event.id not in self._calls:  # it did not come in pieces
+                self._calls.append(event.id)
+                return self.frames.delta({"tool_calls": [_call(event, len(self._calls) - 1)]})
+        return ""
+
+    def _call_piece(self, event: ToolCallDelta) -> str:
+        self.silent = False
+        call: dict[str, Any] = {"index": event.index, "function": {"arguments": event.arguments}}
+        if event.id is not None:
+            self._calls.append(event.id)
+            call |= {"id": event.id, "type": "function"}
+        if event.name is not None:
+            call["function"]["name"] = event.name
+        return self.frames.delta({"tool_calls": [call]})
+
+    def end(self, result: Any, reason: str | None) -> str:
+        rest = ""
+        if self.silent and not self._calls:  # nothing was streamed: the result is the answer
+            rest = as_text(result)
+        parts = [self.text(rest)] if rest or self.logprobs else []
+        return "".join([*parts, self.frames.finish(finish_reason(reason))])
+
+
 class ChatWhole:
     """A WholeDialect: one completion."""
 
-    def __init__(self, run_id: str, model: str) -> None:
+    def __init__(self, request: ChatRequest, run_id: str, model: str) -> None:
         self._run_id, self._model, self._created = run_id, model, int(time.time())
-        self._texts: list[str] = []
+        self._choices = [ChoiceWhole() for _ in range(request.n)]
 
     def hear(self, event: Event) -> bool:
-        if type(event) is TextDelta and event.output:
-            self._texts.append(event.text)
-            return True
-        return False
+        kind = type(event)
+        if (kind is not TextDelta and kind not in BESIDE) or not getattr(event, "output", False):
+            return False
+        several = len(self._choices) > 1
+        return self._choices[place_of(event.path) if several else 0].hear(event)
 
     def body(self, finished: RunFinished) -> bytes:
-        text = "".join(self._texts) if self._texts else text_of(finished.result)
-        reason = finish_reason(finished.reason)
-        return completion(self._run_id, self._model, self._created, text, reason, finished.usage)
+        results = results_of(finished, len(self._choices))
+        choices = [
+            one.written(i, *result)
+            for i, (one, result) in enumerate(zip(self._choices, results, strict=True))
+        ]
+        return completion(self._run_id, self._model, self._created, choices, finished.usage)
 
 
-def text_of(result: Any) -> str:
-    """A run's result as the answer's text, where nothing was streamed."""
-    return "" if result is None else str(result)
+class ChoiceWhole:
+    """One choice of a whole answer."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._reasoning: list[str] = []
+        self._logprobs: list[Any] = []
+        self._calls: list[ToolCall] = []
+
+    def hear(self, event: Event) -> bool:
+        match event:
+            case TextDelta():
+                self._texts.append(event.text)
+            case ReasoningDelta():
+                self._reasoning.append(event.text)
+            case Logprobs():
+                self._logprobs += event.tokens
+            case ToolCall():
+                self._calls.append(event)
+        return type(event) is TextDelta
+
+    def written(self, index: int, result: Any, reason: str | None) -> str:
+        text: str | None = "".join(self._texts)
+        if not self._texts and not self._calls:
+            text = as_text(result)
+        more: dict[str, Any] = {}
+        if self._reasoning:
+            more["reasoning_content"] = "".join(self._reasoning)
+        if self._calls:
+            more["tool_calls"] = [_call(call) for call in self._calls]
+        return choice(
+            index, text if text or not self._calls else None, finish_reason(reason), more, self._logprobs
+        )
+
+
+def results_of(finished: RunFinished, n: int) -> list[tuple[Any, str | None]]:
+    """What each choice has come to, and why it ended."""
+    if n == 1:
+        return [(finished.result, finished.reason)]
+    return [(each["text"], each["finish_reason"]) for each in finished.result]
+
+
+def place_of(path: Path) -> int:
+    """The number of the choice that an event belongs to, which stands first in its path."""
+    first = path[0]
+    assert isinstance(first, int)
+    return first
+
+
+def _call(call: ToolCall, index: int | None = None) -> dict[str, Any]:
+    """A whole call; with its number where it stands in a stream."""
+    number = {} if index is None else {"index": index}
+    function = {"name": call.name, "arguments": call.arguments}
+    return {**number, "id": call.id, "type": "function", "function": function}

@@ -1,42 +1,35 @@
 """What a request to /v1/chat/completions may say, checked before anything is done about it.
 
 Every parameter is used, harmless to leave unused, or refused by name: nothing that would change the answer is
-silently ignored.
+silently ignored. What a flow can do decides as well: one that ends in no model is given no tools.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from ...streaming.messages import Message
-from .refusals import Refusal
+from ..abilities import Abilities
+from .chat_messages import ROLES, conversation_of, messages_of
+from .chat_tools import Tool, schema_of, tool_choice_of, tools_of
+from .parameters import Number, check_json, check_text, flag, invalid, unsupported
 
-__all__ = ["ChatRequest"]
-
-
-class Number(NamedTuple):
-    """The range of a numeric parameter; `whole` for integers."""
-
-    low: float
-    high: float
-    whole: bool = False
-
-    def check(self, value: Any, name: str) -> Any:
-        kinds = (int,) if self.whole else (int, float)
-        if type(value) not in kinds or not self.low <= value <= self.high:
-            kind = "a whole number" if self.whole else "a number"
-            raise invalid(f"{name} must be {kind} from {self.low:g} to {self.high:g}", name)
-        return value
-
-    def schema(self) -> dict[str, Any]:
-        return {
-            "type": "integer" if self.whole else "number",
-            "minimum": self.low,
-            "maximum": self.high,
-        }
-
+__all__ = [
+    "HARMLESS",
+    "NEUTRAL",
+    "NUMBERS",
+    "OWN",
+    "ROLES",
+    "SHORTEST_DEADLINE",
+    "ChatRequest",
+    "Number",
+    "check_text",
+    "flag",
+    "invalid",
+    "messages_of",
+]
 
 NUMBERS: Mapping[str, Number] = {
     "temperature": Number(0, 2),
@@ -59,33 +52,49 @@ HARMLESS = frozenset(
         "service_tier",
         "safety_identifier",
         "prompt_cache_key",
+        "prompt_cache_options",
         "prompt_cache_retention",
-        "parallel_tool_calls",
     ]
 )
 """Accepted and unused: they change nothing about the answer."""
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
     "store": (False,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True,),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
     "reasoning_effort": ("none",),
+    "verbosity": (),
+    "moderation": (),
     "web_search_options": (),
 }
 """Parameters of OpenAI's that are not supported, with the values that ask for nothing. Null is always one."""
 
-OWN = frozenset(["model", "messages", "stream", "stream_options", "stop", "logit_bias", "timeout"])
+OWN = frozenset(
+    [
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "stop",
+        "logit_bias",
+        "timeout",
+        "n",
+        "tools",
+        "tool_choice",
+        "response_format",
+        "logprobs",
+        "top_logprobs",
+    ]
+)
+"""Parameters that need more than a look at their own value."""
 
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+CHOICES = Number(1, 16, whole=True)
+"""How many answers one request may ask for."""
+TOP_LOGPROBS = Number(0, 20, whole=True)
 
 MOST_STOPS = 16
 SHORTEST_DEADLINE = 0.001
@@ -93,7 +102,10 @@ SHORTEST_DEADLINE = 0.001
 
 @dataclass(slots=True)
 class ChatRequest:
-    """A request that has been checked. `messages` is everything, the last one is the user's."""
+    """A request that has been checked. `messages` is everything, the last one is the user's or a tool's.
+
+    `sampling`, `tools` and `tool_choice` are for the run (`Options`); `n` is how many answers are wanted.
+    """
 
     model: str | None
     messages: list[Message]
@@ -101,28 +113,44 @@ class ChatRequest:
     timeout: float | None = None
     stream: bool = False
     include_usage: bool = False
+    n: int = 1
+    tools: Sequence[Tool] | None = None
+    tool_choice: str | Mapping[str, Any] | None = None
 
     @classmethod
-    def parse(cls, body: Mapping[str, Any], longest: float) -> ChatRequest:
-        """Checks the body of a request; `longest` is the deadline, in seconds, that it may ask for at most.
+    def parse(cls, body: Mapping[str, Any], longest: float, able: Abilities | None = None) -> ChatRequest:
+        """Checks the body of a request.
+
+        Args:
+            longest: the deadline, in seconds, that it may ask for at most.
+            able: what the flow can do; nothing beyond text by default.
 
         Raises:
             Refusal: 400, naming the parameter.
         """
-        request = cls(_model(body.get("model")), _messages(body.get("messages")))
+        able = able or Abilities()
+        request = cls(_model(body.get("model")), conversation_of(body.get("messages"), able.results))
         for name, value in body.items():
-            if value is None or name in HARMLESS:
+            if value is None:
                 continue
             number = NUMBERS.get(name)
             if number is not None:
                 request.sampling[name] = number.check(value, name)
+            elif name in HARMLESS:
+                check_json(value, name)
             elif name not in OWN:
                 _refuse_unsupported(name, value)
         request._take_own(body, longest)
+        request._take_form(body, able)
         return request
 
+    @property
+    def question(self) -> str | Message:
+        """What goes into a flow that takes no list of messages: the user's text, or a tool's message."""
+        last = self.messages[-1]
+        return last.content if last.role == "user" else last
+
     def _take_own(self, body: Mapping[str, Any], longest: float) -> None:
-        """The parameters that need more than a look at their own value."""
         get, sampling = body.get, self.sampling
         if (stream := get("stream")) is not None:
             self.stream = flag(stream, "stream")
@@ -138,29 +166,38 @@ class ChatRequest:
             if sampling.get("max_tokens", most) != most:
                 raise invalid("max_tokens and max_completion_tokens differ; give one of them", "max_tokens")
             sampling["max_tokens"] = most
+        if (n := get("n")) is not None:
+            self.n = CHOICES.check(n, "n")
 
-
-def invalid(message: str, param: str | None, code: str = "invalid_value") -> Refusal:
-    return Refusal(400, message, code, param)
+    def _take_form(self, body: Mapping[str, Any], able: Abilities) -> None:
+        """What the answer is to be beside text."""
+        self.tools = tools_of(body.get("tools"), able)
+        self.tool_choice = tool_choice_of(body.get("tool_choice"), self.tools, able)
+        if (form := body.get("response_format")) is not None and (
+            schema := schema_of(form, able)
+        ) is not None:
+            self.sampling["json_schema"] = schema
+        most = body.get("top_logprobs")
+        rivals = 0 if most is None else TOP_LOGPROBS.check(most, "top_logprobs")
+        if (wanted := body.get("logprobs")) is not None and flag(wanted, "logprobs"):
+            if not able.logprobs:
+                raise unsupported("logprobs", f"cannot be told: {able.lack}")
+            self.sampling["logprobs"] = rivals
+        elif rivals:
+            raise invalid("top_logprobs needs logprobs: true", "top_logprobs")
 
 
 def _refuse_unsupported(name: str, value: Any) -> None:
     if name not in NEUTRAL:
         raise invalid(f"unknown parameter {name[:60]!r}; leave it out", name[:60], "unknown_parameter")
     if not any(type(value) is type(neutral) and value == neutral for neutral in NEUTRAL[name]):
-        raise invalid(f"{name} is not supported here; leave it out", name, "unsupported_parameter")
+        raise unsupported(name)
 
 
 def _model(model: Any) -> str | None:
     if model is not None and not isinstance(model, str):
         raise invalid("model must be a name; GET /v1/models lists them", "model")
     return model
-
-
-def flag(value: Any, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise invalid(f"{name} must be true or false", name)
-    return value
 
 
 def _include_usage(options: Any, stream: bool) -> bool:
@@ -175,78 +212,6 @@ def _include_usage(options: Any, stream: bool) -> bool:
                 f"stream_options.{name}",
             )
     return bool(options.get("include_usage"))
-
-
-# ---------------------------------------------------------------- messages
-
-
-def _messages(given: Any) -> list[Message]:
-    if given is None:
-        raise invalid('messages is missing; send [{"role": "user", "content": "..."}]', "messages")
-    messages = messages_of(given, "messages")
-    if not messages:
-        raise invalid("messages is empty; it needs at least one, of role user", "messages")
-    if messages[-1].role != "user":
-        where = f"messages[{len(messages) - 1}].role"
-        raise invalid(f"the last message must be of role user, not {messages[-1].role}", where)
-    return messages
-
-
-def messages_of(given: Any, name: str) -> list[Message]:
-    """Messages as a client sends them, in the field `name`.
-
-    Raises:
-        Refusal: 400, naming the part.
-    """
-    if not isinstance(given, list):
-        raise invalid(f"{name} must be a list of objects with role and content", name)
-    return [_message(item, f"{name}[{i}]") for i, item in enumerate(given)]
-
-
-def _message(item: Any, where: str) -> Message:
-    if not isinstance(item, dict):
-        raise invalid(f"{where} must be an object with role and content", where)
-    role = item.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        raise invalid(f"{where}.role must be one of {', '.join(ROLES)}", f"{where}.role")
-    for name in ("tool_calls", "function_call", "audio"):
-        if item.get(name):
-            raise invalid(
-                f"{where}.{name} is not supported here; leave such messages out",
-                f"{where}.{name}",
-                "unsupported_parameter",
-            )
-    return Message(ROLES[role], _content(item.get("content"), f"{where}.content"))  # type: ignore[arg-type]
-
-
-def _content(content: Any, where: str) -> str:
-    if isinstance(content, list):
-        return "".join(_part(part, f"{where}[{i}]") for i, part in enumerate(content))
-    return check_text(content, where)
-
-
-def _part(part: Any, where: str) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind != "text":
-        shown = kind if isinstance(kind, str) else "something else"
-        raise invalid(
-            f"{where} is {shown}, and only parts of type text are supported here",
-            where,
-            "unsupported_content",
-        )
-    return check_text(part.get("text"), f"{where}.text")
-
-
-def check_text(text: Any, where: str) -> str:
-    """Text that can be encoded: half of a surrogate pair cannot."""
-    if not isinstance(text, str):
-        raise invalid(f"{where} must be text", where)
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise invalid(f"{where} has half a surrogate pair at character {error.start}", where) from None
-    return text
 
 
 # ---------------------------------------------------------------- sampling

@@ -15,6 +15,9 @@ from starlette.types import Receive
 
 __all__ = ["Departure"]
 
+MOMENT = 1.0
+"""Seconds in which a server must have noticed that a connection is gone."""
+
 
 class Departure:
     """Listens for the client's leaving; to be entered once the request's body has been read."""
@@ -39,6 +42,16 @@ class Departure:
             self.over = True
             if self._then is not None:
                 self._then()
+
+    async def force(self) -> None:
+        """Makes a client leave that takes nothing of its answer, and throws away what it was to be sent.
+
+        That is uvicorn's connection; other servers end theirs when the answer breaks off.
+        """
+        connection = getattr(getattr(self._receive, "__self__", None), "transport", None)
+        if connection is not None and self._task is not None:
+            connection.abort()
+            await asyncio.wait([self._task], timeout=MOMENT)
 
     async def _listen(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

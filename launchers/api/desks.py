@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope
 
 from ...flow.calls import start_body
 from ...flow.steps import Step
-from ...streaming.errors import EventsExpired, Overloaded, RunUnknown
-from ...streaming.events import Event
+from ...streaming.errors import EventsExpired, Overloaded, QueueError, RunUnknown
+from ...streaming.file_queues import FileQueue
 from ...streaming.messages import Message
 from ...streaming.options import Options
 from ...streaming.queues import Queue
@@ -59,6 +59,8 @@ class Asked:
     session: str | None = None
     history: Sequence[Message] | None = None
     sampling: Mapping[str, Any] | None = None
+    tools: Sequence[Mapping[str, Any]] | None = None
+    tool_choice: str | Mapping[str, Any] | None = None
     run_id: str | None = None
     body: Body | None = None
     background: bool = False
@@ -87,22 +89,22 @@ class Desk:
     followers: int = 0
     closing: bool = False
 
-    def check(self, owner: Owner) -> None:
+    def check(self, owner: Owner, endpoint: str) -> None:
         """Refuses where there is no place left, before anything is read.
 
         Raises:
             Refusal: 503 where the service ends, 429 where it is full.
         """
-        self.check_open()
+        self._check_open(owner, endpoint)
         try:
             self.admission.check(owner)
         except Overloaded as error:
-            self.admission.tally.reject()
+            self.admission.tally.reject(owner.name, endpoint)
             raise overloaded(error) from None
 
-    def check_open(self) -> None:
+    def _check_open(self, owner: Owner, endpoint: str) -> None:
         if self.closing:
-            self.admission.tally.reject()
+            self.admission.tally.reject(owner.name, endpoint, SHUTTING_DOWN)
             raise shutting_down()
 
     async def read(self, scope: Scope, receive: Receive) -> dict[str, Any]:
@@ -115,12 +117,13 @@ class Desk:
         Raises:
             Refusal: there is no place, or the run's id is taken.
         """
+        self._check_open(owner, endpoint)  # again: the body may have come slowly
         if asked.run_id is not None:
             self._check_free(asked.run_id)
         try:
             return Work(self, owner, asked, endpoint)
         except Overloaded as error:
-            self.admission.tally.reject()
+            self.admission.tally.reject(owner.name, endpoint)
             raise overloaded(error) from None
 
     def _check_free(self, run_id: str) -> None:
@@ -141,15 +144,29 @@ class Desk:
 
     @contextmanager
     def attending(self, run_id: str) -> Iterator[None]:
-        """Around a client's reading of a run that may be left alone otherwise."""
+        """Around a client's reading of a run that may be left alone otherwise, here or in another process."""
         work = self.works.get(run_id)
+        told = None
         if work is not None:
             work.attend(1)
+        elif isinstance(self.queue, FileQueue):
+            told = asyncio.get_running_loop().create_task(self._attend_elsewhere(self.queue, run_id))
         try:
             yield
         finally:
             if work is not None:
                 work.attend(-1)
+            if told is not None:
+                told.cancel()
+
+    async def _attend_elsewhere(self, queue: FileQueue, run_id: str) -> None:
+        """Has the process of a run hear again and again that it is followed."""
+        while True:
+            try:
+                queue.attend(run_id)
+            except QueueError:
+                return  # it is not kept any more
+            await asyncio.sleep(self.timings.resume / 3)
 
 
 class Work:
@@ -164,7 +181,11 @@ class Work:
         self.background = asked.background
         self.goes_on = asked.background or (asked.on_disconnect or desk.on_disconnect) == "continue"
         self._ticket = desk.admission.enter(owner)
-        self._counted = desk.admission.tally.begin()
+        self._counted = desk.admission.tally.begin(owner.name, endpoint)
+        # What the answer's pieces are told to, and its end; without a call between, as they are many.
+        self.heard, self.concluded = self._counted.hear, self._counted.conclude
+        if self._ticket.admitted:
+            self._counted.admit()
         self._stream: Stream | None = None
         self._readers = 0
         self._absence: asyncio.TimerHandle | None = None
@@ -174,7 +195,7 @@ class Work:
             self._ticket.leave()
             self._counted.end(error)
             raise
-        self._counted.run = self.run
+        self._counted.run, self._counted.id = self.run, self.run.id
         desk.works[self.run.id] = self
 
     def _begin(self, asked: Asked) -> tuple[Run, Feed]:
@@ -186,6 +207,8 @@ class Work:
             history=asked.history,
             timeout=asked.timeout or desk.default_timeout,
             sampling=asked.sampling,
+            tools=asked.tools,
+            tool_choice=asked.tool_choice,
             queue=None if in_memory and asked.run_id is None else desk.queue,
             admission=None if self._ticket.admitted else self._admitted,
             owner=self.owner.name,
@@ -207,16 +230,9 @@ class Work:
     async def _admitted(self) -> None:
         if not await self._ticket.wait():
             raise asyncio.CancelledError
+        self._counted.admit()
 
     # ------------------------------------------------------------ its client
-
-    def heard(self, event: Event) -> None:
-        """A piece of the answer has come."""
-        counted = self._counted
-        counted.pieces += 1
-        counted.last = event.time
-        if not counted.first:
-            counted.first = event.time
 
     def left(self) -> None:
         """The client has left."""
@@ -235,8 +251,24 @@ class Work:
             self._absence.cancel()
             self._absence = None
         if not self._readers and not self.background and not self.run.over:
-            loop = asyncio.get_running_loop()
-            self._absence = loop.call_later(self.desk.timings.resume, self.run.cancel, UNATTENDED)
+            self._give_grace(self.desk.timings.resume)
+
+    def _give_grace(self, seconds: float) -> None:
+        self._absence = asyncio.get_running_loop().call_later(seconds, self._stop_unattended)
+
+    def _stop_unattended(self) -> None:
+        """Stops the run, unless somebody follows it in another process: its queue knows."""
+        resume = self.desk.timings.resume
+        queue, idle = self.desk.queue, resume
+        if isinstance(queue, FileQueue):
+            try:
+                idle = queue.unattended(self.run.id)
+            except QueueError:
+                pass
+        if idle < resume:
+            self._give_grace(resume - idle)
+        else:
+            self.run.cancel(UNATTENDED)
 
     async def __aenter__(self) -> Self:
         self._readers += 1
@@ -269,6 +301,7 @@ class Work:
         if self.desk.works.pop(self.run.id, None) is not None:
             if self._absence is not None:
                 self._absence.cancel()
+            self.desk.admission.spent(self.owner, self.run.usage.total_tokens)
             self._ticket.leave()
             self._counted.end()
             if self.run.error is not None:

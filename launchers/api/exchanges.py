@@ -64,6 +64,7 @@ class Exchange:
                 await refusal.send_to(self.send)
         except TimeoutError:
             work.lost(CLIENT_STUCK)
+            await reply.departure.force()
         except OSError:  # how servers of ASGI spec_version 2.4 say that the client has left
             work.lost(CLIENT_LEFT)
 

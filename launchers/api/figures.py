@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from ...modules.local import EngineStatus
-from ..admission import Admission
-from ..tallies import OUTCOMES
+from ..histograms import quantile
+from ..tallies import LATELY, OUTCOMES
+from .desks import Desk
 from .readiness import Readiness
 
-__all__ = ["figures_of"]
+__all__ = ["figures_of", "interrupted", "told"]
 
 ENGINE_FIGURES = (
     "state",
@@ -44,15 +45,19 @@ ENGINE_FIGURES = (
 Figures = dict[str, Any]
 
 
-def figures_of(model: str, admission: Admission, readiness: Readiness) -> Callable[[], Figures]:
-    """What reads the figures of a service, at once and as often as one likes, on the service's loop."""
+def figures_of(desk: Desk, readiness: Readiness) -> Callable[[], Figures]:
+    """What reads the figures of a service, at once and as often as one likes, on the service's loop.
+
+    Those of several services can be added up, number by number; `told` makes of them what is shown.
+    """
     began = time.monotonic()
 
     def read() -> Figures:
+        admission = desk.admission
         tally, limits = admission.tally, admission.limits
         return {
             **readiness.report()[1],
-            "model": model,
+            "model": desk.model,
             "uptime": round(time.monotonic() - began, 3),
             "runs": {"started": tally.started, **{name: tally.ended[name] for name in OUTCOMES}},
             "admission": {
@@ -60,11 +65,38 @@ def figures_of(model: str, admission: Admission, readiness: Readiness) -> Callab
                 "running_limit": limits.running,
                 "waiting": admission.waiting,
                 "waiting_limit": limits.waiting,
+                "followers": desk.followers,
             },
+            "lately": tally.lately(),
+            "times": tally.times(),
+            "keys": {name: key.figures() for name, key in sorted(tally.keys.items())},
             "engines": list(engines_of(readiness)),
         }
 
     return read
+
+
+def told(figures: Figures) -> Figures:
+    """The figures for `/status`: what happened lately as shares and times, and nothing that only Prometheus wants."""
+    shown = {name: figure for name, figure in figures.items() if name not in ("times", "keys")}
+    lately = figures["lately"]
+    ended = lately["ended"]
+    times = {f"p{percent}": quantile(lately["first_output"], percent / 100) for percent in (50, 95)}
+    shown["lately"] = {
+        "seconds": LATELY,
+        "ended": sum(ended.values()),
+        "interrupted": interrupted(ended),
+        "first_output": {
+            name: None if seconds is None else round(seconds, 6) for name, seconds in times.items()
+        },
+    }
+    return shown
+
+
+def interrupted(ended: Mapping[str, int]) -> float | None:
+    """The share of the runs that had a place which were cancelled; None where there was none."""
+    had_a_place = sum(ended.values()) - ended["rejected"]
+    return round(ended["cancelled"] / had_a_place, 6) if had_a_place else None
 
 
 def engines_of(readiness: Readiness) -> Iterator[Figures]:

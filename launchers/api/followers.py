@@ -51,8 +51,10 @@ async def follow(
             await follower.start(info)
             try:
                 await follower.send_all()
-            except (OSError, TimeoutError):
-                pass  # it left, or takes nothing any more
+            except TimeoutError:
+                await departure.force()
+            except OSError:
+                pass  # it has left
     finally:
         desk.followers -= 1
 

@@ -1,4 +1,4 @@
-"""Who may ask: API keys, and the Host header where there are none. Checked before anything is read.
+"""Who may ask, and who asks: API keys, and the Host header where there are none. Checked before anything is read.
 
 Without keys a server listens on loopback only. Its Host header is checked then, since any page in a browser on this
 machine can have its own name resolve to 127.0.0.1 (DNS rebinding).
@@ -9,58 +9,18 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
-from collections.abc import Iterable, Sequence
-from hashlib import sha256
-from hmac import compare_digest
-from os import PathLike
-from pathlib import Path
+from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...streaming.errors import MillraceError
+from ..owners import KEY
+from .keys import Keys
 from .refusals import Refusal
 
 __all__ = ["Guard", "Keys", "is_loopback"]
 
 OPEN = ("/health/live", "/health/ready")
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
-
-
-class Keys:
-    """API keys: a file with one key a line (`#` begins a comment), or the keys themselves.
-
-    Raises:
-        MillraceError: there is no such file, or no key in it.
-    """
-
-    def __init__(self, source: str | PathLike[str] | Sequence[str]) -> None:
-        if isinstance(source, str | PathLike):
-            keys = _from_file(Path(source))
-            where = f"the file {source}"
-        else:
-            keys, where = list(source), "api_keys"
-        if not keys or not all(
-            key and key.isascii() and key.isprintable() and " " not in key for key in keys
-        ):
-            raise MillraceError(f"{where} must have at least one key, of visible ASCII characters")
-        self._digests = [sha256(key.encode()).digest() for key in keys]
-
-    def __contains__(self, key: bytes) -> bool:
-        """In constant time: neither the key's text nor its place tells."""
-        digest, found = sha256(key).digest(), False
-        for known in self._digests:
-            found |= compare_digest(known, digest)
-        return found
-
-
-def _from_file(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise MillraceError(
-            f"cannot read the API keys in {path}: {error.strerror}; give a file with one key a line"
-        ) from None
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def is_loopback(host: str) -> bool:
@@ -72,7 +32,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """A pure ASGI middleware in front of everything but the health checks.
+    """A pure ASGI middleware in front of everything but the health checks; it says whose a request is (owners.py).
 
     Args:
         keys: demanded as `Authorization: Bearer <key>`; browsers, which open pages and not `/v1`, may give one
@@ -129,13 +89,15 @@ class Guard:
             key = _password(key)
         elif scheme.lower() != b"bearer":
             key = b""
-        if key.strip() not in self.keys:
+        owner = self.keys.owner(key.strip())
+        if owner is None:
             raise Refusal(
                 401,
                 "send a valid API key, as the header Authorization: Bearer <key>",
                 "invalid_api_key",
                 headers={"www-authenticate": "Bearer" if for_programs else 'Basic realm="millrace"'},
             )
+        scope[KEY] = owner
 
 
 def _password(encoded: bytes) -> bytes:

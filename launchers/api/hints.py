@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import typing
 import warnings
-from typing import Any, TypedDict
+from typing import Any, Literal
 
 from ...flow.annotations import read_step
 from ...flow.arguments import UNKNOWN
 from ...flow.checks import Walk
+from ...flow.functions import FunctionStep
 from ...flow.graph import Graph
 from ...flow.hints import Named, Several
+from ...flow.kinds import body_of
 from ...flow.loop import If, Loop
+from ...flow.parallel import Diverter
 from ...flow.pipeline import Pipeline
 from ...flow.policies import bare
 from ...flow.steps import Step
@@ -30,7 +36,7 @@ def taken_by(flow: Step[Any, Any]) -> Hint:
 
 def given_by(flow: Step[Any, Any]) -> Hint:
     """What a flow gives."""
-    return Hint(Walk(whole=True).through(flow, UNKNOWN).value)
+    return Hint(Walk(whole=True).through(flow, UNKNOWN).value, "serialization")
 
 
 def _taken(flow: Step[Any, Any]) -> Any:
@@ -45,6 +51,8 @@ def _taken(flow: Step[Any, Any]) -> Any:
             return _taken(flow.body)
         case Warp():
             return list[_taken(flow.inner)]  # type: ignore[misc]
+        case Diverter():
+            return _each(flow)
         case Switch() | If():
             return _common(flow)
         case Graph():
@@ -54,7 +62,25 @@ def _taken(flow: Step[Any, Any]) -> Any:
     reading = read_step(flow)
     if getattr(flow, "resolve", None) is not None or reading.signature is None:
         return Any
-    return next((slot.annotation for slot in reading.signature.parameters.values()), Any)
+    first = next(iter(reading.signature.parameters.values()), None)
+    return Any if first is None else _with_metadata(flow, first)
+
+
+def _with_metadata(step: Step[Any, Any], slot: inspect.Parameter) -> Any:
+    """A parameter's annotation, with what `Annotated` says beside the type: the flow's checks look at types alone."""
+    if isinstance(step, FunctionStep):
+        try:
+            hints = typing.get_type_hints(body_of(step.function), include_extras=True)
+        except Exception:
+            return slot.annotation  # a name in it is not known there
+        return hints.get(slot.name, slot.annotation)
+    return slot.annotation
+
+
+def _each(flow: Diverter[Any, Any]) -> Any:
+    """One item for each branch."""
+    items = tuple(_taken(branch) for branch in flow.steps)
+    return Several(items) if flow.keys is None else Named(tuple(zip(flow.keys, items, strict=True)))
 
 
 def _common(flow: Step[Any, Any]) -> Any:
@@ -63,10 +89,14 @@ def _common(flow: Step[Any, Any]) -> Any:
 
 
 class Hint:
-    """An annotation, and what pydantic knows about it; what pydantic cannot read passes unchecked."""
+    """An annotation, and what pydantic knows about it; what pydantic cannot read passes unchecked.
 
-    def __init__(self, annotation: Any) -> None:
+    `mode` says which way values go: in, to be checked, or out.
+    """
+
+    def __init__(self, annotation: Any, mode: Literal["validation", "serialization"] = "validation") -> None:
         self.annotation = annotation
+        self.mode = mode
         self._adapter = _adapter(annotation)
 
     @property
@@ -77,23 +107,35 @@ class Hint:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                schema: dict[str, Any] = self._adapter.json_schema()
+                schema: dict[str, Any] = self._adapter.json_schema(mode=self.mode)
         except Exception:
             return {}
         return schema
 
+    @property
+    def text(self) -> bool:
+        """Whether it may be text, or a word or number written as text; no class of objects, and no list."""
+        schema = self.schema
+        if schema.get("$ref", "").startswith("#/$defs/"):
+            schema = schema["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+        choices = schema.get("anyOf") or schema.get("oneOf") or [schema]
+        return any(
+            choice.get("type") not in ("array", "object") and "$ref" not in choice for choice in choices
+        )
+
     def check(self, value: Any, name: str) -> Any:
-        """The value as the flow takes it: models and dataclasses from objects, and so on.
+        """The value, which is JSON, as the flow takes it: models and dataclasses from objects, dates from text, and so
+        on. As the schema says: a number that is written as text is none.
 
         Raises:
             Refusal: 422, naming the part that does not fit.
         """
-        if self._adapter is None:
+        if self._adapter is None or self.annotation is Any:
             return value
         from pydantic import ValidationError
 
         try:
-            return self._adapter.validate_python(value)
+            return self._adapter.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             where = name + "".join(
@@ -118,10 +160,12 @@ def _adapter(annotation: Any) -> Any:
 
 
 def _plain(annotation: Any) -> Any:
-    """What an annotation of flows is in Python's own words."""
+    """What an annotation of flows is in Python's own words, as pydantic reads them."""
+    from typing_extensions import TypedDict
+
     if isinstance(annotation, Several):
         return tuple[tuple(map(_plain, annotation.items))]  # type: ignore[misc]
     if isinstance(annotation, Named):
         fields = {name: _plain(hint) for name, hint in annotation.items}
-        return TypedDict("Output", fields)  # type: ignore[operator]
+        return TypedDict("Named", fields)  # type: ignore[operator]
     return annotation

@@ -8,9 +8,12 @@ from collections.abc import Awaitable, Generator
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-__all__ = ["Timings", "within"]
+__all__ = ["AFTER_DRAIN", "Timings", "within"]
 
 T = TypeVar("T")
+
+AFTER_DRAIN = 5.0
+"""Seconds that responses have to end once their runs were cancelled at shutdown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Timings:
         first_output: for the first output of a stream, before status 200 is sent all the same.
         heartbeat: of silence between two comments that keep proxies from hanging up.
         write_idle: for a client that takes nothing of what is sent; then its run is stopped.
+        head: for the head of a request, from the connection's or from its first byte on.
         body: for the body of a request.
         drain: at shutdown, for what is going on; then it is cancelled.
         resume: for the client of a run that may go on without one to come back; then the run is stopped.
@@ -32,6 +36,7 @@ class Timings:
     first_output: float = 2.0
     heartbeat: float = 15.0
     write_idle: float = 60.0
+    head: float = 15.0
     body: float = 30.0
     drain: float = 10.0
     resume: float = 60.0

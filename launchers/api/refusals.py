@@ -20,10 +20,12 @@ from ...streaming.errors import (
     ModelError,
     Overloaded,
     RemoteError,
+    RequestRefused,
     RunCancelled,
     RunTimeout,
     SessionBusy,
 )
+from ..quotas import QuotaExceeded
 
 __all__ = ["SHUTTING_DOWN", "Refusal", "kind_of", "log_failure", "refusal_of", "shutting_down"]
 
@@ -33,6 +35,10 @@ SHUTTING_DOWN = "the server is shutting down"
 
 DO_NOT_RETRY = {"x-should-retry": "false"}
 """The openai client repeats every 5xx by itself; a failed flow or a passed deadline would only fail again."""
+
+
+PARAMS = {"json_schema": "response_format"}
+"""What clients call the settings that a model can refuse, where that is another name."""
 
 
 class Refusal(Exception):
@@ -91,11 +97,13 @@ def shutting_down() -> Refusal:
 
 
 def overloaded(error: Overloaded) -> Refusal:
-    """429 where there was no place, 503 where none became free in time."""
+    """429 where there was no place, or the caller had its share already; 503 where none became free in time."""
     status, code = (503, "queue_timeout") if error.waited else (429, "overloaded")
+    if isinstance(error, QuotaExceeded):
+        code = "quota_exceeded"
     wait = {
         "retry-after": str(math.ceil(error.retry_after)),
-        "retry-after-ms": str(int(error.retry_after * 1000)),
+        "retry-after-ms": str(math.ceil(error.retry_after * 1000)),
     }
     return Refusal(status, str(error), code, headers=wait)
 
@@ -109,6 +117,8 @@ def refusal_of(error: BaseException, run_id: str | None = None, debug: bool = Fa
             return Refusal(410, str(error), "events_expired", "after")
         case ContextLengthExceeded():
             return Refusal(400, str(error), "context_length_exceeded", "messages")
+        case RequestRefused(by_run=True):
+            return Refusal(400, str(error), "invalid_value", PARAMS.get(error.setting, error.setting))
         case SessionBusy():
             return Refusal(409, str(error), "session_busy")
         case RunTimeout():

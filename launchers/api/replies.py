@@ -114,6 +114,7 @@ async def answer_whole(reply: Reply, dialect: WholeDialect) -> None:
         return
     if event.status != "done":
         raise reply.refusal(event)
+    work.concluded(event)
     await reply.whole(dialect.body(event))
 
 
@@ -157,6 +158,7 @@ async def stream_answer(reply: Reply, dialect: StreamDialect) -> None:
         return
     assert isinstance(event, RunFinished)
     if event.status == "done":
+        work.concluded(event)
         parts.append(dialect.end(event))
     else:
         refusal = reply.refusal(event)

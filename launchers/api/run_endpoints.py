@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,6 +18,7 @@ from .desks import Desk, Work
 from .exchanges import Exchange, chosen_run_id, header_of
 from .followers import follow
 from .hints import Hint, taken_by
+from .parameters import check_keys, check_text
 from .refusals import Refusal, refusal_of
 from .replies import JSON_HEADERS, Reply, answer_whole, stream_answer
 from .run_frames import RunFrames, RunStream, RunWhole, finished_of, run_object
@@ -27,6 +29,7 @@ __all__ = ["Runs"]
 
 PATH = "/v1/runs"
 PAGE, LARGEST_PAGE = 20, 100
+REASON = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}")
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Runs:
                 if method == "POST":
                     await Exchange(self.desk, scope, receive, send).run(self._accept, self._answer)
                 else:
-                    _take_only(method, "GET, POST")
+                    _take_only(method, "GET", "POST")
                     await _send(send, self._listed(scope))
             elif not part:
                 _take_only(method, "GET")
@@ -71,9 +74,9 @@ class Runs:
     async def _accept(self, exchange: Exchange) -> tuple[RunRequest, Work]:
         desk, scope = self.desk, exchange.scope
         owner = owner_of(scope)
-        desk.check(owner)
+        desk.check(owner, PATH)
         body = await desk.read(scope, exchange.receive)
-        request = RunRequest.parse(body, self.takes, owner, desk)
+        request = RunRequest.parse(body, self.takes, desk)
         request.asked.run_id = chosen_run_id(scope)
         return request, desk.accept(owner, request.asked, PATH)
 
@@ -98,7 +101,9 @@ class Runs:
         try:
             info = self.desk.queue.info(run_id)
         except EventsExpired as error:
-            raise refusal_of(error) from None
+            if owner_of(scope).name is None:
+                raise refusal_of(error) from None
+            info = None  # whose it was is not known any more
         except RunUnknown:
             info = None
         except QueueError as error:
@@ -147,15 +152,20 @@ class Runs:
         """What the client says about its stop; nothing need be said."""
         if header_of(scope, b"content-length") in (None, b"0") and not header_of(scope, b"transfer-encoding"):
             return "cancelled by its client"
-        reason = (await self.desk.read(scope, receive)).get("reason", "cancelled by its client")
-        if not isinstance(reason, str) or not 0 < len(reason) <= 200 or not reason.isprintable():
-            raise Refusal(400, "reason must be a text of 1 to 200 characters", "invalid_value", "reason")
-        return reason
+        body = await self.desk.read(scope, receive)
+        check_keys(body, ("reason",), "")
+        reason = body.get("reason", "cancelled by its client")
+        if not isinstance(reason, str) or not REASON.fullmatch(reason):
+            message = "reason must be one line of text, of 1 to 200 characters"
+            raise Refusal(400, message, "invalid_value", "reason")
+        return check_text(reason, "reason")
 
 
-def _take_only(method: str, allowed: str) -> None:
+def _take_only(method: str, *allowed: str) -> None:
+    """HEAD is a GET whose body the server leaves out."""
     if method not in allowed and not (method == "HEAD" and "GET" in allowed):
-        raise Refusal(405, f"use {allowed} here", "method_not_allowed", headers={"allow": allowed})
+        named = ", ".join(allowed)
+        raise Refusal(405, f"use {named} here", "method_not_allowed", headers={"allow": named})
 
 
 async def _send(send: Send, told: dict[str, Any]) -> None:
@@ -171,17 +181,26 @@ def _query(scope: Scope) -> dict[str, str]:
 
 
 def _limit(scope: Scope) -> int:
-    given = _query(scope).get("limit", str(PAGE))
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= LARGEST_PAGE:
+    limit = _whole(_query(scope).get("limit", str(PAGE)))
+    if limit is None or not 1 <= limit <= LARGEST_PAGE:
         raise Refusal(400, f"limit must be a whole number from 1 to {LARGEST_PAGE}", "invalid_value", "limit")
-    return int(given)
+    return limit
 
 
 def _after(scope: Scope, query: dict[str, str]) -> int:
     """The `seq` that the client has already; the header is what browsers send when they come back."""
-    given = header_of(scope, b"last-event-id")
-    text = query.get("after", "0") if given is None else given.decode("latin-1")
-    if not text.isascii() or not text.isdigit() or len(text) > 15:
-        name = "after" if given is None else "Last-Event-ID"
-        raise Refusal(400, f"{name} must be the id of an event: a whole number from 0", "invalid_value", name)
-    return int(text)
+    header = header_of(scope, b"last-event-id")
+    given = {"after": query.get("after", "0")}
+    if header is not None:
+        given["Last-Event-ID"] = header.decode("latin-1")
+    numbers = {name: _whole(text) for name, text in given.items()}
+    for name, number in numbers.items():
+        if number is None:
+            message = f"{name} must be the id of an event: a whole number from 0"
+            raise Refusal(400, message, "invalid_value", name)
+    return [number for number in numbers.values() if number is not None][-1]
+
+
+def _whole(text: str) -> int | None:
+    """The number, where the text is nothing but one from 0 of a sensible length."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None

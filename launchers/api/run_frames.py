@@ -8,6 +8,7 @@ from ...streaming.errors import RunUnknown
 from ...streaming.events import (
     Data,
     Event,
+    Logprobs,
     ReasoningDelta,
     RunFinished,
     RunStarted,
@@ -23,7 +24,7 @@ from .values import as_json, plain
 
 __all__ = ["RunFrames", "RunStream", "RunWhole", "error_of", "finished_of", "run_object"]
 
-ANSWER = (TextDelta, Data, ReasoningDelta, ToolCall, ToolCallDelta)
+ANSWER = (TextDelta, Data, ReasoningDelta, Logprobs, ToolCall, ToolCallDelta)
 """Kinds of events that the answer is made of, where they are the output step's."""
 
 
@@ -135,9 +136,9 @@ def finished_of(queue: Queue, info: RunInfo) -> RunFinished | None:
         return None
     source = queue.read(info.id, max(0, info.events - 1))
     try:
-        events = [event for event in source.take() if isinstance(event, RunFinished)]
+        while events := source.take():  # of a lost run the end comes after what it has said
+            if isinstance(finished := events[-1], RunFinished):
+                return finished
     finally:
         source.close()
-    if not events:
-        raise RunUnknown(f"the end of the run {info.id} cannot be read")
-    return events[-1]
+    raise RunUnknown(f"the end of the run {info.id} cannot be read")

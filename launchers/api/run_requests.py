@@ -11,13 +11,15 @@ from ...modules.local import Sampling
 from ...streaming.errors import SessionError
 from ...streaming.messages import Message
 from ...streaming.sessions import check_session_id
-from ..owners import Owner
 from .chat_requests import SHORTEST_DEADLINE, Number, check_text, flag, invalid, messages_of
 from .desks import Asked, Desk, OnDisconnect, Visible
 from .hints import Hint
 from .refusals import Refusal
 
 __all__ = ["FIELDS", "RunRequest"]
+
+LONGEST_SESSION = 100
+"""Characters of a session's name; inside, its owner's mark stands before it."""
 
 SETTINGS = tuple(setting.name for setting in dataclasses.fields(Sampling))
 
@@ -43,7 +45,7 @@ class RunRequest:
     events: Visible
 
     @classmethod
-    def parse(cls, body: Mapping[str, Any], takes: Hint, owner: Owner, desk: Desk) -> RunRequest:
+    def parse(cls, body: Mapping[str, Any], takes: Hint, desk: Desk) -> RunRequest:
         """Checks the body of a request against what the flow takes and the service lets be seen.
 
         Raises:
@@ -56,7 +58,7 @@ class RunRequest:
         if "input" not in body:
             raise invalid('input is missing; send {"input": ...}', "input")
         get = body.get
-        stream, background = (flag(get(name) or False, name) for name in ("stream", "background"))
+        stream, background = (flag(_or(get(name), False), name) for name in ("stream", "background"))
         if stream and background:
             message = "background: true answers at once; read the stream from /v1/runs/{id}/events"
             raise invalid(message, "background")
@@ -64,15 +66,19 @@ class RunRequest:
         if timeout is not None:
             timeout = Number(SHORTEST_DEADLINE, desk.default_timeout).check(timeout, "timeout")
         asked = Asked(
-            takes.check(_checked(body["input"]), "input"),
+            takes.check(_checked(body["input"], "input"), "input"),
             timeout=timeout,
-            session=_session(get("session"), owner),
+            session=_session(get("session")),
             history=_history(get("history")),
             sampling=_sampling(get("sampling")),
             background=background,
             on_disconnect=_on_disconnect(get("on_disconnect")),
         )
         return cls(asked, stream, visible(get("events"), desk.events))
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
 def visible(asked: Any, allowed: Visible) -> Visible:
@@ -91,16 +97,17 @@ def visible(asked: Any, allowed: Visible) -> Visible:
     return "all"
 
 
-def _session(name: Any, owner: Owner) -> str | None:
+def _session(name: Any) -> str | None:
     if name is None:
         return None
     try:
         if not isinstance(name, str):
             raise SessionError(f"a session's id is text, not {type(name).__name__}")
         check_session_id(name)
-        check_session_id(owner.session(name))
     except SessionError as error:
         raise invalid(str(error), "session") from None
+    if len(name) > LONGEST_SESSION:
+        raise invalid(f"session may have {LONGEST_SESSION} characters at most", "session")
     return name
 
 
@@ -119,14 +126,37 @@ def _sampling(given: Any) -> dict[str, Any] | None:
             raise invalid(
                 f"{where} is no setting; there are {', '.join(SETTINGS)}", where, "unknown_parameter"
             )
-    settings = {name: value for name, value in _checked(given).items() if value is not None}
-    if isinstance(bias := settings.get("logit_bias"), dict):
-        settings["logit_bias"] = {int(token) if token.isdigit() else token: bias[token] for token in bias}
+    settings = {name: value for name, value in _checked(given, "sampling").items() if value is not None}
+    for name, kinds in COMPOSED.items():
+        if name in settings and not isinstance(settings[name], kinds):
+            where = f"sampling.{name}"
+            raise invalid(f"{where} must be {' or '.join(KINDS[kind] for kind in kinds)}", where)
+    if "logit_bias" in settings:
+        settings["logit_bias"] = _logit_bias(settings["logit_bias"])
     try:
         Sampling(**settings)
     except (TypeError, ValueError) as error:
-        raise invalid(str(error), "sampling") from None
+        raise invalid(str(error)[:300], "sampling") from None
     return settings
+
+
+KINDS: Mapping[type, str] = {str: "text", list: "a list", dict: "an object"}
+COMPOSED: Mapping[str, tuple[type, ...]] = {
+    "stop": (str, list),
+    "stop_token_ids": (list,),
+    "logit_bias": (dict,),
+    "json_schema": (dict,),
+    "regex": (str,),
+}
+"""Settings that are no numbers, and what they are in JSON."""
+
+
+def _logit_bias(given: Mapping[str, Any]) -> dict[int, Any]:
+    for token in given:
+        if not token.isascii() or not token.isdigit() or len(token) > 9:
+            message = 'sampling.logit_bias must map token ids to numbers, such as {"42": -100}'
+            raise invalid(message, "sampling.logit_bias")
+    return {int(token): bias for token, bias in given.items()}
 
 
 def _on_disconnect(given: Any) -> OnDisconnect | None:
@@ -136,15 +166,15 @@ def _on_disconnect(given: Any) -> OnDisconnect | None:
     return chosen
 
 
-def _checked(value: Any) -> Any:
+def _checked(value: Any, where: str) -> Any:
     """The value, all of whose texts can be encoded."""
     if isinstance(value, str):
-        return check_text(value, "input")
+        return check_text(value, where)
     if isinstance(value, dict):
         for key, item in value.items():
-            _checked(key)
-            _checked(item)
+            _checked(key, where)
+            _checked(item, where)
     elif isinstance(value, list):
         for item in value:
-            _checked(item)
+            _checked(item, where)
     return value

@@ -3,67 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import math
 import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from ...streaming.errors import MillraceError
-from .patience import Timings
+from .connections import LARGEST_HEAD, BoundedHeads, connection_type
+from .patience import AFTER_DRAIN, Timings
 
-__all__ = ["Server", "bind", "url_of"]
-
-AFTER_DRAIN = 5.0
-"""Seconds that responses have to end once their runs were cancelled at shutdown."""
-
-BACKLOG = 2048
-PROBES = 4
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that is bound; nobody is answered before `Server` listens.
-
-    Raises:
-        MillraceError: the port is in use, or the address cannot be had; says what to do.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, since asyncio sends small pieces at once (TCP_NODELAY) only where it is.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host.strip("[]"), port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise MillraceError(_why_not(host, port, error)) from None
-    return listener
-
-
-def _why_not(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} on {host} is in use by another program; choose another one with --port "
-            "(port= in Python, 0 for any that is free)"
-        )
-    if error.errno == errno.EACCES:
-        return f"this user may not listen on port {port}; choose one above 1023 with --port"
-    return f"cannot listen on {host}, port {port}: {error.strerror}; choose another address with --host"
-
-
-def url_of(listener: socket.socket) -> str:
-    """Where the server can be reached from this machine."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+__all__ = ["Server"]
 
 
 class Server(uvicorn.Server):
@@ -74,6 +30,7 @@ class Server(uvicorn.Server):
 
     Args:
         signals: SIGINT and SIGTERM end it gracefully, a second one the process at once.
+        reload: called at SIGHUP, where signals are heard; without it SIGHUP ends the process, as it always does.
     """
 
     def __init__(
@@ -83,10 +40,13 @@ class Server(uvicorn.Server):
         drain: Callable[[], object],
         cut_off: Callable[[], object],
         signals: bool,
+        reload: Callable[[], object] | None = None,
     ) -> None:
         config = uvicorn.Config(
-            app,
-            http=_protocol(timings.write_idle),
+            BoundedHeads(app),
+            interface="asgi3",
+            http=connection_type(timings),
+            h11_max_incomplete_event_size=LARGEST_HEAD,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -101,6 +61,7 @@ class Server(uvicorn.Server):
         self._drain = drain
         self._cut_off = cut_off
         self._signals = signals
+        self._reload = reload
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -108,6 +69,21 @@ class Server(uvicorn.Server):
         except SystemExit:  # how uvicorn says it
             raise MillraceError("the application failed to start; the log above says why") from None
         self.listening.set_result(None)
+
+    async def accept_from(self, listener: socket.socket) -> asyncio.Server:
+        """Takes connections from one more listener, which is its own from now on, until that is closed."""
+        config = self.config
+        server = await asyncio.get_running_loop().create_server(
+            lambda: config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            ),
+            sock=listener,
+            backlog=config.backlog,
+        )
+        self.servers.append(server)
+        if self.should_exit:
+            server.close()
+        return server
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._drain()
@@ -120,43 +96,25 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         if self._signals:
-            with super().capture_signals():
+            with super().capture_signals(), self._capture_hangup():
                 yield
         else:
             yield
+
+    @contextmanager
+    def _capture_hangup(self) -> Iterator[None]:
+        if self._reload is None or os.name != "posix" or current_thread() is not main_thread():
+            yield
+            return
+        loop, reload = asyncio.get_running_loop(), self._reload
+        before = signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
         super().handle_exit(sig, frame)
-
-
-def _protocol(write_idle: float) -> type[Any]:
-    """uvicorn's HTTP protocol, on sockets whose peers must show that they are there."""
-
-    class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            _expect_answers(transport.get_extra_info("socket"), write_idle)
-
-    return Connection
-
-
-def _expect_answers(connection: Any, seconds: float) -> None:
-    """Has the kernel end a connection whose peer acknowledges nothing, or is silent to probes, for so long.
-
-    Only Linux knows the first; elsewhere a client that was cut off keeps its socket until it closes it.
-    """
-    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    options = {
-        "TCP_USER_TIMEOUT": math.ceil(seconds * 1000),
-        "TCP_KEEPIDLE": math.ceil(seconds),
-        "TCP_KEEPINTVL": math.ceil(seconds / PROBES),
-        "TCP_KEEPCNT": PROBES,
-    }
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in options.items():
-        if hasattr(socket, name):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

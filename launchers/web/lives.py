@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...flow.calls import start_body
 from ...streaming.errors import AdmissionError, Overloaded, RunCancelled
+from ...streaming.events import RunFinished, TextDelta
 from ...streaming.messages import Conversation as History
 from ...streaming.messages import Message
 from ...streaming.options import Options
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["LiveTurn"]
 
 logger = logging.getLogger("millrace.chat")
+
+ENDPOINT = "chat"
+"""What its runs are counted as."""
+
+CLOSING = "the server is shutting down"
 
 INTERVAL = 0.04
 """Seconds between two updates of a page: what arrives in between is shown together."""
@@ -51,6 +57,7 @@ class LiveTurn:
         self.followers = 0
         self._wakers: set[asyncio.Event] = set()
         self._run: Run | None = None
+        self._counted: Counted | None = None
         self._ticket: Ticket | None = None
         self._task: asyncio.Task[None] | None = None
         self._kept = 0.0
@@ -68,6 +75,8 @@ class LiveTurn:
         if self._run is not None:
             self._run.cancel(reason)
         elif self._task is not None and self._begun:
+            if self._counted is not None:
+                self._counted.reason = reason
             self._task.cancel()
 
     async def updates(self) -> AsyncGenerator[None, None]:
@@ -127,14 +136,17 @@ class LiveTurn:
         try:
             if turn.state == "stopping":
                 return
-            with tabs.admission.tally.begin() as counted:
+            with tabs.admission.tally.begin(None, ENDPOINT) as counted:
+                self._counted = counted
                 if tabs.closing:
-                    raise Overloaded("the server is shutting down")
+                    counted.reason = CLOSING
+                    raise Overloaded(CLOSING)
                 with tabs.admission.enter(self.owner) as self._ticket:
                     if not self._ticket.admitted:
                         turn.queued(self._ticket.place)
                         self._wake()
                     await self._ticket.wait()
+                    counted.admit()
                     turn.begin()
                     await self._listen(history, counted)
         except (asyncio.CancelledError, RunCancelled):
@@ -162,9 +174,16 @@ class LiveTurn:
         stream = Stream(partial(start_body, tabs.flow, x), options, None, tabs.flow.name)
         async with stream:
             self._run = counted.run = stream.run
-            async for event in stream:
-                turn.take(event)
-                self._wake()
-                if event.time - self._kept > KEEP:
-                    self._kept = event.time
-                    self.conversations.keep(self.conversation)
+            try:
+                async for event in stream:
+                    turn.take(event)
+                    if type(event) is TextDelta and event.output:
+                        counted.hear(event)
+                    elif type(event) is RunFinished and event.status == "done":
+                        counted.conclude(event)
+                    self._wake()
+                    if event.time - self._kept > KEEP:
+                        self._kept = event.time
+                        self.conversations.keep(self.conversation)
+            finally:
+                tabs.admission.spent(self.owner, stream.run.usage.total_tokens)

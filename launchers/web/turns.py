@@ -27,6 +27,7 @@ from ...streaming.events import (
 from ...streaming.messages import Message
 from ...streaming.usage import TokenUsage
 from ..loading import stage_name
+from ..quotas import QuotaExceeded
 from .markup import code_block
 
 __all__ = ["Failure", "Part", "Turn", "failure_of"]
@@ -212,7 +213,7 @@ class Turn(Text):
         """The turn in the history of the next one; partial text is kept, and marked as such."""
         if self.text:
             yield Message.user(self.question)
-            yield Message.assistant(self.text, **({} if self.state == "done" else {"status": self.state}))
+            yield Message("assistant", self.text, {} if self.state == "done" else {"status": self.state})
 
     @property
     def note(self) -> str:
@@ -233,7 +234,8 @@ def failure_of(error: BaseException, debug: bool = False) -> Failure:
     match error:
         case Overloaded():
             seconds = max(1, math.ceil(error.retry_after))
-            return Failure("Busy right now", f"Try again in {seconds} second{'s' if seconds > 1 else ''}.")
+            what = "Your quota is used up" if isinstance(error, QuotaExceeded) else "Busy right now"
+            return Failure(what, f"Try again in {seconds} second{'s' if seconds > 1 else ''}.")
         case ContextLengthExceeded():
             return Failure(
                 "This is too long for the model", "Ask for less, or clear the chat and begin anew."

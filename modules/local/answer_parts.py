@@ -24,10 +24,18 @@ class Tags:
 
     opening: str
     closing: str | None
+    listed: bool = False
+    """Calls stand there as a list, and not one by one."""
+    arguments: str = "arguments"
+    """What a call calls them."""
 
 
 REASONING = (Tags("<think>", "</think>"), Tags("<thinking>", "</thinking>"), Tags("[THINK]", "[/THINK]"))
-CALLS = (Tags("<tool_call>", "</tool_call>"), Tags("[TOOL_CALLS]", None), Tags("<|python_tag|>", None))
+CALLS = (
+    Tags("<tool_call>", "</tool_call>"),
+    Tags("[TOOL_CALLS]", None, listed=True),
+    Tags("<|python_tag|>", None, arguments="parameters"),
+)
 """As the templates of Hermes and Qwen, of Mistral, and of Llama 3 have them."""
 
 

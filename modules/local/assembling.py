@@ -22,6 +22,7 @@ from .scheduler import TOKENS_PER_STEP, Pace
 from .sequences import Sequence
 from .sizing import available_memory, pool_size
 from .sources import EngineSettings
+from .vocabularies import Vocabulary
 
 __all__ = ["Assembled", "assemble"]
 
@@ -50,7 +51,12 @@ def assemble(settings: EngineSettings, say: Callable[[float, str], None]) -> Ass
     say(0.9, "reserving memory")
     size, pool = reserve(loaded, settings, shapes, context_length)
     core = EngineCore(
-        ModelRunner(loaded.model, pool), size, loaded.decode, loaded.end_tokens, settings.limits.running
+        ModelRunner(loaded.model, pool),
+        size,
+        loaded.decode,
+        loaded.end_tokens,
+        settings.limits.running,
+        spell=Vocabulary(loaded.tokenizer, loaded.decode, loaded.tags).spelled,
     )
     prompts = PromptBuilder(
         loaded.tokenizer,

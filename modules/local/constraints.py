@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from ...streaming.errors import require
+from ...streaming.errors import RequestRefused, require
+from .grammars import Offered, grammar_of_calls
 from .sampling import Sampling
 
 __all__ = ["Constraint", "ConstraintMaker"]
@@ -78,31 +80,50 @@ class ConstraintMaker:
         self._made: Any = None
         self._lock = threading.Lock()
 
-    def make(self, sampling: Sampling) -> Constraint | None:
-        """The constraint that these settings ask for; None: there is none.
+    def make(self, sampling: Sampling, offered: Offered | None = None) -> Constraint | None:
+        """The constraint that these settings and the tools ask for; None: there is none.
+
+        A call that is demanded is all that there is then; otherwise a model that is held to a schema may call instead.
 
         Raises:
-            ValueError: the schema or the expression cannot be held to; says what of it.
+            RequestRefused: the schema or the expression cannot be held to; says what of it.
             MissingExtra: llguidance is not installed.
         """
-        if sampling.json_schema is None and sampling.regex is None:
-            return None
-        library = require("llguidance", "local")
-        matcher = library.LLMatcher
+        schema, regex = sampling.json_schema, sampling.regex
+        if offered is not None and (offered.demanded or self._calls_matter(offered, sampling)):
+            if schema is not None and not offered.demanded:
+                self._make("json_schema", _of_schema(schema))  # whose faults are not those of the tools
+            return self._make(
+                "tools",
+                lambda matcher: matcher.grammar_from_lark(grammar_of_calls(offered, self._terminal, schema)),
+            )
+        if regex is not None:
+            return self._make("regex", lambda matcher: matcher.grammar_from_regex(regex))
+        return None if schema is None else self._make("json_schema", _of_schema(schema))
+
+    @staticmethod
+    def _calls_matter(offered: Offered, sampling: Sampling) -> bool:
+        """Whether something is to be held to besides which a model may call."""
+        return sampling.regex is None and (offered.strict or sampling.json_schema is not None)
+
+    def _make(self, setting: str, grammar: Callable[[Any], str]) -> Constraint:
+        """What a setting of the request asks for."""
+        matcher = require("llguidance", "local").LLMatcher
+        what = "these tools" if setting == "tools" else f"this {setting}"
         try:
-            if sampling.regex is not None:
-                name, grammar = "regex", matcher.grammar_from_regex(sampling.regex)
-            else:
-                name = "json_schema"
-                grammar = matcher.grammar_from_json_schema(
-                    json.dumps(sampling.json_schema), overrides=COMPACT
-                )
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"this {name} cannot be held to: {_main_line(error)}") from error
-        made = matcher(self._library_tokenizer(), grammar, log_level=0)
+            made = matcher(self._library_tokenizer(), grammar(matcher), log_level=0)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RequestRefused(f"{what} cannot be held to: {_main_line(error)}", setting) from error
         if made.is_error():
-            raise ValueError(f"this {name} cannot be held to: {_main_line(made.get_error())}")
+            raise RequestRefused(f"{what} cannot be held to: {_main_line(made.get_error())}", setting)
         return Grammar(made, self._vocab_size)
+
+    def _terminal(self, tag: str) -> str:
+        """A tag as llguidance sees it: as its token, where that is no text there."""
+        token = self._tokenizer.get_vocab().get(tag)
+        if token is not None and self._library_tokenizer().is_special_token(token):
+            return f"<[{token}]>"
+        return json.dumps(tag)
 
     def _library_tokenizer(self) -> Any:
         """The tokenizer as llguidance sees it; made at the first use, since that takes a second."""
@@ -112,6 +133,14 @@ class ConstraintMaker:
                 ends = self._end_tokens or None
                 self._made = from_tokenizer(self._tokenizer, n_vocab=self._vocab_size, eos_token=ends)
             return self._made
+
+
+def _of_schema(schema: Mapping[str, Any]) -> Callable[[Any], str]:
+    def grammar(matcher: Any) -> str:
+        made: str = matcher.grammar_from_json_schema(json.dumps(schema), overrides=COMPACT)
+        return made
+
+    return grammar
 
 
 def _main_line(error: object) -> str:

@@ -14,7 +14,7 @@ from .answer_parts import AnswerParts, AnswerSplitter
 from .blocks import BlockManager
 from .detokenizer import Detokenizer
 from .memory import PoolSize
-from .requests import Delta, FinishReason
+from .requests import Delta, FinishReason, TokenLogprobs
 from .runner import ModelRunner
 from .sampler import Sampled, Sampler
 from .scheduler import TOKENS_PER_STEP, Scheduler
@@ -62,6 +62,7 @@ class EngineCore:
         end_tokens: the model's own end tokens.
         running: how many sequences run at once.
         tokens_per_step: tokens in one forward at most.
+        spell: a token as text and as bytes, for whoever asks for log-probabilities.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class EngineCore:
         end_tokens: frozenset[int] = frozenset(),
         running: int = 16,
         tokens_per_step: int = TOKENS_PER_STEP,
+        spell: Callable[[int], tuple[str, bytes | None]] | None = None,
     ) -> None:
         self.runner = runner
         self.blocks = BlockManager(size.blocks, size.block_size)
@@ -81,6 +83,7 @@ class EngineCore:
         self.tokens_read = 0
         self.tokens_produced = 0
         self._decode = decode
+        self._spell = spell or self._spell_simply
         self._end_tokens = end_tokens
         self._aborts: deque[tuple[Sequence, FinishReason]] = deque()
         self._texts: dict[Sequence, Text] = {}
@@ -237,11 +240,21 @@ class EngineCore:
         delta = Delta(
             parts.text,
             (choice.token,),
-            logprobs=() if choice.logprobs is None else (choice.logprobs,),
+            logprobs=() if choice.logprobs is None else (self._spelled(choice.logprobs),),
             reasoning=parts.reasoning,
             tool_calls=parts.tool_calls,
         )
         return (sequence, delta) if reason is None else self._end(sequence, reason, delta)
+
+    def _spelled(self, report: TokenLogprobs) -> TokenLogprobs:
+        """A report of log-probabilities with its tokens as text and bytes."""
+        assert report.token_id is not None
+        text, data = self._spell(report.token_id)
+        return replace(report, text=text, data=data, top=tuple(map(self._spelled, report.top)))
+
+    def _spell_simply(self, token: int) -> tuple[str, bytes | None]:
+        text = self._decode([token])
+        return text, text.encode()
 
     def _text_of(self, sequence: Sequence, token: int) -> tuple[str, FinishReason | None]:
         """The text that may go out after this token, and whether it was the last one."""

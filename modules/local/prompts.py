@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
-from ...streaming.errors import ContextLengthExceeded, ModelError
-from ...streaming.messages import Message
+from ...streaming.errors import ContextLengthExceeded, ModelError, RequestRefused
+from ...streaming.messages import FunctionCall, Message
 from .answer_parts import AnswerSplitter, CallParser, parse_calls, tags_of
 from .constraints import Constraint, ConstraintMaker
+from .grammars import Offered
 from .requests import Request
 
 __all__ = ["Prompt", "PromptBuilder"]
@@ -78,9 +80,9 @@ class PromptBuilder:
 
         Raises:
             ContextLengthExceeded: prompt and `max_tokens` do not fit; names both numbers.
-            ModelError: there is no chat template, or it refuses the messages.
-            ValueError: a token id that the model does not have, a prompt without any token, or a schema or
-                expression that cannot be held to.
+            ModelError: there is no chat template.
+            RequestRefused: a token id that the model does not have, a prompt without any token, messages or tools that
+                the chat template does not take, or a schema, an expression or a call that cannot be held to.
         """
         self._check_ids("logit_bias", request.sampling.logit_bias)
         dropped = 0
@@ -93,10 +95,29 @@ class PromptBuilder:
             token_ids = [int(token) for token in request.token_ids]
             self._check_ids("token_ids", token_ids)
         if not token_ids:
-            raise ValueError("the prompt has no tokens; give some text, or a chat template that makes some")
+            raise RequestRefused(
+                "the prompt has no tokens; give some text, or a chat template that makes some",
+                "prompt" if request.messages is None else "messages",
+            )
         max_tokens = self._max_tokens(len(token_ids), request.sampling.max_tokens)
-        constraint = self._constraints.make(request.sampling)
+        constraint = self._constraints.make(request.sampling, self._offered(request))
         return Prompt(token_ids, max_tokens, dropped, self._splitter(request, token_ids), constraint)
+
+    def _offered(self, request: Request) -> Offered | None:
+        """The tools of a request, where calls can be told apart from text."""
+        if not request.tools:
+            return None
+        _, tags = tags_of(self._template(request))
+        demanded = request.demanded
+        if tags is not None:
+            return Offered(demanded or tuple(request.tools), tags, bool(demanded))
+        if demanded:
+            raise RequestRefused(
+                f"the chat template of {self._model} has none of the tags of tool calls that are known here, so "
+                "that no call can be demanded; leave tool_choice out",
+                "tool_choice",
+            )
+        return None
 
     def _splitter(self, request: Request, token_ids: Sequence[int]) -> AnswerSplitter | None:
         if request.messages is None:
@@ -107,7 +128,8 @@ class PromptBuilder:
         opened = reasoning is not None and self._tokenizer.decode(token_ids[-OPENING:]).rstrip().endswith(
             reasoning.opening
         )
-        return AnswerSplitter(reasoning, opened, calls if request.tools else None, self._parser())
+        parser = None if request.demanded else self._parser()  # which may know no other form than its own
+        return AnswerSplitter(reasoning, opened, calls if request.tools else None, parser)
 
     def _parser(self) -> CallParser | None:
         """How calls are read: as the tokenizer's own response template says, where it has one."""
@@ -118,8 +140,9 @@ class PromptBuilder:
     def _check_ids(self, name: str, ids: Any) -> None:
         wrong = next((token for token in ids if not 0 <= token < self._vocab_size), None)
         if wrong is not None:
-            raise ValueError(
-                f"{name} has the token id {wrong}; {self._model} has those from 0 to {self._vocab_size - 1}"
+            raise RequestRefused(
+                f"{name} has the token id {wrong}; {self._model} has those from 0 to {self._vocab_size - 1}",
+                name,
             )
 
     def _max_tokens(self, prompt: int, wanted: int | None) -> int:
@@ -166,14 +189,14 @@ class PromptBuilder:
                 "(Jinja source)"
             )
         if request.tools and "tools" not in template:
-            raise ModelError(
-                f"the chat template of {self._model} knows no tools; give one that does, or no tools"
+            raise RequestRefused(
+                f"the chat template of {self._model} knows no tools; give one that does, or no tools", "tools"
             )
         return str(template)
 
     def _encode(self, request: Request, messages: Sequence[Message]) -> list[int]:
         template = self._template(request)
-        turns = [message.as_dict() for message in messages]
+        turns = list(turns_of(messages, template))
         try:
             encoded = self._tokenizer.apply_chat_template(
                 turns,
@@ -184,8 +207,53 @@ class PromptBuilder:
                 return_dict=True,
             )
         except Exception as error:
-            raise ModelError(f"the chat template of {self._model} refused the messages: {error}") from error
+            raise RequestRefused(
+                f"the chat template of {self._model} refused the messages: {error}", "messages"
+            ) from error
         return list(encoded["input_ids"])
+
+
+NINE = "length != 9"
+"""Templates of Mistral's take no other ids of calls than those of nine letters and digits."""
+
+
+def turns_of(messages: Sequence[Message], template: str) -> Iterator[dict[str, Any]]:
+    """Messages as chat templates of Hugging Face take them: arguments as an object, and each result with a name."""
+    names: dict[str, str] = {}
+    key = short if NINE in template else str
+    for message in messages:
+        turn: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.tool_calls:
+            names.update((call.id, call.name) for call in message.tool_calls)
+            turn["tool_calls"] = [
+                {
+                    "id": key(call.id),
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": arguments_of(call)},
+                }
+                for call in message.tool_calls
+            ]
+        if message.tool_call_id is not None:
+            turn["tool_call_id"] = key(message.tool_call_id)
+            if message.tool_call_id in names:
+                turn["name"] = names[message.tool_call_id]
+        yield turn
+
+
+def arguments_of(call: FunctionCall) -> Any:
+    """The arguments of a call as an object; as the text that they are, where they are none."""
+    try:
+        made = json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError):
+        return call.arguments
+    return made if isinstance(made, dict) else call.arguments
+
+
+def short(key: str) -> str:
+    """An id of nine letters and digits: the same one for the same id."""
+    if len(key) == 9 and key.isascii() and key.isalnum():
+        return key
+    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:9]
 
 
 def parse_as_tokenizer(tokenizer: Any, inside: str) -> list[tuple[str, str]]:

@@ -171,9 +171,8 @@ class Sampler:
             return None
         spread = logits.log_softmax(-1)
         values, ids = spread.topk(min(wanted, spread.shape[0]))
-        return TokenLogprobs(
-            token, float(spread[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True))
-        )
+        top = tuple(map(TokenLogprobs, ids.tolist(), values.tolist()))
+        return TokenLogprobs(token, float(spread[token]), top)
 
 
 def hold(sequences: list[Sequence], changed: torch.Tensor, own: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from ...streaming.errors import RemoteError
 __all__ = ["Address"]
 
 ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/models")
+EXAMPLE = "http://localhost:8000/v1"
 HIDDEN = "***"
 UNSENDABLE = "is empty, or has characters that no HTTP header can carry; was a line end read with it?"
 
@@ -21,17 +22,20 @@ class Address:
         url: what clients of OpenAI call the base URL; it mostly ends in `/v1`. A query is kept for every request.
         api_key: sent as `Authorization: Bearer`; never shown.
         api_key_env: the environment variable that has the key, read when the first connection is made.
+        example: what such a URL looks like, for the message where it is none.
 
     Raises:
         ValueError: no URL of http or https, one with a user's name or an endpoint in it, or two keys.
     """
 
-    def __init__(self, url: str, api_key: str | None = None, api_key_env: str | None = None) -> None:
+    def __init__(
+        self, url: str, api_key: str | None = None, api_key_env: str | None = None, example: str = EXAMPLE
+    ) -> None:
         if api_key is not None and api_key_env is not None:
             raise ValueError("both api_key and api_key_env are given; give one of them")
         if api_key is not None and not _can_be_sent(api_key):
             raise ValueError(f"api_key {UNSENDABLE}")
-        parts = _checked(url)
+        parts = _checked(url, example)
         self._parts = parts._replace(path=parts.path.rstrip("/"), fragment="")
         self._api_key = api_key
         self._api_key_env = api_key_env
@@ -53,8 +57,10 @@ class Address:
         return self._parts.scheme == "https"
 
     def endpoint(self, path: str) -> str:
-        """The URL of an endpoint, such as `/chat/completions`."""
-        return urlunsplit(self._parts._replace(path=self._parts.path + path))
+        """The URL of an endpoint, such as `/chat/completions`, which may have a query of its own."""
+        path, _, query = path.partition("?")
+        queries = "&".join(part for part in (self._parts.query, query) if part)
+        return urlunsplit(self._parts._replace(path=self._parts.path + path, query=queries))
 
     def headers(self) -> dict[str, str]:
         """Who asks.
@@ -92,7 +98,7 @@ def _can_be_sent(key: str) -> bool:
     return bool(key) and key.isascii() and key.isprintable() and key == key.strip()
 
 
-def _checked(url: object) -> SplitResult:
+def _checked(url: object, example: str) -> SplitResult:
     shown = repr(url)
     if isinstance(url, str) and url == url.strip():
         try:
@@ -106,4 +112,4 @@ def _checked(url: object) -> SplitResult:
             raise ValueError(f"{shown} is the URL of an endpoint; give the base URL, without {wrong}")
         if parts.scheme in ("http", "https") and parts.hostname:
             return parts
-    raise ValueError(f"{shown} is no base URL of a server; give one such as 'http://localhost:8000/v1'")
+    raise ValueError(f"{shown} is no base URL of a server; give one such as {example!r}")

@@ -11,7 +11,7 @@ from typing import Any
 from ...streaming.errors import RemoteError
 from ...streaming.events import ToolCall, ToolCallDelta
 from ...streaming.usage import TokenUsage
-from ..local import Delta, FinishReason
+from ..local import Delta, FinishReason, TokenLogprobs
 from ..local.stop_checker import StopChecker
 from .addresses import Address
 from .failures import Failure, failure_of_frame
@@ -149,10 +149,12 @@ class AnswerReader:
         if not isinstance(text, str) or not isinstance(reasoning, str):
             raise TypeError
         calls = tuple(self._take_call(call) for call in piece.get("tool_calls") or ())
-        if not text and not reasoning and not calls:
+        reports = tuple(map(_report, (choice.get("logprobs") or {}).get("content") or ()))
+        if not text and not reasoning and not calls and not reports:
             return None
         self.counted += 1
-        return Delta(self._stopper.push(text) if text else "", reasoning=reasoning, tool_calls=calls)
+        said = self._stopper.push(text) if text else ""
+        return Delta(said, reasoning=reasoning, tool_calls=calls, logprobs=reports)
 
     def _take_call(self, piece: dict[str, Any]) -> ToolCallDelta:
         function = piece.get("function") or {}
@@ -189,3 +191,12 @@ class AnswerReader:
         shown = self._address.hide(" ".join(data.split()))
         shown = shown if len(shown) <= 200 else f"{shown[:200]}..."
         return Failure(RemoteError(f"{self._address} sent what is no chunk of an answer: {shown}"))
+
+
+def _report(given: dict[str, Any]) -> TokenLogprobs:
+    """The log-probabilities of one token, as OpenAI has them; a server knows its tokens by their text."""
+    text, data = given["token"], given.get("bytes")
+    if not isinstance(text, str) or not isinstance(data, list | None):
+        raise TypeError
+    top = tuple(map(_report, given.get("top_logprobs") or ()))
+    return TokenLogprobs(None, float(given["logprob"]), top, text, None if data is None else bytes(data))

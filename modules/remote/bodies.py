@@ -44,6 +44,8 @@ def body_of(request: Request, model: str, extra: Mapping[str, Any]) -> dict[str,
     body |= _sampling(request.sampling)
     if request.tools:
         body["tools"] = [dict(tool) for tool in request.tools]
+        if request.demanded:
+            body["tool_choice"] = request.tool_choice
     if request.salt:
         body["cache_salt"] = request.salt
     body |= extra
@@ -51,7 +53,7 @@ def body_of(request: Request, model: str, extra: Mapping[str, Any]) -> dict[str,
 
 
 def messages_of(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    return [dict(message.as_dict()) for message in messages]
+    return [message.as_dict() for message in messages]
 
 
 def check_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +80,10 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
     if sampling.json_schema is not None:
         schema = {"name": "answer", "schema": dict(sampling.json_schema), "strict": True}
         fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if sampling.logprobs is not None:
+        fields["logprobs"] = True
+        if sampling.logprobs:
+            fields["top_logprobs"] = sampling.logprobs
     if sampling.logit_bias:
         fields["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
     return fields
@@ -92,7 +98,7 @@ def _refuse(request: Request) -> None:
         raise ValueError(
             "Sampling(regex): OpenAI's API has none; give a json_schema, or your server's own field as extra="
         )
-    if request.sampling.logprobs is not None:
+    if request.sampling.logprobs is not None and request.messages is None:
         raise ValueError(
-            "Sampling(logprobs): servers report them by text and not by token, so a remote model has none; leave it out"
+            "Sampling(logprobs): of a raw prompt servers report them in forms of their own; give messages"
         )

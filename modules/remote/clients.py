@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
 
 from ...streaming.errors import RemoteError
 from .addresses import Address
+from .cleanups import to_its_end
 from .failures import Failure, failure_of_reply
 from .timeouts import Timeouts
 
@@ -24,6 +26,7 @@ __all__ = ["Clients"]
 _contexts: dict[bool, ssl.SSLContext] = {}
 """What certificates are checked by, with and without the environment's."""
 Life = AsyncGenerator[httpx.AsyncClient, None]
+Refusal = Callable[[Address, int, Mapping[str, str], bytes], Failure]
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 DIRECT = ("all://localhost", "all://127.0.0.1", "all://[::1]")
@@ -73,13 +76,20 @@ class Clients:
     """Opens a client in each event loop that asks, and closes it with the loop or by `aclose`.
 
     Each client is held by an asynchronous generator: an event loop closes those that are left when it shuts down,
-    so a script's last `asyncio.run` leaves no connection behind.
+    so a script's last `asyncio.run` leaves no connection behind. `refusal` says what an answer means that is none.
     """
 
-    def __init__(self, address: Address, timeouts: Timeouts, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        timeouts: Timeouts,
+        options: Mapping[str, Any],
+        refusal: Refusal = failure_of_reply,
+    ) -> None:
         self._address = address
         self._timeouts = timeouts
         self._options = options
+        self._refusal_of = refusal
         self._opened: dict[asyncio.AbstractEventLoop, Opened] = {}
 
     async def open(self) -> Opened:
@@ -151,10 +161,17 @@ class Clients:
 
     @asynccontextmanager
     async def exchange(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        answers: Container[int] = (200,),
     ) -> AsyncIterator[httpx.Response]:
         """Sends a request and gives its answer, whose body is still to be read; leaving it closes the connection
         unless all of it was.
+
+        A `body` of bytes is JSON already. Of other statuses than `answers` it is a refusal.
 
         Raises:
             Failure: no connection, a broken one, or an answer that is a refusal.
@@ -164,7 +181,7 @@ class Clients:
         try:
             response = await self._send(opened, method, path, body, headers)
             try:
-                if response.status_code != 200:
+                if response.status_code not in answers:
                     raise await self._refusal(response)
                 yield response
             finally:
@@ -174,7 +191,7 @@ class Clients:
         finally:
             opened.exchanges -= 1
             if opened.retired and not opened.exchanges:
-                await opened.life.aclose()
+                await to_its_end(partial(_end, opened.life))
 
     async def _send(
         self, opened: Opened, method: str, path: str, body: Any, headers: Mapping[str, str] | None
@@ -182,8 +199,11 @@ class Clients:
         """The head of the answer."""
         progress = Progress()
         url = self._address.endpoint(path)
+        content: dict[str, Any] = {"json": body}
+        if isinstance(body, bytes):
+            content, headers = {"content": body}, {"content-type": "application/json", **(headers or {})}
         request = opened.client.build_request(
-            method, url, json=body, headers=headers, extensions={"trace": progress}
+            method, url, **content, headers=headers, extensions={"trace": progress}
         )
         try:
             return await opened.client.send(request, stream=True)
@@ -202,7 +222,7 @@ class Clients:
                         break
         except (TimeoutError, httpx.HTTPError):
             pass  # its status says enough
-        return failure_of_reply(self._address, response.status_code, response.headers, body[:LONGEST_REFUSAL])
+        return self._refusal_of(self._address, response.status_code, response.headers, body[:LONGEST_REFUSAL])
 
     def _failure(self, error: httpx.HTTPError) -> Failure:
         """Whether the server was reached, in words."""
@@ -218,7 +238,11 @@ class Clients:
             said = f"broke the connection ({reason})"
         else:
             said = f"answered what cannot be read ({reason})"
-        return Failure(RemoteError(f"{self._address} {said}"), again=isinstance(error, httpx.TransportError))
+        return Failure(
+            RemoteError(f"{self._address} {said}"),
+            again=isinstance(error, httpx.TransportError),
+            sent=not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)),
+        )
 
 
 async def _end(life: Life) -> None:

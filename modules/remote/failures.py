@@ -34,13 +34,21 @@ class Failure(Exception):
         error: what the user is told if it stays at that.
         again: another try may go better.
         wait: seconds after which the server asks to try again.
+        sent: something of the request may have come to the server.
     """
 
-    def __init__(self, error: MillraceError, again: bool = False, wait: float | None = None) -> None:
+    def __init__(
+        self,
+        error: MillraceError,
+        again: bool = False,
+        wait: float | None = None,
+        sent: bool = True,
+    ) -> None:
         super().__init__(str(error))
         self.error = error
         self.again = again
         self.wait = wait
+        self.sent = sent
 
 
 def failure_of_reply(address: Address, status: int, headers: Mapping[str, str], body: bytes) -> Failure:

@@ -18,11 +18,13 @@ class FrameReader:
 
     By the HTML standard, 9.2.6 "Interpreting an event stream": lines end in LF, CRLF or CR, several `data` lines
     of an event are joined by a newline, comments and other fields are skipped, and an event that the end of the
-    stream cuts off is dropped.
+    stream cuts off is dropped. `longest` is how many bytes may come without the end of an event.
     """
 
-    def __init__(self) -> None:
-        self._rest = b""
+    def __init__(self, longest: int | None = None) -> None:
+        self._longest = LONGEST if longest is None else longest
+        self._rest: list[bytes] = []
+        self._held = 0
         self._data: list[bytes] = []
         self._size = 0
         self._first = True
@@ -33,7 +35,20 @@ class FrameReader:
         Raises:
             RemoteError: a frame has no end.
         """
-        text = self._rest + received
+        pending = self._first or (bool(self._rest) and self._rest[-1].endswith(b"\r"))
+        self._rest.append(received)
+        self._held += len(received)
+        ended = pending or b"\n" in received or b"\r" in received
+        found = (
+            self._cut(b"".join(self._rest)) if ended else []
+        )  # a long line is looked at once, when it is whole
+        if self._held + self._size > self._longest:
+            raise RemoteError(
+                f"the server sent {self._longest} bytes without the end of an event; is it one that streams?"
+            )
+        return [data for data in found if data]
+
+    def _cut(self, text: bytes) -> list[str]:
         if self._first and len(text) >= 3:
             self._first = False
             text = text.removeprefix(b"\xef\xbb\xbf")
@@ -46,12 +61,9 @@ class FrameReader:
             elif self._data:
                 found.append(b"\n".join(self._data).decode("utf-8", "replace"))
                 self._data, self._size = [], 0
-        self._rest = text[start:]
-        if len(self._rest) + self._size > LONGEST:
-            raise RemoteError(
-                f"the server sent {LONGEST} bytes without the end of an event; is it one that streams?"
-            )
-        return [data for data in found if data]
+        rest = text[start:]
+        self._rest, self._held = [rest] if rest else [], len(rest)
+        return found
 
     def _take(self, line: bytes) -> None:
         name, _, value = line.partition(b":")

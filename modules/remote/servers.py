@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...streaming.errors import AdmissionError, RemoteError
-from .addresses import Address
-from .failures import Failure
+from .addresses import EXAMPLE, Address
+from .failures import Failure, failure_of_reply
 from .timeouts import Timeouts
 from .tries import with_retries
 
@@ -39,7 +40,7 @@ OPTIONS = (
 NOT_READY = (None, 401, 502, 503, 504)
 """Statuses with which a list of models says that nothing else would be answered either; None is no answer at all."""
 READY_TIME = 10.0
-"""Seconds that a server may take to list its models."""
+"""Seconds that a server may take to say whether it is ready."""
 
 
 class Server:
@@ -58,6 +59,11 @@ class Server:
         TypeError: an option that httpx does not have, or that belongs elsewhere.
     """
 
+    example = EXAMPLE
+    """What the URL of such a server looks like."""
+    refusal = staticmethod(failure_of_reply)
+    """What an answer means that is none."""
+
     def __init__(
         self,
         url: str,
@@ -68,7 +74,7 @@ class Server:
         retries: int = 2,
         http: Mapping[str, Any] | None = None,
     ) -> None:
-        self.address = Address(url, api_key, api_key_env)
+        self.address = Address(url, api_key, api_key_env, self.example)
         self.timeouts = timeouts or Timeouts()
         if not isinstance(retries, int) or retries < 0:
             raise ValueError(f"retries={retries!r}: give a whole number from 0")
@@ -86,14 +92,19 @@ class Server:
     def clients(self) -> Clients:
         if self._clients is None:
             clients = importlib.import_module(".clients", __package__)  # loads httpx
-            self._clients = clients.Clients(self.address, self.timeouts, self._options)
+            self._clients = clients.Clients(self.address, self.timeouts, self._options, self.refusal)
         return self._clients
 
     def exchange(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        answers: Container[int] = (200,),
     ) -> AbstractAsyncContextManager[httpx.Response]:
         """One request and its answer; see `Clients.exchange`."""
-        return self.clients.exchange(method, path, body, headers)
+        return self.clients.exchange(method, path, body, headers, answers)
 
     async def tried(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """What the attempt gives, made again where a failure may pass; see `with_retries`."""
@@ -107,19 +118,25 @@ class Server:
         Raises:
             RemoteError: it cannot be reached, is not up yet, or does not know the key.
         """
-        await self.tried(self._look)
+        await self.tried(partial(self.look, "/models"))
 
-    async def _look(self) -> None:
+    async def look(self, path: str, answers: Container[int] = (200,)) -> tuple[int, bytes] | None:
+        """Status and body of what is at `path`; None where the server is there, but will not say.
+
+        Raises:
+            Failure: it is not there, not up yet, or does not know the key.
+        """
         try:
-            async with asyncio.timeout(READY_TIME), self.exchange("GET", "/models") as response:
-                await response.aread()
+            async with asyncio.timeout(READY_TIME), self.exchange("GET", path, answers=answers) as response:
+                return response.status_code, await response.aread()
         except TimeoutError:
-            error = RemoteError(f"{self.address} did not list its models within {READY_TIME:g} s")
+            error = RemoteError(f"{self.address} did not answer GET {path} within {READY_TIME:g} s")
             raise Failure(error, again=True) from None
         except Failure as failure:
             status = getattr(failure.error, "status", None)
             if not isinstance(failure.error, AdmissionError) and status in NOT_READY:
                 raise
+            return None
 
     async def aclose(self) -> None:
         """Closes the connections; they open again when they are needed."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .modules.embedding_models import LocalEmbedding, RemoteEmbedding
     from .modules.local import KV, Sampling
     from .modules.models import LocalModel
+    from .modules.remote_flows import RemoteFlow
     from .modules.remote_models import RemoteModel
     from .streaming.errors import MillraceError
     from .streaming.limits import Limits
@@ -49,6 +50,7 @@ __all__ = [
     "Parallel",
     "Pipeline",
     "RemoteEmbedding",
+    "RemoteFlow",
     "RemoteModel",
     "Sampling",
     "Service",
@@ -79,6 +81,7 @@ _HOMES = {
     "Parallel": "flow.parallel",
     "Pipeline": "flow.pipeline",
     "RemoteEmbedding": "modules.embedding_models",
+    "RemoteFlow": "modules.remote_flows",
     "RemoteModel": "modules.remote_models",
     "Sampling": "modules.local",
     "Service": "launchers.services",

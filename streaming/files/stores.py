@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -190,6 +191,27 @@ class FileStore:
         except FileNotFoundError:
             return False
         return True
+
+    def attend(self, run_id: str) -> None:
+        """Notes that somebody follows a run, where other processes see it: as the time at which its file was last
+        looked at. Raises as `read` does.
+        """
+        with self._opened(run_id) as descriptor:
+            os.utime(descriptor, ns=(time.time_ns(), os.fstat(descriptor).st_mtime_ns))
+
+    def unattended(self, run_id: str) -> float:
+        """Seconds since `attend`, or since the file of the run was read at all. Raises as `read` does."""
+        with self._opened(run_id) as descriptor:
+            return max(0.0, time.time() - os.fstat(descriptor).st_atime)
+
+    @contextmanager
+    def _opened(self, run_id: str) -> Iterator[int]:
+        segment = self._segment(run_id)
+        try:
+            with segment.file.using() as descriptor:
+                yield descriptor
+        finally:
+            segment.file.close()
 
     def delete(self, run_id: str) -> None:
         """Removes a run that is over; afterwards it is unknown.

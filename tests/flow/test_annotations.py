@@ -130,7 +130,7 @@ def test_modules_and_models() -> None:
     assert read_step(Search()).value == list[str]
     model = read_step(LocalModel("nowhere"))
     assert model.value is str
-    assert parameters(model)["x"] == str | Sequence[Message]
+    assert parameters(model)["x"] == str | Message | Sequence[Message]
 
 
 def test_a_name_that_is_defined_later() -> None:

@@ -133,7 +133,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     ),
     (lambda: Pipeline(Parallel(shout, count), both), r"gives int, and both takes str as right"),
     (lambda: Pipeline(Parallel(a=shout, b=count), count), r"a dict with a, b, and count takes str: .*bind\(count"),
-    (lambda: Pipeline(Parallel(a=shout), LocalModel("x")), r"a, and LocalModel takes str \| Sequence\[Message\]"),
+    (lambda: Pipeline(Parallel(a=shout), LocalModel("x")), r"and LocalModel takes str \| Message \| Seq"),
     (lambda: Pipeline(count, LocalModel("x")), r"count gives int, and LocalModel takes str"),
     (lambda: Pipeline(LocalModel("x"), show), r"LocalModel gives str, and show takes int"),
     (lambda: Pipeline(count, Parallel(shout, words)), r"2 problems:\n  1\. .*shout takes str.*\n  2\. .*words takes"),

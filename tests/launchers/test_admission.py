@@ -112,12 +112,28 @@ class TestPermits:
         assert admission.running == 1
         second.leave()
 
-    async def test_retry_after_follows_how_long_permits_are_held(self) -> None:
-        admission = Admission(Limits(running=1, waiting=0))
-        admission._usual_hold = 7.0
-        assert admission.retry_after == 7.0
-        admission._usual_hold = 1000.0
-        assert admission.retry_after == 30.0
+    async def test_the_last_moment_counts(self) -> None:
+        """A permit that comes in the very turn of the loop in which the time is over is taken."""
+        admission = Admission(Limits(running=1, waiting=1, queue_timeout=0.01))
+        first, second = admission.enter(), admission.enter()
+        waiting = asyncio.create_task(second.wait())
+        await asyncio.sleep(0)
+        time.sleep(0.02)
+        first.leave()
+        assert await waiting
+        second.leave()
+        assert admission.running == 0
+
+    async def test_how_long_somebody_waited_is_told(self) -> None:
+        admission = Admission(Limits(running=1, waiting=1, queue_timeout=0.01))
+        with admission.enter():
+            with pytest.raises(Overloaded) as refused:
+                await admission.enter().wait()
+            assert 0.01 <= refused.value.waited < 1
+            admission.enter()
+            with pytest.raises(Overloaded) as refused:
+                admission.enter()
+            assert refused.value.waited == 0
 
 
 def ask_all(server: Running, count: int, stream: bool) -> list[Connection]:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from millrace.launchers.service_views import ServiceView, bar, shown, sparkline
+from millrace.launchers.run_tables import shown
+from millrace.launchers.service_views import ServiceView, bar, sparkline
 
 ENGINE: dict[str, Any] = {
     "module": "miller",
@@ -37,7 +38,13 @@ FIGURES: dict[str, Any] = {
     "model": "demo",
     "uptime": 75.0,
     "runs": {"started": 14, "completed": 8, "cancelled": 3, "timed_out": 1, "failed": 0, "rejected": 2},
-    "admission": {"running": 4, "running_limit": 4, "waiting": 2, "waiting_limit": 16},
+    "admission": {"running": 4, "running_limit": 4, "waiting": 2, "waiting_limit": 16, "followers": 3},
+    "lately": {
+        "seconds": 300.0,
+        "ended": 10,
+        "interrupted": 0.25,
+        "first_output": {"p50": 0.12, "p95": 1.5},
+    },
     "engines": [ENGINE],
 }
 
@@ -67,6 +74,9 @@ def test_all_of_it() -> None:
     assert row(lines, "running").endswith("█" * 24 + "  4 / 4")
     for words in ("8 completed", "3 cancelled", "1 timed out", "0 failed", "2 rejected"):
         assert words in row(lines, "ended")
+    assert row(lines, "following").split() == ["following", "3"]
+    assert row(lines, "first piece").endswith("half within 120 ms, 95% within 1.5 s")
+    assert row(lines, "interrupted").endswith("25% of the runs in the last 5 min")
     assert row(lines, "running", 1).endswith("3 / 16")
     assert row(lines, "blocks").endswith("█" * 12 + "░" * 12 + "  500 / 1,000")
     assert "1,234.5" in row(lines, "tokens/s")
@@ -89,6 +99,16 @@ def test_it_fits(width: int) -> None:
     lines = drawn(view_of(engines=[busy], runs=runs), width)
     assert max(map(len, lines)) <= width
     assert "1,000,000,000 length" in "\n".join(lines)
+
+
+def test_where_nothing_ended_lately_and_where_all_was_quick() -> None:
+    lately = FIGURES["lately"]
+    nothing = {**lately, "interrupted": None, "first_output": {"p50": None, "p95": None}}
+    lines = drawn(view_of(lately=nothing))
+    assert row(lines, "first piece").endswith("none in the last 5 min")
+    assert row(lines, "interrupted").endswith("none in the last 5 min")
+    lines = drawn(view_of(lately={**lately, "first_output": {"p50": 0.0002, "p95": 0.0004}}))
+    assert row(lines, "first piece").endswith("half within 1 ms, 95% within 1 ms")
 
 
 def test_speeds_become_a_line() -> None:
@@ -155,3 +175,12 @@ def test_sparklines_have_a_sign_for_each(values: list[float]) -> None:
     assert len(line) == len(values)
     if max(values, default=0) > 0:
         assert line[values.index(max(values))] == "█"
+
+
+def test_several_processes() -> None:
+    engines = [{**ENGINE, "worker": 1}, {**ENGINE, "worker": 2, "tokens_per_second": 10.0}]
+    lines = drawn(view_of(workers={"all": 3, "ready": 2}, engines=engines))
+    assert lines[0].endswith("up 1 m 15 s  2 of 3 workers ready")
+    assert [line for line in lines if "miller, worker 2  ready" in line]
+    assert "1,234.5" in row(lines, "tokens/s")
+    assert "10.0" in row(lines, "tokens/s", 1)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace import step
-from millrace.launchers.tallies import OUTCOMES, Outcome, Tally
-from millrace.streaming import Overloaded, RunCancelled, RunTimeout
+from millrace.launchers.histograms import quantile
+from millrace.launchers.run_records import RunRecord
+from millrace.launchers.tallies import OUTCOMES, SLICE, SLICES, Outcome, Slice, Tally
+from millrace.streaming import Overloaded, RunCancelled, RunTimeout, Usage, emit
 from millrace.streaming.errors import ContextLengthExceeded
+from tests.launchers.support import words
 
 pytestmark = pytest.mark.anyio
 
@@ -83,3 +88,141 @@ async def test_the_run_says_how_it_ended() -> None:
     assert await ended_as("full") == "rejected"
     assert await ended_as("wait", timeout=0.01) == "timed_out"
     assert await ended_as("wait", leave=True) == "cancelled"
+
+
+async def record_of(
+    flow: Any, caplog: pytest.LogCaptureFixture, admit: bool = True, **options: Any
+) -> tuple[Tally, RunRecord]:
+    """What is counted and written down of one run of a flow."""
+    tally = Tally()
+    with caplog.at_level(logging.INFO, "millrace.runs"), tally.begin("alice", "/v1/runs") as counted:
+        if admit:
+            counted.admit()
+        async with step(flow).stream("a b c", **options) as stream:
+            counted.run, counted.id = stream.run, stream.run.id
+            try:
+                async for event in stream:
+                    if event.kind == "text_delta":
+                        counted.hear(event)
+            except Exception:
+                pass
+            counted.conclude(event)
+    (written,) = caplog.records
+    assert isinstance(written.msg, RunRecord)
+    return tally, written.msg
+
+
+class TestRecords:
+    async def test_of_a_stream(self, caplog: pytest.LogCaptureFixture) -> None:
+        tally, record = await record_of(words, caplog)
+        assert (record.key, record.endpoint, record.outcome, record.reason) == (
+            "alice",
+            "/v1/runs",
+            "completed",
+            None,
+        )
+        assert record.id is not None
+        assert len(record.id) == 32
+        assert record.pieces == 3
+        assert record.first_output is not None
+        assert 0 <= record.in_line <= record.first_output <= record.took < 5
+        assert sum(tally.between.counts) == 2  # a gap less than pieces
+        assert [sum(part.counts) for part in (tally.in_line, tally.first_output)] == [1, 1]
+        assert {name: sum(part.counts) for name, part in tally.took.items() if any(part.counts)} == {
+            "completed": 1
+        }
+
+    async def test_of_an_answer_that_comes_whole(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def costly(text: str) -> str:
+            emit(Usage(3, 4))
+            return text
+
+        tally, record = await record_of(costly, caplog)
+        assert (record.pieces, record.prompt_tokens, record.completion_tokens) == (1, 3, 4)
+        assert record.first_output is not None
+        assert tally.keys["alice"].figures() == {
+            "ended": {**dict.fromkeys(OUTCOMES, 0), "completed": 1},
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+        }
+
+    async def test_without_a_permit_all_of_it_was_the_line(self, caplog: pytest.LogCaptureFixture) -> None:
+        _, record = await record_of(words, caplog, admit=False)
+        assert record.in_line == record.took
+
+    @pytest.mark.parametrize(
+        ("error", "outcome", "reason"),
+        [
+            (ValueError("a secret"), "failed", "ValueError"),
+            (RunCancelled("a secret"), "cancelled", "RunCancelled"),
+            (Overloaded("a secret"), "rejected", "overloaded"),
+            (Overloaded("a secret", waited=3.0), "rejected", "queue_timeout"),
+            (RunTimeout("a secret"), "timed_out", "RunTimeout"),
+        ],
+    )
+    async def test_errors_are_named_and_not_quoted(
+        self, error: Exception, outcome: Outcome, reason: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def fails(text: str) -> str:
+            raise error
+
+        tally, record = await record_of(fails, caplog)
+        assert (record.outcome, record.reason) == (outcome, reason)
+        assert "secret" not in caplog.text
+        with pytest.raises(type(error)), tally.begin():
+            raise error
+        assert tally.ended == {outcome: 2}
+
+    def test_of_a_refusal(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.INFO, "millrace.runs"):
+            Tally().reject("alice", "/v1/runs")
+        assert caplog.records[0].msg == RunRecord(None, "alice", "/v1/runs", "rejected", "overloaded")
+
+    def test_of_one_that_left_before_it_began(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.INFO, "millrace.runs"), Tally().begin(None, "chat") as counted:
+            counted.reason = "the page was left"
+        record = caplog.records[0].msg
+        assert isinstance(record, RunRecord)
+        assert (record.id, record.outcome, record.reason) == (None, "cancelled", "the page was left")
+        assert record.in_line == record.took
+
+    def test_none_where_nobody_listens(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING, "millrace.runs"):
+            Tally().reject()
+        assert caplog.records == []
+
+
+class TestLately:
+    def test_a_slice_is_forgotten_after_a_while(self) -> None:
+        tally = Tally()
+        tally.reject()
+        assert tally.lately()["ended"]["rejected"] == 1
+        tally._slices[-1].number -= SLICES - 1
+        assert tally.lately()["ended"]["rejected"] == 1
+        tally._slices[-1].number -= 1
+        assert tally.lately()["ended"]["rejected"] == 0
+        assert tally.ended == {"rejected": 1}
+
+    def test_slices_are_added_up(self) -> None:
+        tally = Tally()
+        tally.reject()
+        (first,) = tally._slices
+        first.number -= 1
+        first.take(RunRecord("a", None, "", "completed", None, first_output=3.0))
+        with tally.begin() as counted:
+            counted.admit()
+        lately = tally.lately()
+        assert {name: count for name, count in lately["ended"].items() if count} == {
+            "completed": 1,
+            "cancelled": 1,
+            "rejected": 1,
+        }
+        assert quantile(lately["first_output"], 1.0) == 5.0
+        assert len(tally._slices) == 2
+
+    def test_no_more_are_kept_than_are_told(self) -> None:
+        tally = Tally()
+        for number in range(50):
+            tally._slices.append(Slice(number))
+        assert len(tally._slices) == SLICES
+        assert SLICE * SLICES == 300

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.leaving.models import Decoding, Prefill, Queued
+from tests.leaving.served import Served
 from tests.leaving.subjects import (
     AsyncGenerator,
     Awaiting,
@@ -35,4 +36,5 @@ KINDS: dict[str, Callable[[], Subject]] = {
     "model queued": Queued,
     "model in prefill": Prefill,
     "model decoding": Decoding,
+    "served elsewhere": Served,
 }

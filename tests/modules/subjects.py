@@ -37,6 +37,7 @@ class Subject:
 
     remote = False
     refuses_long_prompts = True
+    tells_logprobs = False
 
     def engine(self) -> ModelEngine:
         """One to ask; a remote one is new and has no connections yet."""
@@ -79,6 +80,8 @@ class Subject:
 
 
 class LocalSubject(Subject):
+    tells_logprobs = True
+
     def __init__(self, engine: Engine, gate: Gate) -> None:
         self._engine, self._gate = engine, gate
         self.open, self.open_all, self.close = gate.open, gate.open_all, gate.close  # type: ignore[method-assign]

@@ -19,10 +19,12 @@ from millrace.modules.protocols import ModelEngine, ModelGeneration
 from millrace.modules.remote import RemoteEngine
 from millrace.streaming import (
     ContextLengthExceeded,
+    Logprobs,
     MillraceError,
     ModelError,
     RemoteError,
     RunCancelled,
+    TextDelta,
     TokenUsage,
 )
 from tests.modules.subjects import RUNNING, SUBJECTS, RemoteSubject, Subject
@@ -161,6 +163,30 @@ class TestAnswers:
         deltas = await rest(engine.submit(question(stop=["never said", stop])))
         assert "".join(delta.text for delta in deltas) == expected[: expected.index(stop)]
         assert deltas[-1].finish_reason == "stop"
+
+    async def test_log_probabilities(self, subject: Subject, engine: ModelEngine, expected: str) -> None:
+        subject.open_all()
+        if not subject.tells_logprobs:
+            return
+        found = await engine.submit(question(logprobs=2)).result()
+        assert found.text == expected
+        assert len(found.logprobs) == TOKENS
+        assert "".join(report.text for report in found.logprobs).strip() == expected.strip()
+        for report in found.logprobs:
+            assert [rival.logprob for rival in report.top] == sorted(rival.logprob for rival in report.top)[
+                ::-1
+            ]
+            assert (report.top[0].text, report.top[0].data) == (report.text, report.data), "it is greedy"
+            assert len(report.top) == 2
+            assert report.logprob < 0
+        model = subject.model(engine, sampling=question(logprobs=1).sampling)
+        events = [event async for event in model.stream("the mill")]
+        told = [event for event in events if isinstance(event, Logprobs)]
+        assert [token["token"] for event in told for token in event.tokens] == [
+            report.text for report in found.logprobs
+        ]
+        first = next(at for at, event in enumerate(events) if isinstance(event, TextDelta))
+        assert isinstance(events[first - 1], Logprobs), "it is told right before its text"
 
     async def test_a_seed(self, subject: Subject, engine: ModelEngine, expected: str) -> None:
         subject.open_all()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
-from millrace import LocalModel, Message, Parallel, Pipeline, RemoteModel, Sampling
+from millrace import LocalModel, Message, Parallel, Pipeline, RemoteModel, Sampling, step
+from millrace.flow.calls import start_body
+from millrace.flow.policies import Retry
 from millrace.modules.remote import RemoteEngine
 from millrace.streaming import (
     ContextLengthExceeded,
+    Logprobs,
+    Options,
     Overloaded,
     Progress,
     ReasoningDelta,
@@ -22,13 +27,14 @@ from millrace.streaming import (
     TokenUsage,
     ToolCall,
     ToolCallDelta,
+    start,
     status,
 )
 from millrace.streaming.messages import Conversation
 from tests.launchers.support import running
 from tests.support.gated import Gate, gated_engine
 from tests.support.leaks import eventually, eventually_async, leaks
-from tests.support.scripted import Exchange, ScriptedServer, answers, refuses, scripted
+from tests.support.scripted import Exchange, ScriptedServer, answers, in_turn, refuses, scripted
 from tests.support.servers import Connection
 
 
@@ -147,12 +153,12 @@ def test_reasoning_and_tool_calls_are_events_in_their_order(
     events = [event for event in Pipeline(str.strip, model).stream("Hi") if isinstance(event, kinds)]
     said = [tuple(event.payload().values()) for event in events[:-1]]
     assert said == [
-        ("hm, ",),
-        ("well",),
+        ("hm, ", True),
+        ("well", True),
         ("I look. ", True),
-        (0, "a", "search", ""),
-        (0, None, None, '{"q": 1}'),
-        ("a", "search", '{"q": 1}'),
+        (0, "a", "search", "", True),
+        (0, None, None, '{"q": 1}', True),
+        ("a", "search", '{"q": 1}', True),
     ]
     assert [event.seq for event in events] == sorted(event.seq for event in events)
     assert {event.path for event in events[:-1]} == {("RemoteModel",)}
@@ -160,6 +166,81 @@ def test_reasoning_and_tool_calls_are_events_in_their_order(
     assert isinstance(last, RunFinished)
     assert (last.result, last.reason) == ("I look. ", "tool_calls")
     assert model("Hi") == "I look. "
+
+
+def test_a_call_and_its_result_are_sent_as_openai_does(server: ScriptedServer, model: RemoteModel) -> None:
+    call = ToolCall("a", "search", '{"q": 1}')
+    history = [Message.user("Hi"), Message.assistant(tool_calls=[call])]
+    model.replace(system="Be brief.")(Message.tool("found", tool_call_id="a"), history=history)
+    function = {"name": "search", "arguments": '{"q": 1}'}
+    assert server.exchanges[-1].body["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "a", "type": "function", "function": function}],
+        },
+        {"role": "tool", "content": "found", "tool_call_id": "a"},
+    ]
+
+
+def test_a_shortened_chat_keeps_the_call_that_a_result_belongs_to(
+    server: ScriptedServer, model: RemoteModel
+) -> None:
+    too_long = refuses(400, {"error": {"message": "too long", "code": "context_length_exceeded"}})
+    server.script = in_turn(too_long, too_long, answers("ok"))
+    turns = [Message.user("a"), Message.assistant("b")] * 4
+    asking = [Message.user("c"), Message.assistant(tool_calls=[ToolCall("x", "search", "{}")])]
+    result = Message.tool("found", tool_call_id="x")
+    assert model(result, history=Conversation([*turns, *asking])) == "ok"
+    assert [message["role"] for message in asked(server)] == ["user", "assistant", "tool"]
+    server.script = too_long
+    with pytest.raises(ContextLengthExceeded):
+        model(result, history=Conversation(asking))
+
+
+def test_tools_of_a_run_and_log_probabilities_are_asked_for(
+    server: ScriptedServer, model: RemoteModel
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.begin()
+        reports = [{"token": "Hi", "bytes": [72, 105], "logprob": -0.5, "top_logprobs": []}]
+        choice = {"index": 0, "delta": {"content": "Hi"}, "logprobs": {"content": reports}}
+        await exchange.data({"choices": [choice]})
+        await exchange.finish()
+
+    server.script = script
+    tool = {"type": "function", "function": {"name": "search"}}
+    options = Options(tools=[tool], tool_choice="required", sampling={"logprobs": 3})
+    run = start(partial(start_body, model, "Hi"), options)
+    events = [event for event in run.events() if isinstance(event, (Logprobs, TextDelta))]
+    assert [type(event) for event in events] == [Logprobs, TextDelta]
+    (token,) = events[0].tokens  # type: ignore[union-attr]
+    assert token == {"token": "Hi", "bytes": [72, 105], "logprob": -0.5, "top_logprobs": []}
+    body = server.exchanges[-1].body
+    assert (body["tools"], body["tool_choice"]) == ([tool], "required")
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 3)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_call_that_was_heard_is_not_made_again(
+    server: ScriptedServer, model: RemoteModel, streams: bool
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.begin()
+        piece = {"index": 0, "id": "a", "function": {"name": "search", "arguments": "{"}}
+        await exchange.delta(tool_calls=[piece])
+        exchange.cut()
+
+    server.script = script
+    flow = step(model, retry=Retry(3, wait=0), fallback=str.upper)
+    with pytest.raises(RemoteError):
+        list(Pipeline(flow).stream("Hi")) if streams else Pipeline(flow)("Hi")
+    assert len(server.exchanges) == 1
+    server.exchanges.clear()
+    assert Pipeline(flow, str.strip)("Hi") == "HI", "on the way nobody has heard it"
+    assert len(server.exchanges) == 3
 
 
 def test_a_chat_drops_its_oldest_turns_and_says_so_a_request_never_does(

@@ -9,6 +9,7 @@ import pytest
 from millrace import Message
 from millrace.streaming import SessionBusy, SessionError, forget_session, session_history
 from millrace.streaming.histories import HISTORIES, Histories
+from millrace.streaming.messages import FunctionCall
 from millrace.streaming.runs import Run
 from tests.support.leaks import eventually
 
@@ -84,6 +85,38 @@ class TestOneWriter:
         _, code = os.waitpid(child, 0)
         forget_session("forked")
         assert os.waitstatus_to_exitcode(code) == 0
+
+
+class TestCalls:
+    """A turn that ends in calls waits for their results; whoever asks anything else has given them up."""
+
+    CALLS = (Message.user("q"), Message.assistant(tool_calls=[FunctionCall("a", "look", "{}")]))
+
+    def test_a_result_comes_after_them(self) -> None:
+        histories, run = Histories(), Run()
+        told(histories, "alice", turn(), list(self.CALLS))
+        assert histories.take("alice", run, answers=True) == (*turn(), *self.CALLS)
+        histories.give_back("alice", run, [Message.tool("found", tool_call_id="a"), Message.assistant("so")])
+        assert [m.role for m in histories.of("alice")][2:] == ["user", "assistant", "tool", "assistant"]
+
+    def test_without_one_their_turn_is_forgotten(self) -> None:
+        histories, run = Histories(), Run()
+        told(histories, "alice", turn(), list(self.CALLS))
+        assert histories.take("alice", run) == tuple(turn())
+        histories.give_back("alice", run, turn("2", "two"))
+        assert histories.of("alice") == (*turn(), *turn("2", "two"))
+
+    def test_with_all_that_led_to_them(self) -> None:
+        histories = Histories()
+        again = [*self.CALLS, Message.tool("found", tool_call_id="a"), self.CALLS[1]]
+        told(histories, "alice", again)
+        assert histories.take("alice", Run()) == ()
+
+    def test_what_they_say_counts(self) -> None:
+        histories = Histories(longest=1000)
+        call = FunctionCall("a", "look", "x" * 1000)
+        told(histories, "alice", turn(), [Message.user("q"), Message.assistant(tool_calls=[call])])
+        assert histories.of("alice") == ()
 
 
 class TestBounds:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from millrace.streaming import (
     Data,
     Event,
+    Logprobs,
     MissingExtra,
     ModelError,
     Overloaded,
@@ -20,6 +21,7 @@ from millrace.streaming import (
     QueueError,
     ReasoningDelta,
     RemoteError,
+    RequestRefused,
     RunCancelled,
     RunFinished,
     RunStarted,
@@ -45,10 +47,11 @@ JSON = st.recursive(
 PATHS = st.lists(st.text(max_size=8) | st.integers(0, 9), max_size=3).map(tuple)
 EVENTS = st.one_of(
     st.builds(TextDelta, TEXT, st.booleans()),
-    st.builds(ReasoningDelta, TEXT),
+    st.builds(ReasoningDelta, TEXT, st.booleans()),
     st.builds(Data, JSON, st.booleans()),
-    st.builds(ToolCallDelta, st.integers(), st.none() | TEXT, st.none() | TEXT, TEXT),
-    st.builds(ToolCall, TEXT, TEXT, TEXT),
+    st.builds(Logprobs, st.lists(st.dictionaries(TEXT, JSON, max_size=3), max_size=3), st.booleans()),
+    st.builds(ToolCallDelta, st.integers(), st.none() | TEXT, st.none() | TEXT, TEXT, st.booleans()),
+    st.builds(ToolCall, TEXT, TEXT, TEXT, st.booleans()),
     st.builds(ToolResult, TEXT, JSON),
     st.builds(Progress, st.floats(0, 1), TEXT),
     st.builds(Usage, st.integers(0), st.integers(0)),
@@ -111,6 +114,7 @@ class TestErrors:
             Overloaded("full", 2.5),
             MissingExtra("torch", "local"),
             RemoteError("there", 503, "ValueError"),
+            RequestRefused("no", "json_schema", by_run=True),
         ],
         ids=lambda error: type(error).__name__,
     )
@@ -200,6 +204,25 @@ class TestWhatOthersWrote:
         assert isinstance(event, Data)
         assert (event.value, event.output) == ({"kind": "rain", "millimetres": 4}, False)
         assert (event.seq, event.path, event.time) == (3, ("sky",), 1.5)
+
+    @pytest.mark.parametrize(
+        ("record", "wanted"),
+        [
+            ('{"kind":"reasoning_delta","seq":1,"path":[],"time":1.5,"text":"hm"}', ReasoningDelta("hm")),
+            (
+                '{"kind":"tool_call","seq":1,"path":[],"time":1.5,"id":"a","name":"f","arguments":"{}"}',
+                ToolCall("a", "f", "{}"),
+            ),
+            (
+                '{"kind":"tool_call_delta","seq":1,"path":[],"time":1.5,"index":0,"id":"a","name":"f","arguments":""}',
+                ToolCallDelta(0, "a", "f", ""),
+            ),
+        ],
+    )
+    def test_before_they_said_whether_they_are_output(self, record: str, wanted: Event) -> None:
+        event = decode(record.encode())
+        assert event == wanted
+        assert event.output  # type: ignore[attr-defined]
 
     def test_an_unknown_field_is_left_out(self) -> None:
         event = decode(

@@ -332,6 +332,24 @@ def test_a_deadline(flow: Pipeline[Any, str], producer: Producer) -> None:
     eventually(lambda: producer.cleaned == 2)
 
 
+def test_what_is_left_of_a_deadline_counts_for_all_below() -> None:
+    async def told(x: Any) -> list[float | None]:
+        run = current_run()
+        assert run is not None
+        outer = run.time_left
+        inner = await Pipeline(told_inside).acall(x, session="another")
+        return [outer, inner]
+
+    async def told_inside(x: Any) -> float | None:
+        run = current_run()
+        assert run is not None
+        return run.time_left
+
+    assert Pipeline(told)(0) == [None, None]
+    outer, inner = Pipeline(told)(0, timeout=9)
+    assert 8 < inner <= outer <= 9
+
+
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), "3"])
 def test_a_deadline_that_is_none(timeout: Any) -> None:
     with pytest.raises(ValueError, match="above 0"):

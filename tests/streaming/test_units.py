@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.streaming.units import bytes_of, seconds_of
+from millrace.streaming.units import bytes_of, pace_of, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,31 @@ def test_times(text: Any, seconds: float) -> None:
 )
 def test_sizes(text: Any, size: int) -> None:
     assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "seconds"),
+    [
+        ("10/s", 10, 1),
+        ("1.5 / Second", 1.5, 1),
+        ("100/min", 100, 60),
+        ("5/30s", 5, 30),
+        ("10k/hour", 10_000, 3600),
+        ("1M/day", 1_000_000, 86400),
+        (" 2 g / 1.5d ", 2_000_000_000, 129600),
+    ],
+)
+def test_paces(text: str, count: float, seconds: float) -> None:
+    assert pace_of(text) == (count, seconds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10", "/s", "10/", "10/x", "1x/s", "1kk/s", "0/s", "10/0s", "-1/s", "1/s/s", "1/s\n2/s", 10, None],
+)
+def test_what_is_no_pace(text: Any) -> None:
+    with pytest.raises(ValueError, match=r"is (not a|no) |lets nothing through"):
+        pace_of(text)
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,15 @@ def millrace_process(
             end(process)
 
 
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        socket.create_connection((HOST, port), 5).close()
+    except OSError:
+        return False
+    return True
+
+
 def answers(port: int, path: str) -> bool:
     """Whether a GET of `path` is answered with 200 right now."""
     try:

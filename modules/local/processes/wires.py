@@ -108,7 +108,11 @@ def request_to(request: Request) -> Json:
     sampling = asdict(request.sampling)
     sampling["logit_bias"] = [[token, bias] for token, bias in request.sampling.logit_bias.items()]
     try:
-        asked = json.loads(json.dumps({"sampling": sampling, "tools": list(request.tools)}))
+        asked = json.loads(
+            json.dumps(
+                {"sampling": sampling, "tools": list(request.tools), "tool_choice": request.tool_choice}
+            )
+        )
     except (TypeError, ValueError, RecursionError) as error:
         raise ModelError(
             f"a request to an engine in another process is JSON, its tools too: {error}"
@@ -131,7 +135,7 @@ def request_from(frame: Json) -> Request:
     sampling = dict(fields["sampling"])
     sampling["logit_bias"] = dict(sampling["logit_bias"])
     if fields["messages"] is not None:
-        fields["messages"] = [Message(**message) for message in fields["messages"]]
+        fields["messages"] = [Message.from_dict(message) for message in fields["messages"]]
     return Request(**{**fields, "sampling": Sampling(**sampling)})
 
 
@@ -152,7 +156,7 @@ def delta_to(delta: Delta) -> Json:
     if delta.error is not None:
         frame["error"] = error_to(delta.error)
     if delta.logprobs:
-        frame["logprobs"] = [[one.token_id, one.logprob, one.top] for one in delta.logprobs]
+        frame["logprobs"] = [_report_to(one) for one in delta.logprobs]
     if delta.reasoning:
         frame["reasoning"] = delta.reasoning
     if delta.tool_calls:
@@ -168,13 +172,21 @@ def delta_from(frame: Json) -> Delta:
         finish_reason=frame.get("finish_reason"),
         usage=None if usage is None else TokenUsage(*usage),
         error=None if error is None else error_from(error),
-        logprobs=tuple(
-            TokenLogprobs(token, logprob, tuple((rival, value) for rival, value in top))
-            for token, logprob, top in frame.get("logprobs", ())
-        ),
+        logprobs=tuple(map(_report_from, frame.get("logprobs", ()))),
         reasoning=frame.get("reasoning", ""),
         tool_calls=tuple(_tool_call(call) for call in frame.get("tool_calls", ())),
     )
+
+
+def _report_to(report: TokenLogprobs) -> list[Any]:
+    data = None if report.data is None else report.data.hex()
+    return [report.token_id, report.logprob, report.text, data, [_report_to(rival) for rival in report.top]]
+
+
+def _report_from(frame: list[Any]) -> TokenLogprobs:
+    token, logprob, text, data, top = frame
+    known = None if data is None else bytes.fromhex(data)
+    return TokenLogprobs(token, logprob, tuple(map(_report_from, top)), text, known)
 
 
 def _tool_call(frame: Json) -> ToolCall | ToolCallDelta:
@@ -190,7 +202,9 @@ def error_to(error: BaseException) -> Json:
         "type": type(error).__name__,
         "message": str(error),
         "extra": {
-            name: getattr(error, name) for name in ("retry_after", "package", "extra") if hasattr(error, name)
+            name: getattr(error, name)
+            for name in ("retry_after", "package", "extra", "setting")
+            if hasattr(error, name)
         },
         "cause": repr(error.__cause__) if error.__cause__ is not None else None,
     }
@@ -205,8 +219,9 @@ def error_from(frame: Json) -> BaseException:
             found = kind(extra["package"], extra["extra"]) if "package" in extra else kind(message)
         except TypeError:
             found = ModelError(f"{name}: {message}")
-        if "retry_after" in extra:
-            found.retry_after = extra["retry_after"]  # type: ignore[attr-defined]
+        for name in ("retry_after", "setting"):
+            if name in extra:
+                setattr(found, name, extra[name])
     else:
         found = ModelError(f"{name}: {message}")
     if frame["cause"] is not None:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from millrace import (
     session,
     step,
 )
+from millrace.flow.calls import start_body
 from millrace.flow.policies import Cache, Entry, FileCache, MemoryCache, Retry
-from millrace.streaming import Data, FlowBuildError, FlowCallError, TextDelta
+from millrace.streaming import Data, FlowBuildError, FlowCallError, Logprobs, Options, TextDelta, start
 from tests.flow.policies.test_retries import CALLS, Flaky
 from tests.support.gated import tiny_engine
+from tests.support.saying import saying
 
 
 class Counting:
@@ -405,6 +408,42 @@ def test_a_models_answer_depends_on_its_history_and_sampling() -> None:
         assert produced() == 18
         whole("the mill", history=[Message.user("hello"), Message.assistant("hi")])
         assert produced() == 23
+    finally:
+        engine.close()
+
+
+def test_what_a_run_asks_for_beside_text_is_no_others() -> None:
+    """Tools are a part of the key, and log-probabilities are events, which no cache keeps."""
+    engine = saying("bread")
+    flow = step(LocalModel(engine, sampling=Sampling(temperature=0.0)), cache="shared")
+    produced = lambda: engine.status().tokens_produced  # noqa: E731
+
+    def ask(**options: Any) -> list[Any]:
+        run = start(partial(start_body, flow, "the mill"), Options(**options))
+        return [event for event in run.events() if isinstance(event, (TextDelta, Logprobs))]
+
+    try:
+        plain = ask()
+        once = produced()
+        assert ask() == plain
+        assert produced() == once
+        look = {"type": "function", "function": {"name": "look"}}
+        for options in (
+            {"tools": [look]},
+            {"tools": []},
+            {"history": [Message.user("a"), Message.tool("b")]},
+        ):
+            before = produced()
+            ask(**options)
+            assert produced() == before + once
+            ask(**options)
+            assert produced() == before + once
+        answered = [Message.user("a"), Message.tool("b", tool_call_id="c")]
+        ask(history=answered)
+        before = produced()
+        for _ in range(2):
+            assert {type(event) for event in ask(sampling={"logprobs": 1})} == {TextDelta, Logprobs}
+        assert produced() == before + 2 * once
     finally:
         engine.close()
 

@@ -48,6 +48,16 @@ def test_nobody_waits_longer_than_needed(pace: float, size: int, calls: int) -> 
     assert now - start <= max(0, calls - size) / pace + calls * 1e-6 + 1e-6
 
 
+@settings(deadline=None)
+@given(st.floats(0.01, 1000), st.integers(1, 20), st.floats(0, 1000))
+def test_what_is_owed_comes_back_at_the_same_pace(pace: float, size: int, spent: float) -> None:
+    bucket = Bucket(pace, size, 5.0)
+    bucket.spend(spent, 5.0)
+    owed = max(0.0, spent - size)
+    assert bucket.wait(5.0, 0.0) == pytest.approx(owed / pace)
+    assert bucket.wait(6.0, 0.0) == pytest.approx(max(0.0, owed / pace - 1.0), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("written", "count", "per", "burst"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,75 +10,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.resources.chat.completions import Completions
 
-from millrace.launchers.api.chat_requests import HARMLESS, NEUTRAL, NUMBERS, ChatRequest
-from millrace.launchers.api.refusals import Refusal
+from millrace import LocalModel
+from millrace.launchers.abilities import Abilities
+from millrace.launchers.api.chat_requests import HARMLESS, NEUTRAL, NUMBERS, OWN, ChatRequest
+from millrace.launchers.api.refusals import Refusal, refusal_of
 from millrace.modules.local import Sampling
+from millrace.streaming import RequestRefused
+from tests.launchers.api.chat_bodies import ABLE, USER, deep, parsed, refused
 from tests.launchers.support import Running, echo, question, running
-
-USER = {"role": "user", "content": "Hi"}
-
-
-def refused(**body: Any) -> Refusal:
-    with pytest.raises(Refusal) as refusal:
-        ChatRequest.parse(body, 600)
-    assert refusal.value.status == 400
-    return refusal.value
-
-
-MESSAGES = [
-    (None, "messages", "messages is missing"),
-    ([], "messages", "empty"),
-    ("Hi", "messages", "must be a list"),
-    ({"role": "user"}, "messages", "must be a list"),
-    (["Hi"], "messages[0]", "must be an object"),
-    ([{"content": "Hi"}], "messages[0].role", "one of system, developer, user"),
-    ([{"role": "robot", "content": "Hi"}], "messages[0].role", "one of system, developer, user"),
-    ([{"role": ["user"], "content": "Hi"}], "messages[0].role", "one of"),
-    ([{"role": "user"}], "messages[0].content", "must be text"),
-    ([USER, {"role": "user", "content": 5}], "messages[1].content", "must be text"),
-    ([USER, {"role": "assistant", "content": "Hi"}], "messages[1].role", "last message must be of role user"),
-    ([{"role": "system", "content": "Hi"}], "messages[0].role", "last message must be of role user"),
-    ([{"role": "user", "content": "a\ud800"}], "messages[0].content", "half a surrogate pair at character 1"),
-    ([{"role": "user", "content": ["Hi"]}], "messages[0].content[0]", "only parts of type text"),
-    (
-        [
-            {
-                "role": "user",
-                "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}],
-            }
-        ],
-        "messages[0].content[1]",
-        "is image_url, and only parts of type text",
-    ),
-    ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text", "must be text"),
-    (
-        [{"role": "assistant", "content": None, "tool_calls": [{}]}, USER],
-        "messages[0].tool_calls",
-        "not supported",
-    ),
-]
-
-
-class TestMessages:
-    @pytest.mark.parametrize(("messages", "param", "told"), MESSAGES)
-    def test_faults_are_named(self, messages: Any, param: str, told: str) -> None:
-        refusal = refused(messages=messages)
-        assert refusal.param == param
-        assert told in refusal.message
-
-    def test_roles(self) -> None:
-        roles = ["system", "developer", "assistant", "tool", "user"]
-        request = ChatRequest.parse(
-            {"messages": [{"role": role, "content": role, "name": "n"} for role in roles]}, 600
-        )
-        assert [message.role for message in request.messages] == [
-            "system",
-            "system",
-            "assistant",
-            "tool",
-            "user",
-        ]
+from tests.support.gated import tiny_engine
 
 
 class TestParameters:
@@ -100,26 +43,32 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("n", 2),
-            ("n", True),
-            ("tools", [{"type": "function"}]),
-            ("tool_choice", "required"),
             ("functions", [{}]),
-            ("response_format", {"type": "json_object"}),
-            ("logprobs", True),
-            ("top_logprobs", 3),
+            ("function_call", {"name": "f"}),
+            ("parallel_tool_calls", False),
             ("modalities", ["text", "audio"]),
             ("audio", {"voice": "x"}),
             ("prediction", {}),
             ("store", True),
             ("reasoning_effort", "high"),
+            ("verbosity", "low"),
+            ("moderation", {}),
             ("web_search_options", {}),
         ],
     )
     def test_what_is_not_supported_is_refused_by_name(self, name: str, value: Any) -> None:
-        refusal = refused(messages=[USER], **{name: value})
+        refusal = refused(ABLE, messages=[USER], **{name: value})
         assert (refusal.param, refusal.code) == (name, "unsupported_parameter")
         assert refusal.message == f"{name} is not supported here; leave it out"
+
+    def test_every_parameter_of_the_openai_client_is_used_harmless_or_refused(self) -> None:
+        given = set(inspect.signature(Completions.create).parameters)
+        given -= {"self", "extra_headers", "extra_query", "extra_body"}
+        assert len(given) > 30
+        unknown = given - HARMLESS - OWN - set(NEUTRAL) - set(NUMBERS)
+        assert not unknown
+        for name in given & set(NEUTRAL):
+            assert refused(ABLE, messages=[USER], **{name: {"some": "thing"}}).code == "unsupported_parameter"
 
     @pytest.mark.parametrize("name", NEUTRAL)
     def test_asking_for_nothing_is_accepted(self, name: str) -> None:
@@ -128,7 +77,23 @@ class TestParameters:
 
     @pytest.mark.parametrize("name", sorted(HARMLESS))
     def test_the_harmless_is_accepted(self, name: str) -> None:
-        assert ChatRequest.parse({"messages": [USER], name: {"any": "thing"}}, 600).sampling == {}
+        assert ChatRequest.parse({"messages": [USER], name: {"any": ["thing", 1.5]}}, 600).sampling == {}
+
+    @pytest.mark.parametrize("name", ["metadata", "user"])
+    @pytest.mark.parametrize(
+        ("value", "told"),
+        [
+            ({"a": "\ud800"}, "half a surrogate pair"),
+            ({"a\udfff": 1}, "half a surrogate pair"),
+            ([[{"a": ["x\ud800"]}]], "half a surrogate pair"),
+            ({"a": 1e999}, "a number that is too large"),
+            (deep(65), "nested more than 64 levels deep"),
+        ],
+    )
+    def test_but_for_what_is_no_json(self, name: str, value: Any, told: str) -> None:
+        refusal = refused(messages=[USER], **{name: value})
+        assert refusal.param == name
+        assert told in refusal.message
 
     def test_the_unknown_is_refused(self) -> None:
         refusal = refused(messages=[USER], temprature=0.5)
@@ -136,10 +101,16 @@ class TestParameters:
         assert len(refused(messages=[USER], **{"x" * 10_000: 1}).message) < 200
 
     def test_null_is_the_same_as_leaving_out(self) -> None:
-        names = [*NUMBERS, *NEUTRAL, "model", "stream", "stream_options", "stop", "logit_bias", "timeout"]
-        assert ChatRequest.parse({"messages": [USER], **dict.fromkeys(names)}, 600) == ChatRequest.parse(
-            {"messages": [USER]}, 600
-        )
+        names = [*NUMBERS, *NEUTRAL, *(OWN - {"messages"})]
+        for able in (ABLE, Abilities()):
+            assert ChatRequest.parse(
+                {"messages": [USER], **dict.fromkeys(names)}, 600, able
+            ) == ChatRequest.parse({"messages": [USER]}, 600, able)
+
+    def test_how_many_answers(self) -> None:
+        assert (parsed().n, parsed(n=1).n, parsed(n=16).n) == (1, 1, 16)
+        for n in (0, 17, -1, 1.0, True, "2"):
+            assert refused(messages=[USER], n=n).param == "n"
 
     def test_stop(self) -> None:
         parse = ChatRequest.parse
@@ -182,12 +153,71 @@ class TestParameters:
         assert ChatRequest.parse({"messages": [USER], "timeout": 600}, 600).timeout == 600
 
 
+class TestLogprobs:
+    def test_they_are_asked_of_the_model(self) -> None:
+        assert parsed(logprobs=True).sampling == {"logprobs": 0}
+        assert parsed(logprobs=True, top_logprobs=20).sampling == {"logprobs": 20}
+        assert parsed(logprobs=False, top_logprobs=0).sampling == {}
+        Sampling(**parsed(logprobs=True, top_logprobs=20).sampling)
+
+    @pytest.mark.parametrize(
+        ("body", "param", "told"),
+        [
+            ({"logprobs": 1}, "logprobs", "true or false"),
+            ({"logprobs": "true"}, "logprobs", "true or false"),
+            ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "from 0 to 20"),
+            ({"logprobs": True, "top_logprobs": -1}, "top_logprobs", "from 0 to 20"),
+            ({"logprobs": True, "top_logprobs": True}, "top_logprobs", "from 0 to 20"),
+            ({"top_logprobs": 2}, "top_logprobs", "needs logprobs: true"),
+        ],
+    )
+    def test_faults_are_named(self, body: dict[str, Any], param: str, told: str) -> None:
+        refusal = refused(ABLE, messages=[USER], **body)
+        assert refusal.param == param
+        assert told in refusal.message
+
+    def test_where_there_is_no_model_there_are_none(self) -> None:
+        refusal = refused(messages=[USER], logprobs=True)
+        assert (refusal.param, refusal.code) == ("logprobs", "unsupported_parameter")
+        assert "this flow ends in no model" in refusal.message
+
+
+class TestWhatTheModelRefuses:
+    """It is known only when the model sees it, and is the client's fault all the same."""
+
+    @pytest.mark.parametrize(
+        ("setting", "param"),
+        [
+            ("json_schema", "response_format"),
+            ("logit_bias", "logit_bias"),
+            ("tools", "tools"),
+            ("messages", "messages"),
+        ],
+    )
+    def test_it_is_400_and_named(self, setting: str, param: str) -> None:
+        refusal = refusal_of(RequestRefused("cannot be", setting, by_run=True))
+        assert (refusal.status, refusal.param, refusal.message) == (400, param, "cannot be")
+
+    def test_what_a_flow_asks_for_itself_is_no_clients_fault(self) -> None:
+        refusal = refusal_of(RequestRefused("the secret schema", "json_schema"))
+        assert (refusal.status, refusal.code) == (500, "model_error")
+        assert "secret" not in refusal.message
+
+    def test_over_http(self) -> None:
+        model = LocalModel(tiny_engine(), sampling={"max_tokens": 2})
+        with running(model) as server:
+            status, _, answer = server.post(question(logit_bias={"99999": 1}))
+        assert status == 400
+        assert answer["error"]["param"] == "logit_bias"
+        assert "has the token id 99999" in answer["error"]["message"]
+
+
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
-NAMES = [*NUMBERS, *NEUTRAL, *HARMLESS, "model", "messages", "stream", "stream_options", "stop", "timeout"]
+NAMES = [*NUMBERS, *NEUTRAL, *HARMLESS, *OWN]
 ROLE = st.sampled_from(["system", "user", "assistant", "tool", "x"])
 BODIES = st.dictionaries(st.sampled_from(NAMES), JSON) | st.fixed_dictionaries(
     {"messages": st.lists(st.fixed_dictionaries({"role": ROLE, "content": JSON}), max_size=3)},
@@ -195,16 +225,16 @@ BODIES = st.dictionaries(st.sampled_from(NAMES), JSON) | st.fixed_dictionaries(
 )
 
 
-@given(BODIES)
+@given(BODIES, st.sampled_from([ABLE, Abilities()]))
 @settings(deadline=None)
-def test_any_json_is_parsed_or_refused(body: dict[str, Any]) -> None:
+def test_any_json_is_parsed_or_refused(body: dict[str, Any], able: Abilities) -> None:
     try:
-        request = ChatRequest.parse(body, 600)
+        request = ChatRequest.parse(body, 600, able)
     except Refusal as error:
         refusal = error
     else:
         Sampling(**request.sampling)
-        assert request.messages[-1].role == "user"
+        assert request.messages[-1].role in ("user", "tool")
         return
     assert refusal.status == 400
     assert json.loads(refusal.as_json())["error"]["message"]

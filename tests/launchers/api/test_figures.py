@@ -86,6 +86,7 @@ class TestRuns:
                 "running_limit": 1,
                 "waiting": 1,
                 "waiting_limit": 1,
+                "followers": 0,
             }
             assert runs_of(server) == {"started": 3, "rejected": 1}
             second.close()
@@ -104,6 +105,33 @@ class TestRuns:
                 source.open()
                 first.read()
             eventually(lambda: runs_of(server) == {"started": 2, "rejected": 1, "completed": 1})
+
+
+class TestLately:
+    def test_nothing_yet(self) -> None:
+        with running(behave) as server:
+            assert status_of(server)["lately"] == {
+                "seconds": 300,
+                "ended": 0,
+                "interrupted": None,
+                "first_output": {"p50": None, "p95": None},
+            }
+
+    def test_how_soon_answers_begin_and_how_many_are_left(self) -> None:
+        with running(behave) as server:
+            for text in ("done", "done", "fail", "full"):
+                server.post(question(text))
+            with server.ask("wait") as asking:
+                asking.events(2)
+            eventually(lambda: runs_of(server).get("cancelled"))
+            lately = status_of(server)["lately"]
+        assert lately["ended"] == 5
+        assert lately["interrupted"] == 0.25  # one of four: the one without a place is not among them
+        assert 0 < lately["first_output"]["p50"] <= lately["first_output"]["p95"] < 5
+
+    def test_what_only_prometheus_wants_is_not_there(self) -> None:
+        with running(behave) as server:
+            assert not {"times", "keys"} & status_of(server).keys()
 
 
 class TestEngines:

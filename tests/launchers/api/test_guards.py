@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
 from millrace import MillraceError, Service
-from millrace.launchers.api.guards import Guard, Keys, is_loopback
+from millrace.launchers.api.guards import Guard, is_loopback
+from millrace.launchers.api.keys import Keys
+from millrace.launchers.owners import ANYBODY, Owner, owner_of
+from millrace.launchers.quotas import Quota
 from tests.launchers.support import PATH, Running, echo, question, running
 
 KEY = "sk-one"
@@ -81,31 +83,6 @@ class TestKeys:
         assert locked.get("/openapi.json", {"Authorization": "Basic %%%"})[0] == 401
         assert locked.get("/v1/models", basic(KEY))[0] == 401
 
-    def test_a_file(self, tmp_path: Path) -> None:
-        path = tmp_path / "keys.txt"
-        path.write_text("# ours\n\n sk-a \nsk-b\n")
-        for source in (path, str(path)):
-            keys = Keys(source)
-            assert b"sk-a" in keys
-            assert b"sk-b" in keys
-            assert b"# ours" not in keys
-            assert b"" not in keys
-
-    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(MillraceError, match=r"cannot read the API keys in .*keys.txt: No such file"):
-            Service(echo, api_keys=tmp_path / "keys.txt")
-
-    @pytest.mark.parametrize("keys", [[], [""], ["a b"], ["ä"], ["a\n"]])
-    def test_keys_that_are_none(self, keys: list[str]) -> None:
-        with pytest.raises(MillraceError, match="at least one key, of visible ASCII characters"):
-            Service(echo, api_keys=keys)
-
-    def test_a_file_without_a_key(self, tmp_path: Path) -> None:
-        path = tmp_path / "keys.txt"
-        path.write_text("# none yet\n")
-        with pytest.raises(MillraceError, match="at least one key"):
-            Service(echo, api_keys=path)
-
 
 class TestHosts:
     @pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost", "LOCALHOST:80", "[::1]:9"])
@@ -140,6 +117,44 @@ class TestHosts:
     def test_what_is_loopback(self) -> None:
         assert all(map(is_loopback, ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"]))
         assert not any(map(is_loopback, ["0.0.0.0", "10.0.0.1", "::", "example.com", ""]))
+
+
+@pytest.mark.anyio
+class TestOwners:
+    """Whose a request is stands in its scope."""
+
+    async def owner(self, scope: dict[str, Any], keys: Keys | None) -> Owner | None:
+        seen: list[Owner] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            seen.append(owner_of(scope))
+
+        async def send(message: Any) -> None:
+            pass
+
+        await Guard(app, keys, None)({"type": "http", "path": "/v1/x", "headers": [], **scope}, send, send)
+        return seen[0] if seen else None
+
+    async def test_the_keys(self) -> None:
+        keys = Keys(["alice: sk-a running=2", "sk-b"])
+        alice = {"headers": [(b"authorization", b"Bearer sk-a")]}
+        assert await self.owner(alice, keys) == Owner("alice", Quota(running=2))
+        unnamed = await self.owner({"headers": [(b"authorization", b"bearer sk-b")]}, keys)
+        assert unnamed is not None
+        assert str(unnamed.name).startswith("key-")
+        assert await self.owner({}, keys) is None
+
+    async def test_without_keys_anybody(self) -> None:
+        assert await self.owner({}, None) is ANYBODY
+
+    async def test_an_application_around_it_may_say_who_it_is(self) -> None:
+        assert await self.owner({"millrace.owner": Owner("carol")}, None) == Owner("carol")
+        mine = {"headers": [(b"authorization", b"Bearer sk-a")], "millrace.owner": Owner("carol")}
+        assert await self.owner(mine, Keys(["alice: sk-a"])) == Owner("alice")
+
+    async def test_health_is_nobodys(self) -> None:
+        health = {"path": "/health/ready", "headers": [(b"authorization", b"Bearer sk-a")]}
+        assert await self.owner(health, Keys(["alice: sk-a"])) is ANYBODY
 
 
 @pytest.mark.anyio

@@ -10,9 +10,13 @@ import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from millrace import Limits, LocalModel
+from millrace import Limits, LocalModel, Service
 from millrace.launchers.api.metrics import ENGINE_COUNTERS, ENGINE_GAUGES
-from tests.launchers.support import Running, echo, question, running
+from millrace.launchers.histograms import BOUNDS
+from millrace.launchers.owners import KEY, Owner
+from millrace.launchers.tallies import OUTCOMES
+from millrace.streaming import Usage, emit
+from tests.launchers.support import Running, echo, question, running, words
 from tests.support.gated import Gate, gated_engine
 from tests.support.leaks import eventually
 
@@ -51,6 +55,74 @@ def test_the_service() -> None:
     assert (found["millrace_running"], found["millrace_running_limit"]) == ({(): 0}, {(): 3})
     assert (found["millrace_waiting"], found["millrace_waiting_limit"]) == ({(): 0}, {(): 5})
     assert found["millrace_uptime_seconds"][()] >= 0
+
+
+def test_times() -> None:
+    with running(words) as server:
+        for count in (3, 5):
+            server.post(question("a " * count))
+        with running(echo) as other:
+            other.post(question())
+            whole = scrape(other)
+        found = scrape(server)
+    for name in ("time_in_line", "time_to_first_output"):
+        assert found[f"millrace_{name}_seconds_count"] == {(): 2}
+        assert 0 < found[f"millrace_{name}_seconds_sum"][()] < 5
+        buckets = found[f"millrace_{name}_seconds_bucket"]
+        assert buckets["+Inf",] == buckets["1000.0",] == 2
+        assert len(buckets) == len(BOUNDS) + 1
+    assert found["millrace_time_between_pieces_seconds_count"] == {(): 2 + 4}
+    assert found["millrace_run_duration_seconds_count"] == {
+        (outcome,): 2 * (outcome == "completed") for outcome in OUTCOMES if outcome != "rejected"
+    }
+    assert found["millrace_interruption_ratio"] == {(): 0}
+    assert whole["millrace_time_to_first_output_seconds_count"] == {(): 1}  # an answer that comes whole
+    assert whole["millrace_time_between_pieces_seconds_count"] == {(): 0}
+
+
+def test_nothing_ended_yet() -> None:
+    with running(echo) as server:
+        found = scrape(server)
+    assert "millrace_interruption_ratio" not in found
+    assert "millrace_key_runs_total" not in found
+    assert found["millrace_time_in_line_seconds_bucket"]["+Inf",] == 0
+
+
+async def costly(text: str) -> str:
+    emit(Usage(3, 4))
+    return text
+
+
+class Named:
+    """A middleware that says whose a request is, as the Guard does."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        name = dict(scope.get("headers", ())).get(b"x-name", b"").decode()
+        await self.app({**scope, KEY: Owner(name or None)}, receive, send)
+
+
+def test_keys_by_their_names() -> None:
+    def configure(service: Service) -> None:
+        service.app.add_middleware(Named)
+
+    with running(costly, configure, limits=Limits(running=1, waiting=0)) as server:
+        for name in ("alice", 'b"ob\\', "alice", ""):
+            assert server.post(question(), {"x-name": name})[0] == 200
+        ticket = server.do(server.service.admission.enter)
+        assert server.post(question(), {"x-name": "alice"})[0] == 429
+        server.do(ticket.leave)
+        found = scrape(server)
+    runs = {labels: count for labels, count in found["millrace_key_runs_total"].items() if count}
+    assert runs == {("alice", "completed"): 2, ("alice", "rejected"): 1, ('b"ob\\', "completed"): 1}
+    assert found["millrace_key_tokens_total"] == {
+        ("alice", "prompt"): 6,
+        ("alice", "completion"): 8,
+        ('b"ob\\', "prompt"): 3,
+        ('b"ob\\', "completion"): 4,
+    }
 
 
 def test_an_engine() -> None:

@@ -169,15 +169,20 @@ class TestStarting:
                 run = current_run()
                 assert run is not None
                 seen.append([message.content for message in run.take_history(x)])
-                assert current_session() == "alice"
+                assert current_session() == "http-alice"
                 return x.upper()
 
         with running(Chatter()) as server, client_of(server) as client:
             for text in ("one", "two"):
                 assert (
-                    client.post(RUNS, json={"input": text, "session": "alice"}).json()["session"] == "alice"
+                    client.post(RUNS, json={"input": text, "session": "http-alice"}).json()["session"]
+                    == "http-alice"
                 )
-            given = {"input": "three", "session": "alice", "history": [{"role": "user", "content": "zero"}]}
+            given = {
+                "input": "three",
+                "session": "http-alice",
+                "history": [{"role": "user", "content": "zero"}],
+            }
             assert client.post(RUNS, json=given).status_code == 200
         assert seen == [[], ["one", "ONE"], ["zero"]]
 
@@ -192,7 +197,7 @@ class TestStarting:
             return x
 
         with running(turn) as server, client_of(server) as client:
-            body = {"input": "one", "session": "alice"}
+            body = {"input": "one", "session": "http-alice"}
             with ask(server, body) as first:
                 eventually(
                     lambda: status().runs == 1 and server.runs and all(r.takes_turn for r in server.runs)
@@ -288,7 +293,7 @@ class TestVisibility:
 
     async def prepare(self, text: str) -> AsyncIterator[str]:
         emit(ReasoningDelta("a thought"))
-        emit(Data({"note": "a note"}, output=False))
+        emit(Data({"note": "a note"}))
         yield f"the prompt: {text}"
 
     def test_the_answer_alone(self) -> None:
@@ -603,6 +608,25 @@ class TestGoingOn:
                 eventually(lambda: self.readers(server, run) == 1)
                 until = asyncio.run(self.later(0.4))
                 assert until
+                assert not run.over
+            eventually(lambda: run.over)
+            assert run.reason == "client left and did not come back"
+
+    def test_and_while_somebody_follows_it_by_way_of_another_worker(
+        self, run_id: str, tmp_path: Path
+    ) -> None:
+        source = Source()
+        shared: dict[str, Any] = {"queue": f"file://{tmp_path}/runs", "timings": Timings(resume=0.3)}
+        with running(source, on_disconnect="continue", **shared) as one, running(echo, **shared) as other:
+            asking = ask(one, {"input": "a", "stream": True}, {"x-run-id": run_id})
+            source.allow(1)
+            asking.events(2)
+            (run,) = one.runs
+            with other.connect() as follower:
+                follower.send("GET", f"{RUNS}/{run_id}/events")
+                follower.events(2)
+                asking.close()
+                asyncio.run(self.later(0.9))
                 assert not run.over
             eventually(lambda: run.over)
             assert run.reason == "client left and did not come back"

@@ -1,38 +1,13 @@
-"""Sockets: bound before anything else, and watched by the kernel for peers that are gone."""
+"""uvicorn as the service runs it: its sockets are watched by the kernel for peers that are gone."""
 
 from __future__ import annotations
 
 import socket
-from contextlib import closing
 
 import pytest
 
-from millrace import MillraceError
 from millrace.launchers.api.patience import Timings
-from millrace.launchers.api.servers import bind, url_of
 from tests.launchers.support import Running, echo, running
-
-
-def test_url() -> None:
-    for host, shown in {"127.0.0.1": "127.0.0.1", "0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1"}.items():
-        with closing(bind(host, 0)) as listener:
-            assert url_of(listener) == f"http://{shown}:{listener.getsockname()[1]}"
-
-
-@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
-def test_url_of_ipv6() -> None:
-    for host in ("::1", "::", "[::1]"):
-        with closing(bind(host, 0)) as listener:
-            assert url_of(listener) == f"http://[::1]:{listener.getsockname()[1]}"
-
-
-@pytest.mark.parametrize(
-    ("host", "told"),
-    [("192.0.2.1", "cannot listen on 192.0.2.1.*--host"), ("no.such.host.invalid", "cannot listen.*--host")],
-)
-def test_an_address_that_cannot_be_had(host: str, told: str) -> None:
-    with pytest.raises(MillraceError, match=told):
-        bind(host, 0)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from millrace.launchers.api.wire import DONE, Frames, completion, finish_reason
+from millrace.launchers.api.wire import DONE, Frames, choice, completion, finish_reason
 from millrace.streaming import TokenUsage
 
 RUN = "0123456789abcdef" * 2
@@ -47,8 +47,17 @@ def test_frames(text: str, model: str, with_usage: bool, usage: TokenUsage) -> N
 
 @given(ANY, ANY, USAGE)
 def test_a_whole_answer(text: str, model: str, usage: TokenUsage) -> None:
-    answer = json.loads(completion(RUN, model, 5, text, "stop", usage))
-    assert answer["choices"][0]["message"]["content"] == text
+    call = {"id": "1", "type": "function", "function": {"name": text or "f", "arguments": "{}"}}
+    likely = {"token": text, "bytes": None, "logprob": -0.5, "top_logprobs": []}
+    choices = [
+        choice(0, text, "stop"),
+        choice(1, None, "tool_calls", {"tool_calls": [call]}),
+        choice(2, text, "length", None, [likely]),
+    ]
+    answer = json.loads(completion(RUN, model, 5, choices, usage))
+    assert [each["message"]["content"] for each in answer["choices"]] == [text, None, text]
+    assert answer["choices"][1]["message"]["tool_calls"] == [call]
+    assert answer["choices"][2]["logprobs"] == {"content": [likely], "refusal": None}
     assert answer["model"] == model
     ChatCompletion.model_validate(answer, strict=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +38,18 @@ def test_only_code_keeps_its_angle_brackets(text: str, expected: str) -> None:
 @given(st.text(st.sampled_from("ab <&;`~$!\n\\[]()#"), max_size=60))
 def test_nothing_is_lost(text: str) -> None:
     kept = shown(text).replace("&lt;", "<").replace("&amp;", "&")
-    assert kept.replace("![", "[") == text.replace("![", "[")
+    assert unmarked(kept).replace("&#33;", "!") == unmarked(text)
+
+
+def unmarked(text: str) -> str:
+    """What would be pictures are links."""
+    return re.sub(r"!(?=\[)", "", text)
+
+
+@pytest.mark.parametrize("text", ["![a](b)", "!![a](b)", "!!![a](b)", "wow!![a](b)"])
+def test_no_picture_is_left(text: str) -> None:
+    assert "![" not in shown(text)
+    assert shown(text).endswith("[a](b)")
 
 
 @given(st.text(st.sampled_from("a`\n "), max_size=30))

@@ -99,7 +99,10 @@ class TestAnswers:
         gate.open_all()
         found = await ask(engine, logprobs=2).result()
         assert [report.token_id for report in found.logprobs] == list(found.token_ids)
-        assert all(report.top[0] == (report.token_id, report.logprob) for report in found.logprobs)
+        assert all(report.top[0].logprob == report.logprob for report in found.logprobs)
+        spelled = b"".join(report.data or b"" for report in found.logprobs)
+        assert spelled.decode("utf-8", "replace").strip() == found.text.strip()
+        assert all(report.top[0].data == report.data for report in found.logprobs)
 
     async def test_a_listener_may_be_in_another_loop(self, gate: Gate, engine: Engine) -> None:
         gate.open_all()

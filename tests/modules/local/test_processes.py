@@ -20,7 +20,8 @@ import pytest
 from millrace import Limits, LocalModel, Message, Pipeline
 from millrace.modules.demo import weights_path
 from millrace.modules.local import Engine, Request, Sampling
-from millrace.streaming.errors import ContextLengthExceeded, ModelError, Overloaded
+from millrace.streaming.errors import ContextLengthExceeded, ModelError, Overloaded, RequestRefused
+from millrace.streaming.messages import FunctionCall
 from tests.support import paced
 from tests.support.gated import tiny_engine
 from tests.support.leaks import eventually, eventually_async, leaks
@@ -78,7 +79,23 @@ class TestAnswers:
                 other.usage,
                 other.finish_reason,
             )
-            assert [found.token_id for found in one.logprobs] == [found.token_id for found in other.logprobs]
+            assert one.logprobs == other.logprobs
+        assert sampling.logprobs is None
+        beside.close()
+
+    async def test_conversations_with_calls_travel(self, engine: Engine) -> None:
+        template = (
+            "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }} "
+            "{{ c.function.arguments.at }}{% endfor %}{{ m.name }} {% endfor %}"
+        )
+        call = FunctionCall("a", "look", '{"at": 7}')
+        told = [Message.assistant(tool_calls=[call]), Message.tool("the 🦊", tool_call_id="a")]
+        asked = Request(messages=told, sampling=GREEDY, chat_template=template)
+        beside = tiny_engine()
+        one, other = await engine.submit(asked).result(), await beside.submit(asked).result()
+        assert (one.text, one.usage) == (other.text, other.usage)
+        asked = Request(messages=told[:1], sampling=GREEDY, chat_template=template)
+        assert (await engine.submit(asked).result()).usage.prompt_tokens < one.usage.prompt_tokens
         beside.close()
 
     async def test_all_kinds_of_requests_travel(self, engine: Engine) -> None:
@@ -116,11 +133,16 @@ class TestAnswers:
 
 
 class TestErrors:
+    async def test_a_refusal_knows_its_setting(self, engine: Engine) -> None:
+        with pytest.raises(RequestRefused, match="cannot be held to") as refused:
+            await engine.submit(request(sampling=Sampling(json_schema={"type": "nonsense"}))).result()
+        assert refused.value.setting == "json_schema"
+
     @pytest.mark.parametrize(
         ("made", "error"),
         [
             (lambda: request("mill " * 1000), ContextLengthExceeded),
-            (lambda: Request(token_ids=[1_000_000]), ValueError),
+            (lambda: Request(token_ids=[1_000_000]), RequestRefused),
             (lambda: request(sampling=Sampling(max_tokens=1_000_000)), ContextLengthExceeded),
         ],
     )

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from millrace.modules.local import Request, Sampling
-from millrace.modules.local.prompts import PromptBuilder
-from millrace.streaming.errors import ContextLengthExceeded, ModelError
-from millrace.streaming.messages import Message
+from millrace.modules.local.prompts import PromptBuilder, turns_of
+from millrace.streaming.errors import ContextLengthExceeded, ModelError, RequestRefused
+from millrace.streaming.messages import FunctionCall, Message
 from tests.support.gated import tiny_tokenizer
 
 PICKY = "{% if messages[0]['role'] != 'user' %}{{ raise_exception('begin with a user') }}{% endif %}x"
@@ -40,6 +40,60 @@ def test_marks_are_not_shown_to_the_model() -> None:
     assert marked == builder().build(Request(messages=[Message.assistant("So")]))
 
 
+class TestCalls:
+    CALLS = (
+        Message.user("Hi"),
+        Message.assistant("I look.", tool_calls=[FunctionCall("call_123456789", "look", '{"at": 1}')]),
+        Message.tool("found", tool_call_id="call_123456789"),
+    )
+
+    def turns(self, template: str = "", *messages: Message) -> list[dict[str, Any]]:
+        return list(turns_of(messages or self.CALLS, template))
+
+    def test_templates_get_objects_and_names(self) -> None:
+        user, assistant, tool = self.turns()
+        assert user == {"role": "user", "content": "Hi"}
+        (call,) = assistant["tool_calls"]
+        assert call["function"] == {"name": "look", "arguments": {"at": 1}}
+        assert tool == {
+            "role": "tool",
+            "content": "found",
+            "tool_call_id": "call_123456789",
+            "name": "look",
+        }
+        template = (
+            "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.function.arguments.at + 1 }}"
+            "{% endfor %}{{ m.content }}{% endfor %}"
+        )
+        prompt = builder(template=template).build(Request(messages=self.CALLS))
+        assert text_of(prompt.token_ids) == "Hi2I look.found"
+
+    @pytest.mark.parametrize("arguments", ["no json", "[1]", "7", "[" * 100_000])
+    def test_arguments_that_are_no_object_stay_as_they_are(self, arguments: str) -> None:
+        (turn,) = self.turns("", Message.assistant(tool_calls=[FunctionCall("a", "look", arguments)]))
+        assert turn["tool_calls"][0]["function"]["arguments"] == arguments
+        assert turn["content"] == ""
+
+    def test_no_arguments_are_an_empty_object(self) -> None:
+        (turn,) = self.turns("", Message.assistant(tool_calls=[FunctionCall("a", "look", "")]))
+        assert turn["tool_calls"][0]["function"]["arguments"] == {}
+
+    def test_a_result_of_a_call_that_nobody_knows(self) -> None:
+        (turn,) = self.turns("", Message.tool("found", tool_call_id="a"))
+        assert turn == {"role": "tool", "content": "found", "tool_call_id": "a"}
+
+    def test_ids_of_nine_letters_where_a_template_takes_no_others(self) -> None:
+        template = "{% if id|length != 9 %}{{ raise_exception('nine!') }}{% endif %}"
+        _, assistant, tool = self.turns(template)
+        key = assistant["tool_calls"][0]["id"]
+        assert key == tool["tool_call_id"]
+        assert len(key) == 9
+        assert key.isalnum()
+        assert tool["name"] == "look"
+        (kept,) = self.turns(template, Message.tool("found", tool_call_id="abcdefgh1"))
+        assert kept["tool_call_id"] == "abcdefgh1"
+
+
 def test_a_template_of_the_callers_goes_first() -> None:
     prompt = builder(template="{{ messages[0]['content'] }}!").build(Request(messages=[Message.user("Hi")]))
     assert text_of(prompt.token_ids) == "Hi!"
@@ -60,8 +114,9 @@ def test_without_a_template_messages_are_refused_with_the_cure(monkeypatch: pyte
 
 
 def test_what_a_template_refuses_is_told() -> None:
-    with pytest.raises(ModelError, match=r"chat template of tiny refused.*begin with a user"):
+    with pytest.raises(RequestRefused, match=r"chat template of tiny refused.*begin with a user") as refused:
         builder(template=PICKY).build(Request(messages=[Message.system("x")]))
+    assert refused.value.setting == "messages"
 
 
 @pytest.mark.parametrize(
@@ -73,8 +128,9 @@ def test_what_a_template_refuses_is_told() -> None:
     ],
 )
 def test_tokens_that_there_are_not(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(RequestRefused, match=message) as refused:
         builder().build(Request(**given))
+    assert message.startswith(("token id", refused.value.setting))
 
 
 def test_a_template_without_text_is_told() -> None:

@@ -156,8 +156,8 @@ def test_logprobs_are_those_of_the_model() -> None:
     spread = logits[0].log_softmax(-1)
     assert report.token_id == found[0].token == 2
     assert report.logprob == pytest.approx(float(spread[2]))
-    assert [token for token, _ in report.top] == spread.topk(3).indices.tolist()
-    assert math.fsum(math.exp(value) for _, value in report.top) <= 1.0
+    assert [rival.token_id for rival in report.top] == spread.topk(3).indices.tolist()
+    assert math.fsum(math.exp(rival.logprob) for rival in report.top) <= 1.0
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {}, {"top_p": 0.9}, {"presence_penalty": 1.0}])

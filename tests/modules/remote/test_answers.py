@@ -169,6 +169,60 @@ def test_a_refusal_is_text() -> None:
     assert read(chunk(content=None, refusal="No."), chunk("stop"))[0].text == "No."
 
 
+# ---------------------------------------------------------------- log-probabilities
+
+
+def report(token: str, logprob: float, data: list[int] | None = None, **more: Any) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": data, **more}
+
+
+def told(*reports: dict[str, Any], **delta: Any) -> str:
+    return json.dumps(
+        {
+            "choices": [
+                {"index": 0, "delta": delta, "logprobs": {"content": list(reports)}, "finish_reason": None}
+            ]
+        }
+    )
+
+
+def test_log_probabilities_come_with_their_text() -> None:
+    rivals = [report("a", -0.25, [97]), report("\ufffd", -2, [195])]
+    given = report("a", -0.25, [97], top_logprobs=rivals)
+    first, last = read(told(given, content="a"), chunk("stop"))
+    assert first.text == "a"
+    (found,) = first.logprobs
+    assert (found.token_id, found.text, found.data, found.logprob) == (None, "a", b"a", -0.25)
+    assert [(rival.text, rival.data) for rival in found.top] == [("a", b"a"), ("\ufffd", b"\xc3")]
+    assert found.as_dict() == given
+    assert last.logprobs == ()
+
+
+def test_log_probabilities_without_bytes_or_rivals_or_text() -> None:
+    first, _ = read(told(report("a", -0.25)), chunk("stop"))
+    assert first.text == ""
+    assert first.logprobs[0].as_dict() == report("a", -0.25, None, top_logprobs=[])
+    for nothing in (None, {}, {"content": None}, {"content": []}):
+        data = {"choices": [{"delta": {}, "logprobs": nothing}]}
+        assert reader().read(json.dumps(data)) is None
+
+
+@pytest.mark.parametrize("least", ["-Infinity", "NaN", "-1e999"])
+def test_log_probabilities_that_json_does_not_have(least: str) -> None:
+    delta = reader().read(told(report("a", 7777)).replace("7777", least))
+    assert delta is not None
+    assert delta.logprobs[0].as_dict()["logprob"] == -9999.0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [5, [5], [{}], [report("a", None)], [report(5, -1)], [report("a", -1, [256])], [report("a", -1, 7)]],  # type: ignore[arg-type]
+)
+def test_log_probabilities_that_are_none(wrong: Any) -> None:
+    with pytest.raises(Failure, match="no chunk"):
+        reader().read(json.dumps({"choices": [{"delta": {}, "logprobs": {"content": wrong}}]}))
+
+
 # ---------------------------------------------------------------- stop strings
 
 

@@ -9,6 +9,7 @@ import pytest
 from millrace import Message, Sampling
 from millrace.modules.local import Request
 from millrace.modules.remote.bodies import body_of, check_extra, endpoint_of
+from millrace.streaming.messages import FunctionCall
 
 HI = [Message.user("Hi")]
 USAGE = {"stream": True, "stream_options": {"include_usage": True}}
@@ -41,6 +42,8 @@ def test_what_is_always_sent() -> None:
         ({"min_p": 0.1}, {"min_p": 0.1}),
         ({"repetition_penalty": 1.1}, {"repetition_penalty": 1.1}),
         ({"stop_token_ids": [2]}, {"stop_token_ids": [2]}),
+        ({"logprobs": 0}, {"logprobs": True}),
+        ({"logprobs": 3}, {"logprobs": True, "top_logprobs": 3}),
     ],
 )
 def test_what_is_sent_where_it_is_set(settings: dict[str, Any], field: dict[str, Any]) -> None:
@@ -49,10 +52,25 @@ def test_what_is_sent_where_it_is_set(settings: dict[str, Any], field: dict[str,
 
 def test_tools_and_schemas_in_openais_form() -> None:
     tool = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
-    assert body_of(Request(messages=HI, tools=[tool]), "tiny", {})["tools"] == [tool]
+    sent = body_of(Request(messages=HI, tools=[tool]), "tiny", {})
+    assert sent["tools"] == [tool]
+    assert "tool_choice" not in sent
+    for choice in ("required", {"type": "function", "function": {"name": "search"}}):
+        sent = body_of(Request(messages=HI, tools=[tool], tool_choice=choice), "tiny", {})
+        assert sent["tool_choice"] == choice
     wanted = body(json_schema={"type": "object"})["response_format"]
     assert wanted["type"] == "json_schema"
     assert (wanted["json_schema"]["schema"], wanted["json_schema"]["strict"]) == ({"type": "object"}, True)
+
+
+def test_a_conversation_with_calls_in_openais_form() -> None:
+    call = FunctionCall("a", "search", '{"q": 1}')
+    told = [*HI, Message.assistant(tool_calls=[call]), Message.tool("found", tool_call_id="a")]
+    assert body_of(Request(messages=told), "tiny", {})["messages"][1:] == [
+        {"role": "assistant", "content": None, "tool_calls": [call.as_dict()]},
+        {"role": "tool", "content": "found", "tool_call_id": "a"},
+    ]
+    assert call.as_dict()["function"] == {"name": "search", "arguments": '{"q": 1}'}
 
 
 def test_further_fields_come_last_and_none_leaves_one_out() -> None:
@@ -85,6 +103,6 @@ def test_what_no_server_can_be_told_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="chat_template"):
         body_of(Request(messages=HI, chat_template="{{ x }}"), "tiny", {})
     with pytest.raises(ValueError, match="logprobs"):
-        body(logprobs=0)
+        body_of(Request(prompt="Hi", sampling=Sampling(logprobs=0)), "tiny", {})
     with pytest.raises(ValueError, match="regex"):
         body(regex="[0-9]+")

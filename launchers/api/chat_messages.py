@@ -1,0 +1,128 @@
+"""The messages of a chat request, checked one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...streaming.messages import FunctionCall, Message
+from .parameters import check_text, invalid
+
+__all__ = ["ROLES", "conversation_of", "messages_of"]
+
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+
+
+def conversation_of(given: Any, takes_results: bool) -> list[Message]:
+    """All messages of a request; the last one is a user's, or a tool's where the flow `takes_results`.
+
+    Raises:
+        Refusal: 400, naming the message.
+    """
+    if given is None:
+        raise invalid('messages is missing; send [{"role": "user", "content": "..."}]', "messages")
+    messages = messages_of(given, "messages")
+    if not messages:
+        raise invalid("messages is empty; it needs at least one, of role user", "messages")
+    last, where = messages[-1].role, f"messages[{len(messages) - 1}].role"
+    if last == "tool" and not takes_results:
+        raise invalid(
+            "the last message is a tool's, and this flow begins with no model that could take it; "
+            "end with a message of role user",
+            where,
+            "unsupported_parameter",
+        )
+    if last not in ("user", "tool"):
+        raise invalid(f"the last message must be of role user or tool, not {last}", where)
+    return messages
+
+
+def messages_of(given: Any, name: str) -> list[Message]:
+    """Messages as a client sends them, in the field `name`.
+
+    Raises:
+        Refusal: 400, naming the part.
+    """
+    if not isinstance(given, list):
+        raise invalid(f"{name} must be a list of objects with role and content", name)
+    return [_message(item, f"{name}[{i}]") for i, item in enumerate(given)]
+
+
+def _message(item: Any, where: str) -> Message:
+    if not isinstance(item, dict):
+        raise invalid(f"{where} must be an object with role and content", where)
+    role = item.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise invalid(f"{where}.role must be one of {', '.join(ROLES)}", f"{where}.role")
+    for name in ("function_call", "audio"):
+        if item.get(name):
+            raise invalid(
+                f"{where}.{name} is not supported here; leave such messages out",
+                f"{where}.{name}",
+                "unsupported_parameter",
+            )
+    calls = _calls(item.get("tool_calls"), role, f"{where}.tool_calls")
+    content = item.get("content")
+    text = "" if calls and content is None else _content(content, f"{where}.content")
+    key = _call_id(item.get("tool_call_id"), role, f"{where}.tool_call_id")
+    return Message(ROLES[role], text, {}, calls, key)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- content
+
+
+def _content(content: Any, where: str) -> str:
+    if isinstance(content, list):
+        return "".join(_part(part, f"{where}[{i}]") for i, part in enumerate(content))
+    return check_text(content, where)
+
+
+def _part(part: Any, where: str) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind != "text":
+        shown = kind[:60] if isinstance(kind, str) else "something else"
+        raise invalid(
+            f"{where} is {shown}, and only parts of type text are supported here",
+            where,
+            "unsupported_content",
+        )
+    return check_text(part.get("text"), f"{where}.text")
+
+
+# ---------------------------------------------------------------- calls
+
+
+def _calls(given: Any, role: str, where: str) -> tuple[FunctionCall, ...]:
+    if given is None or given == []:
+        return ()
+    if role != "assistant":
+        raise invalid(f"{where} belongs to messages of role assistant, not {role}", where)
+    if not isinstance(given, list):
+        raise invalid(f"{where} must be a list of calls", where)
+    return tuple(_call(item, f"{where}[{i}]") for i, item in enumerate(given))
+
+
+def _call(item: Any, where: str) -> FunctionCall:
+    if not isinstance(item, dict):
+        raise invalid(f"{where} must be an object with id, type and function", where)
+    if item.get("type", "function") != "function":
+        raise invalid(
+            f"{where}.type must be function; others are not supported here",
+            f"{where}.type",
+            "unsupported_parameter",
+        )
+    function = item.get("function")
+    if not isinstance(function, dict):
+        raise invalid(f"{where}.function must be an object with name and arguments", f"{where}.function")
+    return FunctionCall(
+        check_text(item.get("id"), f"{where}.id"),
+        check_text(function.get("name"), f"{where}.function.name"),
+        check_text(function.get("arguments"), f"{where}.function.arguments"),
+    )
+
+
+def _call_id(given: Any, role: str, where: str) -> str | None:
+    if given is None:
+        return None
+    if role != "tool":
+        raise invalid(f"{where} belongs to messages of role tool, not {role}", where)
+    return check_text(given, where)

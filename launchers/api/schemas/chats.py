@@ -1,0 +1,185 @@
+"""/v1/chat/completions, described: what a request may have, the whole answer, and the chunks of a stream."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..chat_requests import HARMLESS, NEUTRAL, NUMBERS
+from ..refusals import Refusal
+from .answers import COUNT, TEXT, json_answer, nullable, stream_answer
+from .chat_forms import CALLS, FORMS
+from .components import Components, Schema
+from .refusals import Refused, refusals
+from .requests import body, deadline, logit_bias, message, run_id_header, stop
+
+__all__ = ["CREATED", "NO_MODEL", "describe_chats"]
+
+MESSAGES = [{"role": "user", "content": "What is a Warp?"}]
+STREAM = {"stream": True, "stream_options": {"include_usage": True}}
+ID, CREATED = "chatcmpl-2f0c5a1e7d544d5e9d0a5b2f1c3e4a6b", 1793534400
+
+NO_MODEL = Refused(
+    "No such model",
+    Refusal(404, "the model 'gpt' does not exist; this server has 'answer'", "model_not_found", "model"),
+)
+FINISH = ("stop", "length", "tool_calls", "content_filter")
+
+
+def describe_chats(components: Components, model: str, longest: float) -> dict[str, Any]:
+    """The paths of chat completions; `longest` is the deadline, in seconds, that may be asked for at most."""
+    request = components.name("ChatCompletionRequest", _request(components, model, longest))
+    chunk = components.name("ChatCompletionChunk", _chunk(components))
+    completion = components.name("ChatCompletion", _completion(components))
+    asked = {"model": model, "messages": MESSAGES}
+    whole = json_answer(
+        'The answer. With `"stream": true` its chunks, as server-sent events: the last has a finish reason, and '
+        "`[DONE]` follows it. A run that fails in the middle sends an error instead of both",
+        completion,
+        _example(model, "A mill for lists."),
+    )
+    streamed = stream_answer("", chunk, _stream(model), "[DONE]")
+    both = {**streamed, **whole, "content": {**whole["content"], **streamed["content"]}}
+    return {
+        "/v1/chat/completions": {
+            "post": {
+                "operationId": "create_chat_completion",
+                "tags": ["OpenAI"],
+                "summary": "Runs the flow on the last message; those before it are its history",
+                "parameters": [run_id_header()],
+                "requestBody": body(
+                    request,
+                    {
+                        "whole": ("The whole answer at once", asked),
+                        "stream": ("Streamed, with the tokens counted at the end", {**asked, **STREAM}),
+                    },
+                ),
+                "responses": {
+                    "200": both,
+                    **refusals(components, 400, NO_MODEL, 408, 409, 413, 415, 429, 500, 503, 504),
+                },
+            }
+        }
+    }
+
+
+def _request(components: Components, model: str, longest: float) -> Schema:
+    name = {**TEXT, "description": "As /v1/models lists it; may be left out", "examples": [model]}
+    fields: dict[str, Schema] = {
+        "model": name,
+        "stream": {"type": "boolean", "default": False, "description": "Answer in pieces, as they come"},
+        "stream_options": _stream_options(),
+        "stop": stop(),
+        "logit_bias": logit_bias(-100, 100),
+        **{name: number.schema() for name, number in NUMBERS.items()},
+        **{name: {"description": "Accepted, and changes nothing"} for name in sorted(HARMLESS)},
+        **FORMS,
+        **{name: _neutral(values) for name, values in NEUTRAL.items()},
+    }
+    messages = {
+        "type": "array",
+        "minItems": 1,
+        "items": message(components),
+        "description": "The last one must be of role user, or of role tool where the flow begins with a model",
+    }
+    return {
+        "type": "object",
+        "required": ["messages"],
+        "additionalProperties": False,
+        "properties": {
+            "messages": messages,
+            "timeout": deadline(longest),
+            **{name: nullable(schema) for name, schema in fields.items()},
+        },
+    }
+
+
+def _neutral(values: tuple[Any, ...]) -> Schema:
+    """A parameter that is not supported, with the values that ask for nothing."""
+    return {"enum": list(values), "description": "Not supported: may have this value, or be left out"}
+
+
+def _stream_options() -> Schema:
+    flag = {"type": ["boolean", "null"]}
+    return {
+        "type": "object",
+        "properties": {"include_usage": flag, "include_obfuscation": flag},
+        "additionalProperties": False,
+        "description": "Only together with `stream: true`. `include_usage`: a last chunk has the tokens",
+    }
+
+
+# ---------------------------------------------------------------- answers
+
+
+def usage(components: Components) -> Schema:
+    """Tokens, as OpenAI counts them."""
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    told = {"type": "object", "required": list(names), "properties": dict.fromkeys(names, COUNT)}
+    return components.name("Tokens", told)
+
+
+def _answer(kind: str, choice: Schema, tokens: Schema) -> Schema:
+    properties = {
+        "id": TEXT,
+        "object": {"enum": [kind]},
+        "created": COUNT,
+        "model": TEXT,
+        "choices": {"type": "array", "items": choice},
+    }
+    return {"type": "object", "required": list(properties), "properties": {**properties, "usage": tokens}}
+
+
+def _choice(**more: Schema) -> Schema:
+    properties = {"index": COUNT, **more}
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _completion(components: Components) -> Schema:
+    answer = {
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {
+            "role": {"enum": ["assistant"]},
+            "content": {"type": ["string", "null"]},
+            "refusal": {"type": "null"},
+            "tool_calls": CALLS,
+        },
+    }
+    choice = _choice(message=answer, finish_reason={"enum": list(FINISH)})
+    return _answer("chat.completion", choice, usage(components))
+
+
+def _chunk(components: Components) -> Schema:
+    delta = {
+        "type": "object",
+        "properties": {"role": {"enum": ["assistant"]}, "content": {"type": ["string", "null"]}},
+    }
+    choice = _choice(delta=delta, finish_reason={"enum": [*FINISH, None]})
+    return _answer("chat.completion.chunk", choice, nullable(usage(components)))
+
+
+def _example(model: str, text: str) -> dict[str, Any]:
+    answer = {"role": "assistant", "content": text, "refusal": None}
+    choice = {"index": 0, "message": answer, "logprobs": None, "finish_reason": "stop"}
+    return {
+        "id": ID,
+        "object": "chat.completion",
+        "created": CREATED,
+        "model": model,
+        "choices": [choice],
+        "usage": {"prompt_tokens": 12, "completion_tokens": 6, "total_tokens": 18},
+    }
+
+
+def _stream(model: str) -> str:
+    head = {"id": ID, "object": "chat.completion.chunk", "created": CREATED, "model": model}
+    pieces: list[tuple[dict[str, str], str | None]] = [
+        ({"role": "assistant", "content": ""}, None),
+        ({"content": "A mill for lists."}, None),
+        ({}, "stop"),
+    ]
+    chunks = [
+        {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": end}]} for delta, end in pieces
+    ]
+    return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"

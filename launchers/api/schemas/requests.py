@@ -1,0 +1,119 @@
+"""Requests: the parts that several endpoints take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..chat_messages import ROLES
+from ..chat_requests import MOST_STOPS, SHORTEST_DEADLINE
+from ..run_requests import SETTINGS
+from .answers import RUN_ID, TEXT, nullable
+from .chat_forms import CALL_ID, CALLS
+from .components import Components, Schema
+
+__all__ = ["body", "deadline", "logit_bias", "message", "run_id_header", "sampling", "stop"]
+
+
+def body(schema: Schema, examples: Mapping[str, tuple[str, Any]], required: bool = True) -> dict[str, Any]:
+    """A JSON body, with examples by name, each with a word about it."""
+    told = {name: {"summary": text, "value": value} for name, (text, value) in examples.items()}
+    content = {"schema": schema, **({"examples": told} if told else {})}
+    return {"required": required, "content": {"application/json": content}}
+
+
+def run_id_header() -> dict[str, Any]:
+    """The header in which a client may choose a run's id."""
+    return {
+        "name": "x-run-id",
+        "in": "header",
+        "schema": RUN_ID,
+        "description": "An id of your choice for the run: 128 random bits in hex. A request that is sent once more, "
+        "since its answer was lost, is refused with 409, and /v1/runs/{run_id} tells what became of the first",
+    }
+
+
+def deadline(longest: float) -> Schema:
+    """The field `timeout`; `longest` in seconds."""
+    seconds = {"type": "number", "minimum": SHORTEST_DEADLINE, "maximum": longest, "default": longest}
+    return nullable({**seconds, "description": "Deadline of the run in seconds, from when it begins"})
+
+
+def message(components: Components) -> Schema:
+    """One message of a conversation, by its role."""
+    part = {
+        "type": "object",
+        "required": ["type", "text"],
+        "properties": {"type": {"enum": ["text"]}, "text": TEXT},
+    }
+    content = {"anyOf": [TEXT, {"type": "array", "items": part}]}
+    calls = {**CALLS, "minItems": 1}
+    told = {"content": content, "tool_calls": NO_CALLS, "tool_call_id": {"type": "null"}}
+    asking = {"content": nullable(content), "tool_calls": calls, "tool_call_id": {"type": "null"}}
+    answering = {"content": content, "tool_calls": NO_CALLS, "tool_call_id": nullable(CALL_ID)}
+    own = ("assistant", "tool")
+    either = [
+        _message([role for role in ROLES if role not in own], ["content"], told),
+        _message(["assistant"], ["content"], told),
+        _message(["assistant"], ["tool_calls"], asking),
+        _message(["tool"], ["content"], answering),
+    ]
+    return components.name("ChatMessage", {"anyOf": either})
+
+
+NO_CALLS: Schema = {"type": ["array", "null"], "maxItems": 0}
+
+
+def _message(roles: list[str], required: list[str], fields: Mapping[str, Schema]) -> Schema:
+    properties = {"role": {"enum": roles}, **fields}
+    return {"type": "object", "required": ["role", *required], "properties": properties}
+
+
+def stop(most: int | None = MOST_STOPS) -> Schema:
+    """The field `stop`."""
+    text = {**TEXT, "minLength": 1}
+    several = {"type": "array", "items": text, **({} if most is None else {"maxItems": most})}
+    words = "One text or several at which the answer ends; they are no part of it"
+    return {"anyOf": [text, several], "description": words}
+
+
+def logit_bias(low: float | None = None, high: float | None = None) -> Schema:
+    """The field `logit_bias`."""
+    ends = {"minimum": low, "maximum": high}
+    bias = {"type": "number", **{name: end for name, end in ends.items() if end is not None}}
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+        "additionalProperties": bias,
+        "description": "Added to the logits of the tokens of these ids",
+    }
+
+
+WHOLE: Schema = {"type": "integer", "minimum": 0}
+PENALTY: Schema = {"type": "number", "minimum": -2, "maximum": 2}
+
+SAMPLING: Mapping[str, Schema] = {
+    "temperature": {"type": "number", "minimum": 0},
+    "top_k": WHOLE,
+    "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    "min_p": {"type": "number", "minimum": 0, "maximum": 1},
+    "repetition_penalty": {"type": "number", "exclusiveMinimum": 0},
+    "presence_penalty": PENALTY,
+    "frequency_penalty": PENALTY,
+    "logit_bias": logit_bias(),
+    "max_tokens": {"type": "integer", "minimum": 1},
+    "seed": {"type": "integer", "minimum": -(2**64), "maximum": 2**64},
+    "stop": stop(None),
+    "stop_token_ids": {"type": "array", "items": WHOLE},
+    "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
+    "json_schema": {"type": "object", "description": "The answer is JSON that this JSON schema allows"},
+    "regex": {**TEXT, "minLength": 1, "description": "The answer matches this regular expression"},
+}
+
+
+def sampling() -> Schema:
+    """The field `sampling`: settings for the model that gives the answer."""
+    settings = {name: nullable(SAMPLING.get(name, {})) for name in SETTINGS}
+    both = {"json_schema": {"type": "object"}, "regex": TEXT}
+    not_both = {"not": {"required": list(both), "properties": both}}
+    return {"type": "object", "properties": settings, "additionalProperties": False, **not_both}

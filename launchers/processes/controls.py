@@ -1,0 +1,53 @@
+"""Controls: a worker's end of the pair to its supervisor."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["GONE", "Control"]
+
+GONE = {"say": "gone"}
+"""What is heard when there is no supervisor any more."""
+
+
+class Control:
+    """Hears the supervisor in a thread of its own, whatever the worker is busy with."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._lines = end.makefile("rb")
+        self._lock = threading.Lock()
+
+    def first(self) -> dict[str, Any]:
+        """Waits for what the supervisor says first."""
+        return self._next()
+
+    def listen(self, hear: Callable[[dict[str, Any]], None]) -> None:
+        """From now on calls `hear` with all that the supervisor says, at last with GONE, in a thread of its own."""
+        threading.Thread(target=self._listen, args=(hear,), name="millrace-control", daemon=True).start()
+
+    def say(self, word: str, **more: Any) -> None:
+        """Tells the supervisor; what is said to one that is gone is lost."""
+        line = json.dumps({"say": word, **more}).encode() + b"\n"
+        with self._lock:
+            try:
+                self._socket.sendall(line)
+            except OSError:
+                pass
+
+    def _listen(self, hear: Callable[[dict[str, Any]], None]) -> None:
+        while (said := self._next()) is not GONE:
+            hear(said)
+        hear(GONE)
+
+    def _next(self) -> dict[str, Any]:
+        try:
+            line = self._lines.readline()
+            said: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else GONE
+        except OSError:
+            return GONE
+        return said
