@@ -172,6 +172,7 @@ watch("value", () => {
     history.replaceState(null, "", current ? `#${current}` : location.pathname + location.search);
   }
   channel?.postMessage("changed");
+  if (nav()?.hasAttribute("data-live")) trigger("follow", {});
 });
 let due = 0;
 const refresh = () => {
@@ -205,6 +206,36 @@ document.addEventListener("focusin", (event) => {
     area.dispatchEvent(new Event("input", { bubbles: true }));
   }
 });
+
+// ---- Gradio ends its stream with the last answer. A question that is put at that very moment waits on a stream that
+// ---- is gone: another one is opened then, by a look at how things are
+
+let streams = 0;
+let hopeful = 0;
+let looking = false;
+const request = window.fetch;
+window.fetch = async (target, options) => {
+  const url = String(target?.url ?? target);
+  if (url.includes("/queue/data")) {
+    streams += 1;
+    (options?.signal ?? target.signal)?.addEventListener("abort", () => {
+      streams -= 1;
+      if (Date.now() - hopeful < 3000) setTimeout(look, 250);
+    });
+  }
+  const answer = await request(target, options);
+  if (url.includes("/queue/join")) {
+    if (!looking && streams) hopeful = Date.now();
+    looking = false;
+  }
+  return answer;
+};
+const look = () => {
+  if (streams) return;
+  hopeful = 0;
+  looking = true;
+  trigger("follow", {});
+};
 
 // ---- what Gradio says of connections that end with the page is not heard any more
 

@@ -94,8 +94,12 @@ class Handlers:
         self, tab: Tab, request: gradio.Request, box: dict[str, Any] | None = None
     ) -> Updates:
         """The page as it is, and each time there is something new until the turn that goes on is over."""
-        live = tab.conversation.live
-        yield self._view(tab, request, box)
+        tab.shown = live = tab.conversation.live
+        try:
+            yield self._view(tab, request, box)
+        except BaseException:
+            tab.shown = None
+            raise
         if live is None:
             return
         async with aclosing(self.tabs.follow(tab, live)) as turns:
@@ -144,8 +148,11 @@ class Handlers:
             tab.found = {heading.id for heading in found}
         return self._side(tab, request)
 
-    async def act(self, request: gradio.Request, event: gradio.EventData) -> Updates:
-        """What chat.js tells: `open` one, `rename`, `delete`, or `refresh` after another tab has done something."""
+    async def act(self, request: gradio.Request, event: gradio.EventData) -> Any:
+        """What chat.js tells: `open` one, `rename`, `delete`, or `refresh` after another tab has done something.
+
+        Where an answer is on its way in what is shown then, the list says so, and chat.js asks to `follow` it.
+        """
         tab = self.tab(request)
         data = event._data or {}
         action, id = data.get("action"), str(data.get("id", ""))
@@ -156,8 +163,15 @@ class Handlers:
         elif action == "delete":
             tab.conversations.delete(id)
         tab.refresh()
+        if tab.follows or tab.seen == tab.state:
+            return gradio.skip(), gradio.skip(), self._side(tab, request)
+        return self._view(tab, request)
+
+    async def follow(self, request: gradio.Request) -> Updates:
+        """The page as it is, and the answer that is on its way."""
+        tab = self.tab(request)
         if tab.follows:
-            yield gradio.skip(), gradio.skip(), self._side(tab, request)
+            yield gradio.skip(), gradio.skip(), gradio.skip()
             return
         async with aclosing(self._followed(tab, request)) as updates:
             async for update in updates:
@@ -167,6 +181,7 @@ class Handlers:
 
     def _view(self, tab: Tab, request: gradio.Request, box: dict[str, Any] | None = None) -> Any:
         """The whole page, as it is at this moment."""
+        tab.seen = tab.state
         buttons = {"submit_btn": not tab.busy, "stop_btn": tab.busy}
         return (
             gradio.update(**buttons, **(box or {})),
@@ -183,7 +198,8 @@ class Handlers:
         current = tab.conversation.id if tab.turns else ""
         busy = [heading.id for heading in headings if tab.conversations.busy(heading.id)]
         scope = getattr(request.request, "scope", None) or {}
-        return side(headings, current, busy, scope.get("root_path", ""), tab.found is not None)
+        live = tab.busy and not tab.follows
+        return side(headings, current, busy, scope.get("root_path", ""), tab.found is not None, live)
 
 
 def _text_of(value: Any) -> str:

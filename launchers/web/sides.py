@@ -10,16 +10,24 @@ from .records import Heading
 __all__ = ["side"]
 
 
-def side(headings: Iterable[Heading], current: str, busy: Iterable[str], root: str, searched: bool) -> str:
+def side(
+    headings: Iterable[Heading],
+    current: str,
+    busy: Iterable[str],
+    root: str,
+    searched: bool = False,
+    live: bool = False,
+) -> str:
     """The list. `current` is the id of the open conversation, `busy` those of the ones that answer; `root` is the
-    page's path, without a slash at its end.
+    page's path, without a slash at its end. `live` tells that the page does not follow an answer that it shows.
     """
     answering = set(busy)
     rows = "".join(_row(heading, heading.id == current, heading.id in answering) for heading in headings)
     if not rows:
         rows = f"<p>{'Nothing found' if searched else 'No conversations yet'}</p>"
+    follow = " data-live" if live else ""
     return (
-        f'<nav aria-label="Conversations" data-current="{escaped(current)}" data-root="{escaped(root)}">'
+        f'<nav aria-label="Conversations" data-current="{escaped(current)}" data-root="{escaped(root)}"{follow}>'
         f"<ul>{rows}</ul></nav>"
     )
 

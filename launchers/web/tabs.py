@@ -59,6 +59,7 @@ class Tab:
         self.conversation = visitor.conversations.new()
         self.asked: LiveTurn | None = None
         self.shown: LiveTurn | None = None
+        self.seen = self.state
 
     @property
     def conversations(self) -> Conversations:
@@ -75,6 +76,11 @@ class Tab:
     @property
     def busy(self) -> bool:
         return self.conversation.busy
+
+    @property
+    def state(self) -> tuple[str, int, bool]:
+        """What a page that has `seen` it need not be shown again."""
+        return self.conversation.id, self.conversation.changes, self.conversation.busy
 
     @property
     def follows(self) -> bool:
@@ -120,6 +126,7 @@ class Tab:
             return ""
         question = conversation.turns[turn].question
         del conversation.turns[turn:]
+        conversation.changes += 1
         if conversation.turns:
             self.conversations.keep(conversation)
         return question
