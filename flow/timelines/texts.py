@@ -1,0 +1,250 @@
+"""Timelines as the characters of a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..drawing.diagrams import cells, shorten
+from .axes import grid_of, span
+from .rows import Row
+from .stories import Bout
+
+if TYPE_CHECKING:
+    from .timelines import Timeline
+
+__all__ = ["text_of"]
+
+NARROWEST, LONGEST_NAME, APART = 40, 28, 12
+"""Columns: of a whole drawing at least, of a step's name at most, between two marks of the axis."""
+
+BARE = 70
+"""Columns below which only the whole time of a step is told beside its bar."""
+
+
+HEADS = ("took", "first", "tokens", "")
+"""Over what is told beside the bars: of each step how long it took, and its first piece after what time."""
+
+ALIGNED = (">", ">", ">", "<")
+
+
+class Signs(NamedTuple):
+    """What is drawn with."""
+
+    busy: str
+    again: str
+    before: str
+    levels: str
+    first: str
+    around: str
+    starts: str
+    ends: str
+    waits: str
+    failed: str
+    stopped: str
+    running: str
+    unknown: str
+    mark: str
+    axis: str
+    many: str
+
+
+SIGNS = Signs(*"━┝░", "▁▂▃▄▅▆▇█", *"◆─╶╴·✗■▶┄┴─×")
+ASCII = Signs(*"=+.", "_:+#", *"*-||~x!><+-x")
+
+
+def text_of(timeline: Timeline, width: int, ascii: bool) -> str:
+    """The timeline as lines of at most `width` columns."""
+    made = _Text(timeline, max(width, NARROWEST), ASCII if ascii else SIGNS, ascii)
+    return "\n".join(line.rstrip() for line in made.lines()) + "\n"
+
+
+class _Text:
+    def __init__(self, timeline: Timeline, width: int, signs: Signs, ascii: bool) -> None:
+        self.timeline = timeline
+        self.signs = signs
+        self.ascii = ascii
+        self.width = width
+        names = [self._name(row) for row in timeline.rows]
+        self.left = min(max(map(cells, names), default=0), LONGEST_NAME, width // 3)
+        self.right = [
+            max(map(cells, column)) if any(column) else 0
+            for column in zip(*map(self._facts, timeline.rows), strict=True)
+        ]
+        self.right = [max(size, cells(head)) if size else 0 for size, head in zip(self.right, HEADS, strict=False)]
+        self.plot = max(8, width - self.left - sum(one + 2 for one in self.right if one) - 4)
+
+    def lines(self) -> Iterator[str]:
+        timeline = self.timeline
+        yield self._said("  ".join(filter(None, (timeline.name, timeline.outcome, *timeline.facts))))
+        if timeline.rows:
+            yield ""
+            yield from self._axis()
+        for row in timeline.rows:
+            yield f"{_padded(self._name(row), self.left)}  {self._bar(row)}{self._aside(self._facts(row))}"
+        notes = timeline.notes
+        if notes:
+            yield ""
+            yield from map(self._said, notes)
+
+    def _aside(self, facts: Sequence[str]) -> str:
+        *numbers, words = (
+            f"  {one:{way}{size}}" if size else ""
+            for one, size, way in zip(facts, self.right, ALIGNED, strict=False)
+        )
+        return "".join((*numbers, words))
+
+    def _said(self, words: str) -> str:
+        return words.encode("ascii", "backslashreplace").decode() if self.ascii else words
+
+    # ------------------------------------------------------------ beside the bars
+
+    def _name(self, row: Row) -> str:
+        many = f" {self.signs.many}{row.many}" if row.many else ""
+        room = LONGEST_NAME - cells(many) - 2 * row.depth
+        name = self._said(row.name if not self.ascii else row.name.replace("…", ".."))
+        return "  " * row.depth + shorten(name, max(room, 4)).replace("…", "~" if self.ascii else "…") + many
+
+    def _facts(self, row: Row) -> tuple[str, ...]:
+        """How long, after what time the first piece, tokens or what went wrong."""
+        took = ""
+        if row.start is not None:
+            took = span((self.timeline.end if row.end is None else row.end) - row.start)
+        if self.width < BARE:
+            return (took,)
+        tokens = row.usage.completion_tokens
+        crowd = _most_at_once(row.bouts)
+        words = row.errors or (f"{crowd} at once" if row.many and crowd > 1 else "")
+        words = self._said(shorten(words.replace("×", self.signs.many), 24)) if words else ""
+        first = "" if row.first is None else span(row.first)
+        return took, first, f"{tokens:,}" if tokens else "", words
+
+    # ------------------------------------------------------------ bars
+
+    def _column(self, time: float | None) -> int:
+        """In which column a moment is; the ends of a time that goes on are at the ends of the axis."""
+        timeline = self.timeline
+        if time is None or timeline.took <= 0:
+            return 0
+        return min(self.plot - 1, max(0, int((time - timeline.begin) / timeline.took * self.plot)))
+
+    def _axis(self) -> Iterator[str]:
+        timeline = self.timeline
+        words, line = [" "] * self.plot, [self.signs.axis] * self.plot
+        free = 0
+        for seconds, mark in grid_of(timeline.took, max(1, self.plot // APART)):
+            at = self._column(timeline.begin + seconds)
+            line[at] = self.signs.mark
+            start = min(at, self.plot - len(mark))
+            if start >= free:
+                words[start : start + len(mark)] = mark
+                free = start + len(mark) + 2
+        blank = " " * (self.left + 2)
+        yield blank + "".join(words) + self._aside(HEADS)
+        yield blank + "".join(line)
+
+    def _bar(self, row: Row) -> str:
+        drawn = [" "] * self.plot
+        if row.kind != "step":
+            for bout in row.bouts:
+                self._fill(drawn, bout, self.signs.waits)
+        elif row.group and row.pulses is None:
+            self._around(drawn, row)
+        elif len(row.bouts) > 1 and _most_at_once(row.bouts) > 1:
+            self._crowd(drawn, row)
+        else:
+            for bout in row.bouts:
+                self._work(drawn, bout, row.many > 1)
+            self._pulses(drawn, row)
+        self._ends(drawn, row)
+        return "".join(drawn)
+
+    def _fill(self, drawn: list[str], bout: Bout, sign: str) -> tuple[int, int]:
+        start = self._column(bout.began)
+        end = self._column(self.timeline.end if bout.ended is None else bout.ended)
+        drawn[start : end + 1] = sign * (end + 1 - start)
+        return start, end
+
+    def _around(self, drawn: list[str], row: Row) -> None:
+        bout = Bout(row.start)
+        bout.ended = row.end
+        start, end = self._fill(drawn, bout, self.signs.around)
+        if end > start:
+            drawn[start], drawn[end] = self.signs.starts, self.signs.ends
+
+    def _work(self, drawn: list[str], bout: Bout, several: bool) -> None:
+        if bout.began is None:
+            self._fill(drawn, bout, self.signs.unknown)
+        elif bout.first is None:
+            start, _ = self._fill(drawn, bout, self.signs.busy)
+            if several:
+                drawn[start] = self.signs.again
+        else:
+            self._fill(drawn, bout, self.signs.levels[0])
+            first = self._column(bout.first)
+            before = range(self._column(bout.began), first)
+            for at in before:
+                drawn[at] = self.signs.before
+
+    def _pulses(self, drawn: list[str], row: Row) -> None:
+        if row.pulses is None:
+            return
+        found = row.pulses.columns(self.timeline.begin, self.timeline.end, self.plot)
+        most = max(found)
+        levels = self.signs.levels
+        for at, count in enumerate(found):
+            if count:
+                drawn[at] = levels[max(1, round(count / most * (len(levels) - 1)))]
+        for bout in row.bouts:
+            if bout.first is not None:
+                drawn[self._column(bout.first)] = self.signs.first
+
+    def _crowd(self, drawn: list[str], row: Row) -> None:
+        """How many are at work at once."""
+        found = at_once(row.bouts, self.timeline.begin, self.timeline.end, self.plot)
+        most = max(found)
+        levels = self.signs.levels
+        for at, count in enumerate(found):
+            if count:
+                drawn[at] = levels[max(0, round(count / most * (len(levels) - 1)))]
+
+    def _ends(self, drawn: list[str], row: Row) -> None:
+        for bout in row.bouts:
+            if bout.ended is None:
+                drawn[-1] = self.signs.running
+            elif bout.error is not None:
+                drawn[self._column(bout.ended)] = self.signs.failed
+            elif bout.stopped:
+                drawn[self._column(bout.ended)] = self.signs.stopped
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - cells(text))
+
+
+def _most_at_once(bouts: Sequence[Bout]) -> int:
+    """How many of them are at work at the same time, at most."""
+    steps = [(bout.began or 0.0, 1) for bout in bouts]
+    steps += [(bout.ended if bout.ended is not None else float("inf"), -1) for bout in bouts]
+    many = most = 0
+    for _, change in sorted(steps):
+        many += change
+        most = max(most, many)
+    return most
+
+
+def at_once(bouts: Sequence[Bout], begin: float, end: float, count: int) -> list[int]:
+    """How many are at work in each of `count` equal parts of the time from `begin` to `end`."""
+    changes = [0] * (count + 1)
+    scale = count / (end - begin) if end > begin else 0.0
+    for bout in bouts:
+        start = 0 if bout.began is None else int((bout.began - begin) * scale)
+        last = count - 1 if bout.ended is None else int((bout.ended - begin) * scale)
+        start = min(max(start, 0), count - 1)
+        changes[start] += 1
+        changes[min(max(last, start), count - 1) + 1] -= 1
+    found, many = [], 0
+    for change in changes[:-1]:
+        many += change
+        found.append(many)
+    return found
