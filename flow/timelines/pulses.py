@@ -37,6 +37,11 @@ class Pulses:
         for moment, count in counts.items():
             self.counts[moment // 2] = self.counts.get(moment // 2, 0) + count
 
+    def extent(self) -> tuple[float, float]:
+        """When the first and the last of them came; of none it is 0."""
+        moments = self.counts or (0,)
+        return min(moments) * self.grain, (max(moments) + 1) * self.grain
+
     def columns(self, start: float, end: float, count: int) -> list[int]:
         """The pieces in each of `count` equal parts of the time from `start` to `end`."""
         found = [0] * count

@@ -186,8 +186,8 @@ def _starts(strand: Strand) -> Iterator[float]:
         for bout in track.bouts:
             if bout.began is not None:
                 yield bout.began
-        if track.pulses is not None and track.pulses.counts:
-            yield min(track.pulses.counts) * track.pulses.grain
+        if track.pulses is not None:
+            yield track.pulses.extent()[0]
     for inner in strand.inner:
         yield from _starts(inner)
 

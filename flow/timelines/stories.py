@@ -154,7 +154,11 @@ class Story:
         if self.last is None or time > self.last:
             self.last = time
         if isinstance(event, PIECES):
-            if self.first is None and not isinstance(event, ReasoningDelta) and getattr(event, "output", True):
+            if (
+                self.first is None
+                and not isinstance(event, ReasoningDelta)
+                and getattr(event, "output", True)
+            ):
                 self.first = time
             track = self._track(event.path)
             if track is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..drawing.diagrams import cells, shorten
 from .axes import grid_of, span
+from .crowds import at_once, most_at_once
 from .rows import Row
 from .stories import Bout
 
@@ -49,8 +50,8 @@ class Signs(NamedTuple):
     many: str
 
 
-SIGNS = Signs(*"━┝░", "▁▂▃▄▅▆▇█", *"◆─╶╴·✗■▶┄┴─×")
-ASCII = Signs(*"=+.", "_:+#", *"*-||~x!><+-x")
+SIGNS = Signs("━", "┝", "░", "▁▂▃▄▅▆▇█", "◆", "─", "╶", "╴", "·", "✗", "■", "▶", "┄", "┴", "─", "×")
+ASCII = Signs("=", "+", ".", "_:+#", "*", "-", "|", "|", "~", "x", "!", ">", "<", "+", "-", "x")
 
 
 def text_of(timeline: Timeline, width: int, ascii: bool) -> str:
@@ -71,7 +72,9 @@ class _Text:
             max(map(cells, column)) if any(column) else 0
             for column in zip(*map(self._facts, timeline.rows), strict=True)
         ]
-        self.right = [max(size, cells(head)) if size else 0 for size, head in zip(self.right, HEADS, strict=False)]
+        self.right = [
+            max(size, cells(head)) if size else 0 for size, head in zip(self.right, HEADS, strict=False)
+        ]
         self.plot = max(8, width - self.left - sum(one + 2 for one in self.right if one) - 4)
 
     def lines(self) -> Iterator[str]:
@@ -113,7 +116,7 @@ class _Text:
         if self.width < BARE:
             return (took,)
         tokens = row.usage.completion_tokens
-        crowd = _most_at_once(row.bouts)
+        crowd = most_at_once(row.bouts)
         words = row.errors or (f"{crowd} at once" if row.many and crowd > 1 else "")
         words = self._said(shorten(words.replace("×", self.signs.many), 24)) if words else ""
         first = "" if row.first is None else span(row.first)
@@ -150,7 +153,7 @@ class _Text:
                 self._fill(drawn, bout, self.signs.waits)
         elif row.group and row.pulses is None:
             self._around(drawn, row)
-        elif len(row.bouts) > 1 and _most_at_once(row.bouts) > 1:
+        elif len(row.bouts) > 1 and most_at_once(row.bouts) > 1:
             self._crowd(drawn, row)
         else:
             for bout in row.bouts:
@@ -220,31 +223,3 @@ class _Text:
 
 def _padded(text: str, width: int) -> str:
     return text + " " * (width - cells(text))
-
-
-def _most_at_once(bouts: Sequence[Bout]) -> int:
-    """How many of them are at work at the same time, at most."""
-    steps = [(bout.began or 0.0, 1) for bout in bouts]
-    steps += [(bout.ended if bout.ended is not None else float("inf"), -1) for bout in bouts]
-    many = most = 0
-    for _, change in sorted(steps):
-        many += change
-        most = max(most, many)
-    return most
-
-
-def at_once(bouts: Sequence[Bout], begin: float, end: float, count: int) -> list[int]:
-    """How many are at work in each of `count` equal parts of the time from `begin` to `end`."""
-    changes = [0] * (count + 1)
-    scale = count / (end - begin) if end > begin else 0.0
-    for bout in bouts:
-        start = 0 if bout.began is None else int((bout.began - begin) * scale)
-        last = count - 1 if bout.ended is None else int((bout.ended - begin) * scale)
-        start = min(max(start, 0), count - 1)
-        changes[start] += 1
-        changes[min(max(last, start), count - 1) + 1] -= 1
-    found, many = [], 0
-    for change in changes[:-1]:
-        many += change
-        found.append(many)
-    return found

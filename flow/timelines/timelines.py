@@ -165,9 +165,11 @@ def explain(
     if info is None:
         return Timeline(story)
     begun = story.began if story.began is not None else story.start
-    if info.status == "queued" or (begun is not None and begun - info.created > AT_ONCE and not story.missing):
+    if info.status == "queued" or (
+        begun is not None and begun - info.created > AT_ONCE and not story.missing
+    ):
         story.asked = info.created
-    if not story.over and info.over or not story.events:
+    if (not story.over and info.over) or not story.events:
         story.status, story.reason, story.error = info.status, info.reason, info.error
         story.ended = info.ended if info.over else None
     return Timeline(story, info.name, time.time(), info.created if story.missing else None)
