@@ -226,6 +226,81 @@ class Story:
         self.status = "waiting" if event.status == "waiting" else "running"
 
     def _run_finished(self, event: RunFinished, time: float) -> None:
+        self.usage = event.usage
+        self.end(time, event.status, event.reason, None if event.error is None else type_of(event.error))
+
+    def end(self, time: float, status: str, reason: str | None = None, error: str | None = None) -> None:
+        """The run is over, and with it all that was at work; called for one that does not say so itself."""
+        self.changes += 1
+        self.ended, self.status, self.reason, self.error = time, status, reason, error
+        for track in self._tracks.values():
+            for bout in track.going:
+                bout.ended, bout.stopped = time, True
+            track.going.clear()
+        for wait in self.waits:
+            wait[1] = time if wait[1] is None else wait[1]
+
+
+_TAKING.get(type(event))
+        if take is not None:
+            take(self, event, time)
+
+    def _track(self, path: Path) -> Track | None:
+        track = self._tracks.get(path)
+        if track is None:
+            if len(self._tracks) >= MOST_TRACKS:
+                self.left_out += 1
+                return None
+            parent = self._track(path[:-1])
+            if parent is None:
+                return None
+            track = self._tracks[path] = parent.children[path[-1]] = Track(path)
+        return track
+
+    # ------------------------------------------------------------ by kind of event
+
+    def _run_started(self, event: RunStarted, time: float) -> None:
+        self.began, self.status = time, "running"
+        self.changes += 1
+
+    def _step_started(self, event: StepStarted, time: float) -> None:
+        track = self._track(event.path)
+        self.changes += 1
+        if track is not None:
+            track.begin(time)
+
+    def _step_finished(self, event: StepFinished, time: float) -> None:
+        track = self._track(event.path)
+        self.changes += 1
+        if track is not None:
+            track.end(time, event.error)
+
+    def _usage(self, event: Usage, time: float) -> None:
+        spent = TokenUsage(event.prompt_tokens, event.completion_tokens)
+        self.usage = self.usage + spent
+        track = self._track(event.path)
+        if track is not None:
+            track.usage = track.usage + spent
+
+    def _tool_call(self, event: ToolCall, time: float) -> None:
+        track = self._track(event.path)
+        if track is not None and len(track.tools) < MOST_BOUTS:
+            track.tools.append((time, event.name))
+
+    def _progress(self, event: Progress, time: float) -> None:
+        track = self._track(event.path)
+        if track is not None:
+            track.progress = (event.fraction, event.message)
+
+    def _status_changed(self, event: StatusChanged, time: float) -> None:
+        self.changes += 1
+        if event.status == "waiting":
+            self.waits.append([time, None])
+        elif self.waits and self.waits[-1][1] is None:
+            self.waits[-1][1] = time
+        self.status = "waiting" if event.status == "waiting" else "running"
+
+    def _run_finished(self, event: RunFinished, time: float) -> None:
         self.changes += 1
         self.ended, self.status, self.reason, self.usage = time, event.status, event.reason, event.usage
         self.error = None if event.error is None else type_of(event.error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..drawing.diagrams import cells, shorten
 from .axes import grid_of, span
 from .crowds import at_once, most_at_once
+from .pulses import Pulses
 from .rows import Row
 from .stories import Bout
 
@@ -192,15 +193,23 @@ class _Text:
     def _pulses(self, drawn: list[str], row: Row) -> None:
         if row.pulses is None:
             return
-        found = row.pulses.columns(self.timeline.begin, self.timeline.end, self.plot)
+        found = self._steady(row.pulses)
         most = max(found)
         levels = self.signs.levels
         for at, count in enumerate(found):
-            if count:
+            if count and drawn[at] == levels[0]:
                 drawn[at] = levels[max(1, round(count / most * (len(levels) - 1)))]
         for bout in row.bouts:
             if bout.first is not None:
                 drawn[self._column(bout.first)] = self.signs.first
+
+    def _steady(self, pulses: Pulses) -> list[int]:
+        """Pieces in each column; where few of them come steadily, in so many columns together that it shows."""
+        first, last = pulses.extent()
+        wide = self._column(last) - self._column(first) + 1
+        several = min(4, max(1, round(2 * wide / pulses.total)))
+        found = pulses.columns(self.timeline.begin, self.timeline.end, -(-self.plot // several))
+        return [count for count in found for _ in range(several)][: self.plot]
 
     def _crowd(self, drawn: list[str], row: Row) -> None:
         """How many are at work at once."""

@@ -169,9 +169,11 @@ def explain(
         begun is not None and begun - info.created > AT_ONCE and not story.missing
     ):
         story.asked = info.created
-    if (not story.over and info.over) or not story.events:
-        story.status, story.reason, story.error = info.status, info.reason, info.error
-        story.ended = info.ended if info.over else None
+    if info.over and not story.over:  # its end is not kept
+        story.end(info.ended or time.time(), info.status, info.reason, info.error)
+        story.usage = info.usage
+    elif not story.events:
+        story.status = info.status
     return Timeline(story, info.name, time.time(), info.created if story.missing else None)
 
 
