@@ -1,4 +1,4 @@
-"""The recent runs of whoever looks: each a small picture, and behind a click the whole one with all that the run said."""
+"""The recent runs of whoever looks: each a small picture, and behind a click all of it, with what the run said."""
 
 from __future__ import annotations
 

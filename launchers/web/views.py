@@ -77,7 +77,10 @@ def build_runs(view: RunsView, find: Find) -> None:
 
 
 EMPTY = '<div class="mr-runs" data-seen=""></div>'
-CLOSED = '<div class="mr-run-open" data-seen=""><p class="mr-line">Choose a run to see what it did, and all it said.</p></div>'
+CLOSED = (
+    '<div class="mr-run-open" data-seen=""><p class="mr-line">'
+    "Choose a run to see what it did, and what it said.</p></div>"
+)
 
 
 def _html(value: str, name: str) -> Any:
