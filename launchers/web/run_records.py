@@ -198,6 +198,7 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else SHORT.repr(value)
 
 
-SHORT = reprlib.Repr(
-    maxlevel=4, maxdict=40, maxlist=40, maxtuple=40, maxstring=LONGEST // 2, maxother=LONGEST // 2
-)
+SHORT = reprlib.Repr()
+SHORT.maxlevel = 4
+SHORT.maxdict = SHORT.maxlist = SHORT.maxtuple = 40
+SHORT.maxstring = SHORT.maxother = LONGEST // 2

@@ -79,7 +79,7 @@ class RunsView:
 
     @staticmethod
     def _owned(owner: Owner, queue: Queue) -> Iterable[RunInfo]:
-        found = []
+        found: list[RunInfo] = []
         for looked, info in enumerate(queue.runs()):
             if looked >= LOOKED_AT or len(found) >= SHOWN:
                 break
@@ -202,7 +202,8 @@ def _said(record: Record) -> str:
         else ""
     )
     events = f"{record.story.events:,} event{'' if record.story.events == 1 else 's'}"
-    return f'<h3>{events}</h3><div class="mr-events" role="region" aria-label="Events" tabindex="0"><ol>{lines}</ol></div>{more}'
+    box = '<div class="mr-events" role="region" aria-label="Events" tabindex="0">'
+    return f"<h3>{events}</h3>{box}<ol>{lines}</ol></div>{more}"
 
 
 def _line(line: Line, start: float) -> str:
