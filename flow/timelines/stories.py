@@ -101,7 +101,8 @@ class Story:
     """The events of one run, summed up as they come by `take`.
 
     `asked` is when the run was asked for, where that is known: until `began` it stood in line. `missing` is how many
-    events are not there, `left_out` how many were of too many paths to be followed.
+    events are not there, `skipped` how many of a stopped run nobody was given, and `left_out` how many were of too many
+    paths to be followed.
     """
 
     def __init__(self, asked: float | None = None) -> None:
@@ -115,7 +116,7 @@ class Story:
         self.first: float | None = None
         self.waits: list[list[float | None]] = []
         self.root = Track(())
-        self.events = self.missing = self.left_out = 0
+        self.events = self.missing = self.skipped = self.left_out = 0
         self.start: float | None = None
         self.last: float | None = None
         self.changes = 0
@@ -146,7 +147,10 @@ class Story:
         if seq is not None:
             if seq <= self._seq:
                 return
-            self.missing += seq - self._seq - 1
+            if isinstance(event, RunFinished) and event.status in ("cancelled", "timeout"):
+                self.skipped = seq - self._seq - 1  # whoever listened was taken straight to the end
+            else:
+                self.missing += seq - self._seq - 1
             self._seq = seq
         self.events += 1
         if self.start is None:

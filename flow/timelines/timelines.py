@@ -104,6 +104,8 @@ class Timeline:
                 f"{_many(story.missing, 'event')} {'is' if story.missing == 1 else 'are'} not kept: what is drawn is "
                 "what the others tell. A queue on disk keeps all."
             )
+        if story.skipped:
+            found.append(f"{_many(story.skipped, 'event')} before the stop came too late to be heard.")
         if story.left_out:
             found.append(f"{_many(story.left_out, 'event')} of further steps, more than are followed.")
         if self.more:
