@@ -4,9 +4,9 @@ The events of a run are found (`sources`), summed up (`stories`), given rows (`r
 """
 
 from .axes import span
-from .pictures import bars_of
+from .pictures import STYLE, bars_of
 from .sources import find
 from .stories import Story, Track
 from .timelines import Timeline, explain
 
-__all__ = ["Story", "Timeline", "Track", "bars_of", "explain", "find", "span"]
+__all__ = ["STYLE", "Story", "Timeline", "Track", "bars_of", "explain", "find", "span"]

@@ -197,14 +197,14 @@ def _badge(place: Place, standing: Standing) -> str:
     """A small word on the edge of a box: how long it took, how often it was at work, or what went wrong."""
     many = f"×{standing.many}" if standing.many > 1 else ""
     if standing.state == "running":
-        words = many or "…"
+        words = many
     elif standing.state == "failed":
         words = standing.error
     elif standing.state == "stopped":
         words = "stopped"
     else:
         words = many or span(standing.took)
-    if not place.width:
+    if not words or not place.width:
         return ""
     width = cells(words) * SMALL + 8
     x = place.x + place.width - 6 - width

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from ...flow.timelines import bars_of, find, span
+from ...flow.timelines import STYLE, bars_of, find, span
 from ...streaming.errors import QueueError
 from ...streaming.queues import Queue, RunInfo
 from ..owners import Owner
@@ -21,7 +21,7 @@ SHOWN = 12
 DRAWN, WIDTH = 8, 320
 """Rows of a small picture, and its width in its own units."""
 
-WIDE = 820
+WIDE = 760
 """Pixels of the whole picture of a run."""
 
 LOOKED_AT = 200
@@ -96,7 +96,7 @@ class RunsView:
             return '<div class="mr-runs" data-seen="none"><p class="mr-line">No runs yet.</p></div>'
         cards = "".join(self._card(record, record.key == chosen) for record in records)
         live = " data-live" if any(not record.over for record in records) else ""
-        return f'<ol class="mr-runs" data-seen="{self.mark(owner)}"{live}>{cards}</ol>'
+        return f'<div data-seen="{self.mark(owner)}"{live}><style>{STYLE}</style><ol class="mr-runs">{cards}</ol></div>'
 
     def mark(self, owner: Owner) -> str:
         """Another one whenever the cards have changed."""

@@ -48,9 +48,9 @@ def build_flow(view: FlowView, find: Find) -> None:
 def build_runs(view: RunsView, find: Find) -> None:
     """Adds the recent runs to the Blocks that are open, the list beside the one that was chosen."""
     with gradio.Row(elem_id="mr-runs-view", equal_height=False):
-        with gradio.Column(scale=0, min_width=340):
+        with gradio.Column(elem_id="mr-runs-side", scale=0, min_width=0):
             cards = _html(EMPTY, "mr-runs-list")
-        with gradio.Column(scale=1, min_width=340):
+        with gradio.Column(scale=1, min_width=0):
             opened = _html(CLOSED, "mr-runs-open")
 
     async def look(chosen: str, request: gradio.Request, event: gradio.EventData) -> Any:
