@@ -107,6 +107,11 @@ class Run(Turn):
         made: str = vars(self)["_new_session"]
         return made
 
+    @property
+    def had_line(self) -> bool:
+        """Whether it had to be admitted before it began."""
+        return self._admission is not None
+
     # ------------------------------------------------------------ its life, on its loop
 
     def adopt(

@@ -108,7 +108,7 @@ class _Picture:
         columns = list(zip(*self.facts, strict=True))
         self.columns = [
             (max(cells(one) for one in (*column, head)) * SMALL + 16 if any(column) else 0.0)
-            for column, head in zip(columns, HEADS, strict=True)
+            for column, head in zip(columns, HEADS, strict=False)
         ] or [0.0] * len(HEADS)
         self.left = MARGIN + min(longest, width * 0.32) + 14
         self.plot = max(120.0, width - self.left - MARGIN - sum(self.columns))

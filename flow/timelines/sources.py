@@ -23,6 +23,8 @@ class Found:
 
     events: Sequence[Event]
     info: RunInfo | None = None
+    queued: bool = False
+    """Whether it had to be admitted, as far as that is known."""
 
 
 def find(run: Run | Stream | Attachment | str | Iterable[Event], queue: Queue | str | None = None) -> Found:
@@ -68,7 +70,7 @@ def _of_run(run: Run) -> Found:
         )
     if run.queue is not None and not isinstance(run.queue, MemoryQueue):
         return _in_queue(run.id, run.queue)
-    return Found(run.log.kept(), info_of(run))
+    return Found(run.log.kept(), info_of(run), run.had_line)
 
 
 def _in_queue(run_id: str, queue: Queue) -> Found:

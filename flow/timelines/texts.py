@@ -20,7 +20,7 @@ __all__ = ["text_of"]
 NARROWEST, LONGEST_NAME, APART = 40, 28, 12
 """Columns: of a whole drawing at least, of a step's name at most, between two marks of the axis."""
 
-BARE = 70
+BARE = 80
 """Columns below which only the whole time of a step is told beside its bar."""
 
 
@@ -67,8 +67,9 @@ class _Text:
         self.signs = signs
         self.ascii = ascii
         self.width = width
+        self.longest = min(LONGEST_NAME, width // 3)
         names = [self._name(row) for row in timeline.rows]
-        self.left = min(max(map(cells, names), default=0), LONGEST_NAME, width // 3)
+        self.left = max(map(cells, names), default=0)
         self.right = [
             max(map(cells, column)) if any(column) else 0
             for column in zip(*map(self._facts, timeline.rows), strict=True)
@@ -76,7 +77,7 @@ class _Text:
         self.right = [
             max(size, cells(head)) if size else 0 for size, head in zip(self.right, HEADS, strict=False)
         ]
-        self.plot = max(8, width - self.left - sum(one + 2 for one in self.right if one) - 4)
+        self.plot = max(8, width - self.left - sum(one + 2 for one in self.right if one) - 2)
 
     def lines(self) -> Iterator[str]:
         timeline = self.timeline
@@ -99,15 +100,22 @@ class _Text:
         return "".join((*numbers, words))
 
     def _said(self, words: str) -> str:
-        return words.encode("ascii", "backslashreplace").decode() if self.ascii else words
+        if not self.ascii:
+            return words
+        words = words.replace("…", "~").replace("×", self.signs.many)
+        return words.encode("ascii", "backslashreplace").decode()
 
     # ------------------------------------------------------------ beside the bars
 
     def _name(self, row: Row) -> str:
         many = f" {self.signs.many}{row.many}" if row.many else ""
-        room = LONGEST_NAME - cells(many) - 2 * row.depth
-        name = self._said(row.name if not self.ascii else row.name.replace("…", ".."))
-        return "  " * row.depth + shorten(name, max(room, 4)).replace("…", "~" if self.ascii else "…") + many
+        before = "  " * row.depth
+        if len(before) > self.longest // 2:
+            before = " " * (self.longest // 2)
+        return before + self._short(row.name, self.longest - cells(before) - cells(many)) + many
+
+    def _short(self, text: str, most: int) -> str:
+        return self._said(shorten(self._said(text), max(most, 1)))
 
     def _facts(self, row: Row) -> tuple[str, ...]:
         """How long, after what time the first piece, tokens or what went wrong."""
@@ -119,7 +127,7 @@ class _Text:
         tokens = row.usage.completion_tokens
         crowd = most_at_once(row.bouts)
         words = row.errors or (f"{crowd} at once" if row.many and crowd > 1 else "")
-        words = self._said(shorten(words.replace("×", self.signs.many), 24)) if words else ""
+        words = self._short(words, min(24, self.width // 5))
         first = "" if row.first is None else span(row.first)
         return took, first, f"{tokens:,}" if tokens else "", words
 

@@ -20,8 +20,8 @@ from .stories import Story
 
 __all__ = ["Timeline", "explain"]
 
-AT_ONCE = 0.02
-"""Seconds between a run and its first event that are no time in line."""
+AT_ONCE = 0.25
+"""Seconds until a run begins, in which it need not have stood in line."""
 
 WIDEST = 60
 """Columns that words which somebody has chosen may take."""
@@ -166,10 +166,8 @@ def explain(
     story, info = Story.of(found.events), found.info
     if info is None:
         return Timeline(story)
-    begun = story.began if story.began is not None else story.start
-    if info.status == "queued" or (
-        begun is not None and begun - info.created > AT_ONCE and not story.missing
-    ):
+    enough = 0.0 if found.queued else AT_ONCE
+    if info.status == "queued" or (story.began is not None and story.began - info.created > enough):
         story.asked = info.created
     if info.over and not story.over:  # its end is not kept
         story.end(info.ended or time.time(), info.status, info.reason, info.error)

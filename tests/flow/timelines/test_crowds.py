@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,7 +41,7 @@ def test_as_many_lanes_as_there_are_at_once_and_nothing_lies_over_another(
     assert len(lanes) == most_at_once(some)
     assert sum(map(len, lanes)) == len(some)
     for lane in lanes:
-        for one, other in zip(lane, lane[1:], strict=False):
+        for one, other in pairwise(lane):
             assert one.ended is not None
             assert one.ended <= (other.began or 0)
     assert max(at_once(some, 0, 100, 100)) >= most_at_once(some)
