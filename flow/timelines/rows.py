@@ -186,7 +186,7 @@ def _starts(strand: Strand) -> Iterator[float]:
         for bout in track.bouts:
             if bout.began is not None:
                 yield bout.began
-        if track.pulses is not None:
+        if track.pulses is not None and not track.bouts:
             yield track.pulses.extent()[0]
     for inner in strand.inner:
         yield from _starts(inner)

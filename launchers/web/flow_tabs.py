@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
+from itertools import zip_longest
 from typing import Literal
 
 from ...flow.drawing.diagrams import ANY, cells
@@ -67,10 +68,10 @@ class FlowView:
         svg = inert(flow.draw("svg"))
         self._start, self._parts = svg, list[tuple[Place, str]]()
         matches = list(GROUP.finditer(svg))
-        ends = [*(match.start() for match in matches[1:]), len(svg)]
         if matches:
             self._start = svg[: matches[0].start()]
-        for match, end in zip(matches, ends, strict=True):
+        for match, following in zip_longest(matches, matches[1:]):
+            end = len(svg) if following is None else following.start()
             close = svg.index("</g>", match.end())
             self._parts.append((_place(match, svg[match.end() : close]), svg[close:end]))
         self._paths = {place.path for place, _ in self._parts}
@@ -102,7 +103,8 @@ class FlowView:
         story = record.story
         if story.over:
             timeline = Timeline(story)
-            return f"{timeline.outcome.capitalize()} · {' · '.join(timeline.facts)}"
+            outcome = timeline.outcome
+            return " · ".join((outcome[:1].upper() + outcome[1:], *timeline.facts))
         if story.began is None:
             return "Waiting for a free place"
         going = [

@@ -127,7 +127,8 @@ class RunsView:
         live = "" if record.over else " data-live"
         title = f"<h2>{inert(escaped(_short(record.title)))}</h2>" if record.title else ""
         return (
-            f'<section class="mr-run-open" aria-label="The run" data-seen="{_mark(record)}"{live}>'
+            f'<section class="mr-run-open" aria-label="The run" data-key="{record.key}" '
+            f'data-seen="{_mark(record)}"{live}>'
             f'{title}<div class="mr-drawing" role="region" aria-label="Timeline" tabindex="0">'
             f"{inert(timeline.svg(WIDE))}</div>{_said(record)}</section>"
         )
@@ -172,7 +173,7 @@ def _card(record: Record, chosen: bool) -> str:
         f'<li><button type="button" class="mr-run" data-run="{record.key}" aria-pressed="{str(chosen).lower()}">'
         f'<span class="mr-run-title"><span class="mr-dot" data-state="{state}"></span><span>{title}</span>'
         f"<time>{clock}</time></span>{inert(bars_of(timeline, WIDTH, DRAWN))}"
-        f'<span class="mr-run-facts">{inert(escaped(facts))}<span class="mr-unseen">{first}</span></span></button></li>'
+        f'<span class="mr-run-facts">{inert(escaped(facts))}<span class="mr-unseen">{escaped(first)}</span></span></button></li>'
     )
 
 
@@ -212,7 +213,8 @@ def _line(line: Line, start: float) -> str:
     cut = f" <em>… {line.cut:,} more characters are not shown</em>" if line.cut else ""
     text = f"<q>{escaped(line.text)}{cut}</q>" if line.text else ""
     path = " › ".join(map(str, line.path))
+    after = f"+{span(line.time - start)}"
     return inert(
-        f'<li class="{line.kind}"><span>{number}</span><span>+{span(line.time - start)}</span>'
+        f'<li class="{line.kind}"><span>{number}</span><span>{escaped(after)}</span>'
         f"<b>{line.kind.replace('_', ' ')}{many}</b><i>{escaped(path)}</i>{text}</li>"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace import Pipeline
+from millrace import Pipeline, explain
 from millrace.streaming import FileQueue, Usage, attach, emit
 from tests.streaming.children import child
 from tests.streaming.parts import Gate, count
@@ -240,6 +240,51 @@ class TestTail:
         late = Pipeline(count).start(1_000_000_000, queue=queue, timeout=0.05)
         late.wait_sync(5)
         assert millrace("tail", late.id, queue=queue).returncode == 1
+
+
+class TestExplain:
+    def test_a_run_on_the_terminal(self, queue: FileQueue) -> None:
+        run = Pipeline(len, count, name="counting").start("four", queue=queue)
+        run.result(5)
+        done = millrace("explain", run.id[:6], queue=queue)
+        assert (done.returncode, done.stderr) == (0, "")
+        head, _, _, axis, first, second = done.stdout.splitlines()
+        assert head.startswith("counting  done  ")
+        assert axis.strip().startswith("┴─")
+        assert (first.split()[0], second.split()[0]) == ("len", "count")
+
+    def test_as_svg(self, queue: FileQueue, tmp_path: Path) -> None:
+        run = Pipeline(count).start(3, queue=queue)
+        run.result(5)
+        done = millrace("explain", run.id, "-o", str(tmp_path / "run.svg"), queue=queue)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (tmp_path / "run.svg").read_text(encoding="utf-8") == explain(run.id, queue).svg()
+
+    def test_of_a_live_run_what_is_there(self, queue: FileQueue) -> None:
+        gate = Gate()
+        run = Pipeline(gate.pieces).start(3, queue=queue)
+        gate.let(2)
+        eventually(lambda: attach(run.id, queue).info.events == 4)
+        done = millrace("explain", run.id, "--ascii", queue=queue)
+        gate.let()
+        run.result(5)
+        assert done.stdout.isascii()
+        assert done.stdout.startswith("running  ")
+        assert ">" in done.stdout
+
+    def test_another_kind_of_file(self, queue: FileQueue, tmp_path: Path) -> None:
+        run = Pipeline(count).start(3, queue=queue)
+        run.result(5)
+        done = millrace("explain", run.id, "-o", str(tmp_path / "run.png"), queue=queue)
+        assert done.returncode == 2
+        assert "end it in .svg or .txt" in " ".join(done.stderr.replace("│", "").split())
+
+    def test_a_file_that_cannot_be_written(self, queue: FileQueue, tmp_path: Path) -> None:
+        run = Pipeline(count).start(3, queue=queue)
+        run.result(5)
+        done = millrace("explain", run.id, "-o", str(tmp_path / "none" / "run.svg"), queue=queue)
+        assert done.returncode == 1
+        assert "run.svg cannot be written: No such file or directory" in done.stderr
 
 
 class TestCancel:
