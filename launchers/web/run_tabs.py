@@ -173,7 +173,8 @@ def _card(record: Record, chosen: bool) -> str:
         f'<li><button type="button" class="mr-run" data-run="{record.key}" aria-pressed="{str(chosen).lower()}">'
         f'<span class="mr-run-title"><span class="mr-dot" data-state="{state}"></span><span>{title}</span>'
         f"<time>{clock}</time></span>{inert(bars_of(timeline, WIDTH, DRAWN))}"
-        f'<span class="mr-run-facts">{inert(escaped(facts))}<span class="mr-unseen">{escaped(first)}</span></span></button></li>'
+        f'<span class="mr-run-facts">{inert(escaped(facts))}<span class="mr-unseen">{escaped(first)}</span></span>'
+        "</button></li>"
     )
 
 

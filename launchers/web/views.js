@@ -1,7 +1,7 @@
 // A view that is looked at asks how things stand, often while a run goes on. `element`, `trigger` and `watch` are Gradio's.
 
 const OFTEN = 400;
-const SELDOM = 2000;
+const SELDOM = 1200;
 let seen = false;
 let timer = 0;
 
@@ -10,11 +10,14 @@ const look = (more = {}) => {
   trigger("look", { seen: shown?.dataset.seen ?? "", ...more });
 };
 
-const goOn = () => {
+const wait = () => {
   clearTimeout(timer);
-  if (!seen) return;
-  if (document.visibilityState === "visible") look();
-  timer = setTimeout(goOn, element.querySelector("[data-live]") ? OFTEN : SELDOM);
+  if (seen) timer = setTimeout(goOn, element.querySelector("[data-live]") ? OFTEN : SELDOM);
+};
+
+const goOn = () => {
+  if (seen && document.visibilityState === "visible") look();
+  wait();
 };
 
 new IntersectionObserver((entries) => {
@@ -60,4 +63,5 @@ watch("value", () => {
   if (focused && (document.activeElement ?? document.body) === document.body) {
     element.querySelector(focused)?.focus({ preventScroll: true });
   }
+  wait();
 });

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from millrace import Pipeline, explain
+from millrace.launchers.run_commands import runs
 from millrace.streaming import FileQueue, Usage, attach, emit
 from tests.streaming.children import child
 from tests.streaming.parts import Gate, count
@@ -253,13 +255,6 @@ class TestExplain:
         assert axis.strip().startswith("┴─")
         assert (first.split()[0], second.split()[0]) == ("len", "count")
 
-    def test_as_svg(self, queue: FileQueue, tmp_path: Path) -> None:
-        run = Pipeline(count).start(3, queue=queue)
-        run.result(5)
-        done = millrace("explain", run.id, "-o", str(tmp_path / "run.svg"), queue=queue)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert (tmp_path / "run.svg").read_text(encoding="utf-8") == explain(run.id, queue).svg()
-
     def test_of_a_live_run_what_is_there(self, queue: FileQueue) -> None:
         gate = Gate()
         run = Pipeline(gate.pieces).start(3, queue=queue)
@@ -272,19 +267,26 @@ class TestExplain:
         assert done.stdout.startswith("running  ")
         assert ">" in done.stdout
 
-    def test_another_kind_of_file(self, queue: FileQueue, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("file", "status", "says"),
+        [
+            ("run.svg", 0, ""),
+            ("run.txt", 0, ""),
+            ("run.png", 2, "end it in .svg or .txt"),
+            ("none/run.svg", 1, "run.svg cannot be written: No such file or directory"),
+        ],
+    )
+    def test_into_a_file(self, queue: FileQueue, tmp_path: Path, file: str, status: int, says: str) -> None:
         run = Pipeline(count).start(3, queue=queue)
         run.result(5)
-        done = millrace("explain", run.id, "-o", str(tmp_path / "run.png"), queue=queue)
-        assert done.returncode == 2
-        assert "end it in .svg or .txt" in " ".join(done.stderr.replace("│", "").split())
-
-    def test_a_file_that_cannot_be_written(self, queue: FileQueue, tmp_path: Path) -> None:
-        run = Pipeline(count).start(3, queue=queue)
-        run.result(5)
-        done = millrace("explain", run.id, "-o", str(tmp_path / "none" / "run.svg"), queue=queue)
-        assert done.returncode == 1
-        assert "run.svg cannot be written: No such file or directory" in done.stderr
+        arguments = ["explain", run.id, "--queue", queue.url, "-o", str(tmp_path / file)]
+        done = CliRunner().invoke(runs, arguments)
+        assert done.exit_code == status
+        assert says in " ".join(done.stderr.replace("│", "").split())
+        if not status:
+            timeline = explain(run.id, queue)
+            drawn = timeline.svg() if file.endswith("svg") else timeline.text()
+            assert (tmp_path / file).read_text(encoding="utf-8") == drawn
 
 
 class TestCancel:

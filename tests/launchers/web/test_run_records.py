@@ -136,11 +136,14 @@ class TestRecord:
         assert len(set(marks)) == len(made.lines)
 
     def test_a_token_costs_microseconds(self) -> None:
-        made, events = Record("x", None, START), Told().pieces(0, 60, 20_000, "llm").events
-        start = time.perf_counter()
-        for event in events:
-            made.take(event)
-        assert (time.perf_counter() - start) / len(events) < 25e-6
+        events, best = Told().pieces(0, 60, 20_000, "llm").events, 9.9
+        for _ in range(3):
+            made = Record("x", None, START)
+            start = time.perf_counter()
+            for event in events:
+                made.take(event)
+            best = min(best, time.perf_counter() - start)
+        assert best / len(events) < 25e-6
 
 
 class TestShelves:
