@@ -11,7 +11,6 @@ from ..drawing.diagrams import cells, shorten
 from ..drawing.pictures import ILLEGAL, REPLACED
 from .axes import grid_of, span
 from .crowds import at_once, lanes_of, most_at_once
-from .pulses import Pulses
 from .rows import Row
 from .stories import Bout
 
@@ -283,20 +282,17 @@ class _Picture:
         """How densely the pieces came, as one path."""
         if row.pulses is None:
             return ""
-        count = int(self.plot / self._grain(row.pulses))
-        found = row.pulses.columns(self.timeline.begin, self.timeline.end, count)
-        drawn = _steps(found, self.left, self.plot / count, top, size)
+        begin, end = row.pulses.extent()
+        left, right = self._x(begin), max(self._x(end), self._x(begin) + 2)
+        grain = min(12.0, max(3.0, 3 * (right - left) / row.pulses.total))  # so that there are some in each
+        count = max(1, int((right - left) / grain))
+        drawn = _steps(row.pulses.columns(begin, end, count), left, (right - left) / count, top, size)
         marks = [self._x(bout.first) for bout in row.bouts if bout.first is not None]
         firsts = ""
         if len(marks) == 1:
             x = marks[0]
             firsts = f'<path class="first" d="M{x - 4:g} {top - 5:g}h8l-4 5z"/>'
         return f'<path class="pieces" d="{drawn}"/>{firsts}'
-
-    def _grain(self, pulses: Pulses) -> float:
-        """Pixels of a column: so many that some pieces come in each, where they come steadily."""
-        first, last = pulses.extent()
-        return min(12.0, max(3.0, 3 * (self._x(last) - self._x(first)) / pulses.total))
 
     def _crowd(self, row: Row, top: float, size: float) -> str:
         """How many are at work at once, as one path."""

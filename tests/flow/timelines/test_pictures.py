@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import time
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,8 @@ from hypothesis import given
 from millrace import explain
 from millrace.flow.timelines import bars_of
 from millrace.streaming import StepFinished, StepStarted, ToolCall
+from scripts.drawings import main as write_drawings
+from scripts.drawings import run
 from tests.flow.drawing.examples import FLOWS
 from tests.flow.timelines.told import Told, rag
 
@@ -139,14 +142,24 @@ def test_the_bars_alone() -> None:
     assert len(list(ET.fromstring(bars_of(explain(rag().events), 320, 5)).iter(f"{SVG}g"))) == 4
 
 
+def test_the_picture_in_the_docs_is_what_is_drawn_today(tmp_path: Path) -> None:
+    write_drawings(tmp_path)
+    docs = Path(__file__).parents[3] / "docs"
+    kept = (docs / "images" / "timeline.svg").read_text(encoding="utf-8")
+    assert kept == (tmp_path / "timeline.svg").read_text(encoding="utf-8"), (
+        "python -m scripts.drawings writes it anew"
+    )
+    assert run().text(90) in (docs / "flow" / "timelines.md").read_text(encoding="utf-8")
+
+
 @given(FLOWS)
 def test_every_run_is_a_picture(flow) -> None:  # type: ignore[no-untyped-def]
-    run = flow.start("x")
+    started = flow.start("x")
     try:
-        run.result(10)
+        started.result(10)
     except Exception:
         pass
-    timeline = explain(run)
+    timeline = explain(started)
     ET.fromstring(timeline.svg())
     ET.fromstring(bars_of(timeline, 320, 8))
     assert timeline.status in timeline.text(100).splitlines()[0].replace("failed", "error")
