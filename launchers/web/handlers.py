@@ -16,6 +16,7 @@ from .drawings import Drawer, turn_at
 from .identities import identity_of
 from .sides import side
 from .tabs import Tab, Tabs
+from .views import Looker
 
 __all__ = ["Handlers"]
 
@@ -33,6 +34,11 @@ class Handlers:
         """The tab that a request is from."""
         scope = getattr(request.request, "scope", None)
         return self.tabs.open(request.session_hash, identity_of(scope, request.session_hash))
+
+    def looker(self, request: gradio.Request) -> Looker:
+        """Who looks at one of the panels."""
+        tab = self.tab(request)
+        return Looker(tab.identity.owner, tab.record)
 
     # ------------------------------------------------------------ asking
 

@@ -14,11 +14,14 @@ from typing import Any
 
 import gradio
 
+from .flow_tabs import FlowView
 from .handlers import Handlers
 from .markup import escaped
 from .panels import Panel
 from .policies import ChatPolicy
+from .run_tabs import RunsView
 from .tabs import Tabs
+from .views import build_flow, build_runs
 from .welcomes import Welcome
 
 __all__ = ["build", "mount"]
@@ -37,18 +40,25 @@ FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sa
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
-def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = ()) -> Any:
+PANELS = (
+    Panel("Flow", lambda page: build_flow(FlowView(page.tabs.flow), page.looker)),
+    Panel("Runs", lambda page: build_runs(RunsView(page.tabs.shelves, page.tabs.queue), page.looker)),
+)
+
+
+def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = PANELS) -> Any:
     """The page as Gradio Blocks: the chat, and a tab for each panel."""
+    page = Handlers(tabs)
     with gradio.Blocks(analytics_enabled=False, title=welcome.title, fill_height=True) as blocks:
         gradio.HTML(_head(welcome.title), elem_id="mr-head", padding=False, js_on_load=None)
         with ExitStack() as stack:
             if panels:
                 stack.enter_context(gradio.Tabs(elem_id="mr-tabs"))
             with _panel("Chat", bool(panels)):
-                _chat(tabs, welcome, blocks)
+                _chat(page, welcome, blocks)
             for panel in panels:
                 with _panel(panel.name, True):
-                    panel.build(tabs)
+                    panel.build(page)
     blocks.queue(max_size=PENDING, api_open=False)
     # Otherwise Gradio makes a pandas table of all its past events after each one, for a page that is off.
     blocks._queue.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize
@@ -64,9 +74,8 @@ def _panel(name: str, several: bool) -> Iterator[None]:
         yield
 
 
-def _chat(tabs: Tabs, welcome: Welcome, blocks: Any) -> None:
+def _chat(page: Handlers, welcome: Welcome, blocks: Any) -> None:
     """The chat's part of the page, and what its parts do."""
-    page = Handlers(tabs)
     with gradio.Row(elem_id="mr-body", equal_height=False):
         with gradio.Column(elem_id="mr-side", min_width=0, scale=0):
             begin = gradio.Button("New chat", elem_id="mr-new", size="sm")
@@ -105,7 +114,7 @@ def mount(app: Any, blocks: Any, tabs: Tabs, path: str, answerer: str) -> None:
         path,
         theme=_theme(),
         css=f":root {{ --mr-icon: url('{ICON}'); }}",
-        css_paths=[HERE / "chat.css"],
+        css_paths=[HERE / "chat.css", HERE / "views.css"],
         head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{ICON}">',
         footer_links=[],
         run_history=False,

@@ -17,6 +17,7 @@ from .archives import Archives, MemoryArchives
 from .conversations import Conversations
 from .identities import Identity
 from .lives import LiveTurn
+from .run_records import Record, Shelves
 from .turns import Turn
 
 if TYPE_CHECKING:
@@ -86,6 +87,12 @@ class Tab:
     def follows(self) -> bool:
         """Whether its page is being told of the turn that goes on."""
         return self.shown is not None and self.shown is self.conversation.live
+
+    @property
+    def record(self) -> Record | None:
+        """The run that goes on in what it shows, or else the one that was asked for last in it."""
+        live = self.conversation.live or self.asked
+        return None if live is None else live.record
 
     def history(self) -> History:
         """What the next turn sees of the earlier ones."""
@@ -161,6 +168,7 @@ class Tabs:
         self.takes_messages = takes_messages(flow)
         self.attended = False
         self.lives: set[LiveTurn] = set()
+        self.shelves = Shelves()
         self._closing = asyncio.Event()
         self._tabs: OrderedDict[tuple[str, str], Tab] = OrderedDict()
         self._visitors: dict[str, Visitor] = {}
