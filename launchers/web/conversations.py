@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -18,6 +19,7 @@ from ...streaming.messages import Conversation as History
 from ...streaming.sessions import new_session_id
 from .archives import Archive, Stamp, hashed
 from .records import Heading, as_bytes, heading_of, turns_of
+from .shelves import Shelf, StoredFile
 from .turns import Turn
 
 if TYPE_CHECKING:
@@ -82,11 +84,11 @@ class Conversation:
         """What the next turn sees of the earlier ones."""
         return History(message for turn in self.turns for message in turn.messages())
 
-    def begin(self, question: str) -> Turn:
+    def begin(self, question: str, files: Sequence[StoredFile] = ()) -> Turn:
         """The next turn, which is the last from now on."""
-        turn = Turn(question)
+        turn = Turn(question, files)
         if not self.title:
-            self.title = title_of(question)
+            self.title = title_of(question or files[0].name)
         self.turns.append(turn)
         self.updated = turn.asked
         return turn
@@ -107,8 +109,11 @@ class Conversation:
 class Conversations:
     """All conversations of one identity."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, shelf: Shelf | None = None) -> None:
         self._archive = archive
+        self.shelf = shelf
+        if shelf is not None:
+            shelf.sweep(set(archive.stamps()))
         self._open: WeakValueDictionary[str, Conversation] = WeakValueDictionary()
         self._headings: dict[str, tuple[Stamp, Heading | None]] = {}
 
@@ -214,6 +219,8 @@ class Conversations:
             conversation.deleted = True
             conversation.stop("the conversation was deleted")
             self._archive.remove(hashed(id))
+            if self.shelf is not None:
+                self.shelf.forget(id)
 
     def _make_room(self, newest: str) -> None:
         """Removes the oldest until number and size are as they may be; never one that is in use, or the newest."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...streaming.usage import TokenUsage
+from .shelves import StoredFile
 from .turns import Failure, Part, Turn
 
 __all__ = ["Heading", "as_bytes", "heading_of", "turn_as_dict", "turn_from_dict", "turns_of"]
@@ -60,6 +61,8 @@ def turn_as_dict(turn: Turn) -> dict[str, Any]:
     """All that is shown of a turn."""
     return {
         "question": turn.question,
+        "files": [file.as_dict() for file in turn.files],
+        "made": [file.as_dict() for file in turn.made],
         "asked": turn.asked,
         "state": turn.state,
         "parts": [
@@ -76,7 +79,8 @@ def turn_as_dict(turn: Turn) -> dict[str, Any]:
 def turn_from_dict(kept: Any) -> Turn | None:
     """The turn again; one that went on when it was kept was stopped, with the process that it was in."""
     try:
-        turn = Turn(_text(kept["question"]))
+        turn = Turn(_text(kept["question"]), map(StoredFile.from_dict, kept.get("files", ())))
+        turn.made = [StoredFile.from_dict(file) for file in kept.get("made", ())]
         turn.asked = float(kept["asked"])
         turn.parts = [_part(part) for part in kept["parts"]]
         turn.add(_text(kept["text"]))
@@ -87,7 +91,7 @@ def turn_from_dict(kept: Any) -> Turn | None:
         turn.first = None if first is None else float(first)
         state = kept["state"]
         turn.state = state if state in ("done", "failed") else "stopped"
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
     return turn
 
