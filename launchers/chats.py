@@ -17,6 +17,7 @@ from ..streaming.errors import require
 from ..streaming.limits import Limits
 from ..streaming.queues import Queue
 from .admission import Admission
+from .file_inputs import MAX_UPLOAD
 from .web.archives import open_archives, usual_folder
 from .web.tabs import Tabs
 from .web.welcomes import welcome_for
@@ -67,6 +68,7 @@ def mount_chat(
     conversations: str | PathLike[str] | None = None,
     resume: float | None = None,
     queue: Queue | None = None,
+    max_upload: int = MAX_UPLOAD,
 ) -> FastAPI:
     """Puts the chat of a flow into an application, at `path`; routes that are there already come first.
 
@@ -81,6 +83,7 @@ def mount_chat(
         conversations: the directory that they are kept in; None: in memory.
         resume: seconds in which the user of a page that was left must come back to its answer; None: it is stopped.
         queue: where what the runs say is kept for other readers; by default in memory.
+        max_upload: the largest file that goes with a question, in bytes.
 
     Raises:
         MillraceError: the directory for the conversations cannot be had.
@@ -99,6 +102,7 @@ def mount_chat(
         archives=archives,
         resume=resume,
         queue=queue,
+        max_upload=max_upload,
     )
     welcome = welcome_for(flow, title)
     mount(app, build(tabs, welcome), tabs, path, welcome.title)

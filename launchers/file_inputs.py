@@ -19,7 +19,7 @@ from ..streaming.errors import FlowCallError, require
 from ..streaming.named_files import NamedFile
 from .inputs import first_of
 
-__all__ = ["FileInput", "FileRefused", "Intake", "intake_of"]
+__all__ = ["MAX_UPLOAD", "FileInput", "FileRefused", "Intake", "intake_of"]
 
 Form = Literal["path", "bytes", "named", "image"]
 
@@ -27,6 +27,9 @@ IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 """What an image may be; formats that can run something are not among them."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+MAX_UPLOAD = 10 * 2**20
+"""Bytes of a file that goes with a question, where nobody says otherwise."""
+
 MOST_PIXELS = 64_000_000
 SEVERAL = 10
 """How many files a list may have."""

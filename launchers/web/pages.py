@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio
 
+from .attaching import Attaching
 from .handlers import Handlers
 from .markup import escaped
 from .panels import Panel
@@ -77,6 +78,7 @@ def _chat(tabs: Tabs, welcome: Welcome, blocks: Any) -> None:
             with gradio.Row(elem_id="mr-again"):
                 retry = gradio.Button("Retry", elem_id="mr-retry", size="sm", min_width=0, scale=0)
                 undo = gradio.Button("Undo", elem_id="mr-undo", size="sm", min_width=0, scale=0)
+            attaching = Attaching(page) if tabs.intake.files else None
             box = _box()
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
@@ -95,6 +97,8 @@ def _chat(tabs: Tabs, welcome: Welcome, blocks: Any) -> None:
     box.stop(page.stop, queue=False, **quiet)
     search.input(page.search, [search], [side], queue=False, trigger_mode="always_last", **quiet)
     blocks.unload(page.leave)
+    if attaching is not None:
+        attaching.connect(side)
 
 
 def mount(app: Any, blocks: Any, tabs: Tabs, path: str, answerer: str) -> None:
@@ -105,7 +109,7 @@ def mount(app: Any, blocks: Any, tabs: Tabs, path: str, answerer: str) -> None:
         path,
         theme=_theme(),
         css=f":root {{ --mr-icon: url('{ICON}'); }}",
-        css_paths=[HERE / "chat.css"],
+        css_paths=[HERE / "chat.css", HERE / "content.css"],
         head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{ICON}">',
         footer_links=[],
         run_history=False,

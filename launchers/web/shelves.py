@@ -155,17 +155,16 @@ class Shelf:
 
     def claim(self, file: StoredFile, compartment: str) -> bool:
         """Makes a file one of a conversation's; false where it is gone."""
-        target = self._folder(hashed(compartment))
-        for place in (hashed(compartment), WAITING, *self._compartments()):
+        mine = hashed(compartment)
+        for place in (mine, WAITING, *self._compartments()):
             folder = self._found(place)
             if folder is None or file.entry not in folder.names():
                 continue
-            if place == hashed(compartment):
-                return True
+            if place != mine:
+                there = self._folder(mine)
+                os.link(file.entry, file.entry, src_dir_fd=folder.descriptor, dst_dir_fd=there.descriptor)
             if place == WAITING:
-                os.rename(file.entry, file.entry, src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor)
-            else:
-                os.link(file.entry, file.entry, src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor)
+                folder.remove(file.entry)
             return True
         return False
 
@@ -216,11 +215,11 @@ class Shelf:
             return
         for entry in folder.names():
             folder.remove(entry)
-        try:
-            os.rmdir(folder.root)
-            os.rmdir(self.root)
-        except OSError:
-            pass  # there are others in it
+        for directory in (folder.root, f"{self.root}/{WAITING}", self.root):
+            try:
+                os.rmdir(directory)
+            except OSError:
+                pass  # there is something in it, or it is gone
 
     # ------------------------------------------------------------ directories
 

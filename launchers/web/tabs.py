@@ -12,7 +12,7 @@ from ...flow.steps import Step
 from ...streaming.errors import SessionBusy
 from ...streaming.messages import Conversation as History
 from ...streaming.queues import Queue
-from ..file_inputs import intake_of
+from ..file_inputs import MAX_UPLOAD, intake_of
 from ..inputs import takes_messages
 from .archives import Archives, MemoryArchives
 from .conversations import Conversations
@@ -24,13 +24,10 @@ from .turns import Turn
 if TYPE_CHECKING:
     from ..admission import Admission
 
-__all__ = ["MAX_UPLOAD", "Tab", "Tabs"]
+__all__ = ["Tab", "Tabs"]
 
 GRACE = 5.0
 """Seconds in which a question's page must have opened its long request; a program that has none is no page."""
-
-MAX_UPLOAD = 10 * 2**20
-"""Bytes of a file that goes with a question."""
 
 KEPT = 1000
 """Tabs that are remembered; the one longest unused goes first."""
