@@ -18,7 +18,7 @@ from ..streaming.limits import Limits
 from ..streaming.queues import Queue
 from .admission import Admission
 from .file_inputs import MAX_UPLOAD
-from .web.archives import open_archives, usual_folder
+from .web.archives import Archives, open_archives, usual_folder
 from .web.tabs import Tabs
 from .web.welcomes import welcome_for
 
@@ -65,7 +65,8 @@ def mount_chat(
     path: str = "/",
     timeout: float | None = TIMEOUT,
     debug: bool = False,
-    conversations: str | PathLike[str] | None = None,
+    conversations: str | PathLike[str] | Archives | None = None,
+    login: bool = False,
     resume: float | None = None,
     queue: Queue | None = None,
     max_upload: int = MAX_UPLOAD,
@@ -81,6 +82,7 @@ def mount_chat(
         timeout: deadline of a turn in seconds.
         debug: whether the page may show the message of an error that a step raised.
         conversations: the directory that they are kept in; None: in memory.
+        login: whether browsers log in, at `/login`; the page then tells who it is, and has a way out.
         resume: seconds in which the user of a page that was left must come back to its answer; None: it is stopped.
         queue: where what the runs say is kept for other readers; by default in memory.
         max_upload: the largest file that goes with a question, in bytes.
@@ -105,7 +107,7 @@ def mount_chat(
         max_upload=max_upload,
     )
     welcome = welcome_for(flow, title)
-    mount(app, build(tabs, welcome), tabs, path, welcome.title)
+    mount(app, build(tabs, welcome, login=login), tabs, path, welcome.title)
     app.state.chat = tabs
     return app
 

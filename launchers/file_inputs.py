@@ -41,7 +41,7 @@ class FileRefused(FlowCallError):
 
 @dataclass(frozen=True, slots=True)
 class FileInput:
-    """One parameter that takes files: in which `form`, which of them (`accepts`), one or a list, and whether it must."""
+    """One parameter that takes files: in which `form`, which of them (`accepts`), one or `many`, if it must."""
 
     form: Form
     accepts: tuple[str, ...] = ()

@@ -158,25 +158,29 @@ class Service:
         """The ASGI application, for mounting into another one."""
         from .api.applications import make_app
 
-        app = make_app(
-            self._desk, self.readiness, self.title or "millrace", self._keys, self._hosts, self._figures
-        )
-        if self.chat:
-            from .chats import mount_chat
+        title = self.title or "millrace"
+        if not self.chat:
+            return make_app(self._desk, self.readiness, title, self._keys, self._hosts, self._figures)
+        from .chats import mount_chat
+        from .web.archives import open_archives
+        from .web.logins import Login
 
-            mount_chat(
-                app,
-                self.flow,
-                admission=self.admission,
-                title=self.title,
-                timeout=self.default_timeout,
-                debug=self.debug,
-                conversations=self.conversations,
-                max_upload=self.max_upload,
-                resume=self.timings.resume if self._desk.on_disconnect == "continue" else None,
-                queue=None if self._desk.queue is MEMORY else self._desk.queue,
-            )
-        return app
+        archives = open_archives(self.conversations)
+        login = None if self._keys is None else Login(self._keys, archives.secret, self.title or self.model)
+        app = make_app(self._desk, self.readiness, title, self._keys, self._hosts, self._figures, login)
+        return mount_chat(
+            app,
+            self.flow,
+            admission=self.admission,
+            title=self.title,
+            timeout=self.default_timeout,
+            debug=self.debug,
+            conversations=archives,
+            login=login is not None,
+            max_upload=self.max_upload,
+            resume=self.timings.resume if self._desk.on_disconnect == "continue" else None,
+            queue=None if self._desk.queue is MEMORY else self._desk.queue,
+        )
 
     async def _figures(self) -> dict[str, Any]:
         """How the whole service is: this process, or all that serve together."""

@@ -18,7 +18,8 @@ from ...streaming.errors import QueueError
 from ...streaming.messages import Conversation as History
 from ...streaming.sessions import new_session_id
 from .archives import Archive, Stamp, hashed
-from .records import Heading, as_bytes, heading_of, turns_of
+from .records import Heading, as_bytes, heading_of, settings_of, turns_of
+from .settings import Settings
 from .shelves import Shelf, StoredFile
 from .turns import Turn
 
@@ -67,6 +68,7 @@ class Conversation:
         self.created = heading.created if heading else now
         self.updated = heading.updated if heading else now
         self.turns = turns or []
+        self.settings = Settings()
         self.live: LiveTurn | None = None
         self.deleted = False
         self.stamp: Stamp | None = None
@@ -186,6 +188,7 @@ class Conversations:
             conversation = self._open[id] = Conversation(heading, turns_of(content))
         else:  # another process has written it
             conversation.title, conversation.turns = heading.title, turns_of(content)
+        conversation.settings = settings_of(content)
         conversation.stamp = stamp
         return conversation
 
@@ -193,10 +196,10 @@ class Conversations:
         """Writes it down, unless it was deleted or nothing was asked in it; what is too much goes."""
         if conversation.deleted or not conversation.turns:
             return
-        content = as_bytes(conversation.heading, conversation.turns)
+        content = as_bytes(conversation.heading, conversation.turns, conversation.settings)
         while len(content) > LARGEST and len(conversation.turns) > 1:
             del conversation.turns[: max(1, len(conversation.turns) // 8)]
-            content = as_bytes(conversation.heading, conversation.turns)
+            content = as_bytes(conversation.heading, conversation.turns, conversation.settings)
         name = hashed(conversation.id)
         try:
             self._archive.write(name, content)

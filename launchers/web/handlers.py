@@ -206,7 +206,9 @@ class Handlers:
         current = tab.conversation.id if tab.turns else ""
         busy = [heading.id for heading in headings if tab.conversations.busy(heading.id)]
         scope = getattr(request.request, "scope", None) or {}
-        return side(headings, current, busy, scope.get("root_path", ""), tab.found is not None)
+        return side(
+            headings, current, busy, scope.get("root_path", ""), tab.found is not None, language_of(scope)
+        )
 
     def view(self, tab: Tab, request: gradio.Request) -> View:
         """How this page's turns are drawn."""

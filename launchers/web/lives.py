@@ -174,9 +174,20 @@ class LiveTurn:
 
     async def _listen(self, history: History, counted: Counted) -> None:
         turn, tabs = self.turn, self.tabs
+        sampling = None
+        if tabs.adjustable:
+            settings = self.conversation.settings
+            sampling = settings.sampling() or None
+            if settings.system:
+                history = History([Message.system(settings.system), *history])
         x = await self._input(history)
         options = Options(
-            self.conversation.session, history, tabs.timeout, queue=tabs.queue, owner=self.owner.name
+            self.conversation.session,
+            history,
+            tabs.timeout,
+            sampling,
+            queue=tabs.queue,
+            owner=self.owner.name,
         )
         stream = Stream(partial(start_body, tabs.flow, x), options, None, tabs.flow.name)
         async with stream:

@@ -14,8 +14,11 @@ from typing import Any
 
 import gradio
 
+from .accounts import Account
+from .adjusting import Adjusting
 from .attaching import Attaching
 from .handlers import Handlers
+from .labels import i18n, label
 from .markup import escaped
 from .panels import Panel
 from .policies import ChatPolicy
@@ -38,17 +41,17 @@ FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sa
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
-def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = ()) -> Any:
-    """The page as Gradio Blocks: the chat, and a tab for each panel."""
+def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = (), login: bool = False) -> Any:
+    """The page as Gradio Blocks: the chat, and a tab for each panel. With a `login` it tells who is logged in."""
     with gradio.Blocks(analytics_enabled=False, title=welcome.title, fill_height=True) as blocks:
         gradio.HTML(_head(welcome.title), elem_id="mr-head", padding=False, js_on_load=None)
         with ExitStack() as stack:
             if panels:
                 stack.enter_context(gradio.Tabs(elem_id="mr-tabs"))
-            with _panel("Chat", bool(panels)):
-                _chat(tabs, welcome, blocks)
+            with _panel(label("Chat"), bool(panels)):
+                _chat(tabs, welcome, blocks, login)
             for panel in panels:
-                with _panel(panel.name, True):
+                with _panel(label(panel.name), True):
                     panel.build(tabs)
     blocks.queue(max_size=PENDING, api_open=False)
     # Otherwise Gradio makes a pandas table of all its past events after each one, for a page that is off.
@@ -57,7 +60,7 @@ def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = ()) -> Any:
 
 
 @contextmanager
-def _panel(name: str, several: bool) -> Iterator[None]:
+def _panel(name: Any, several: bool) -> Iterator[None]:
     if several:
         with gradio.Tab(name, elem_classes="mr-panel"):
             yield
@@ -65,19 +68,21 @@ def _panel(name: str, several: bool) -> Iterator[None]:
         yield
 
 
-def _chat(tabs: Tabs, welcome: Welcome, blocks: Any) -> None:
+def _chat(tabs: Tabs, welcome: Welcome, blocks: Any, login: bool) -> None:
     """The chat's part of the page, and what its parts do."""
     page = Handlers(tabs)
     with gradio.Row(elem_id="mr-body", equal_height=False):
         with gradio.Column(elem_id="mr-side", min_width=0, scale=0):
-            begin = gradio.Button("New chat", elem_id="mr-new", size="sm")
+            begin = gradio.Button(label("New chat"), elem_id="mr-new", size="sm")
             search = _search()
             side = _list()
+            adjusting = Adjusting(page) if tabs.adjustable else None
+            account = Account() if login else None
         with gradio.Column(elem_id="mr-main", min_width=0):
             chatbot = _chatbot(welcome)
             with gradio.Row(elem_id="mr-again"):
-                retry = gradio.Button("Retry", elem_id="mr-retry", size="sm", min_width=0, scale=0)
-                undo = gradio.Button("Undo", elem_id="mr-undo", size="sm", min_width=0, scale=0)
+                retry = gradio.Button(label("Retry"), elem_id="mr-retry", size="sm", min_width=0, scale=0)
+                undo = gradio.Button(label("Undo"), elem_id="mr-undo", size="sm", min_width=0, scale=0)
             attaching = Attaching(page) if tabs.intake.files else None
             box = _box()
 
@@ -97,6 +102,10 @@ def _chat(tabs: Tabs, welcome: Welcome, blocks: Any) -> None:
     box.stop(page.stop, queue=False, **quiet)
     search.input(page.search, [search], [side], queue=False, trigger_mode="always_last", **quiet)
     blocks.unload(page.leave)
+    if adjusting is not None:
+        adjusting.connect(side)
+    if account is not None:
+        account.connect(blocks)
     if attaching is not None:
         attaching.connect(side)
 
@@ -112,6 +121,7 @@ def mount(app: Any, blocks: Any, tabs: Tabs, path: str, answerer: str) -> None:
         css_paths=[HERE / "chat.css", HERE / "content.css"],
         head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{ICON}">',
         footer_links=[],
+        i18n=i18n,
         run_history=False,
         ssr_mode=False,
         show_error=False,
@@ -136,9 +146,9 @@ def _head(title: str) -> str:
 def _search() -> Any:
     return gradio.Textbox(
         elem_id="mr-search",
-        label="Search conversations",
+        label=label("Search conversations"),
         show_label=False,
-        placeholder="Search",
+        placeholder=label("Search"),
         container=False,
         max_lines=1,
     )
@@ -157,7 +167,7 @@ def _list() -> Any:
 def _chatbot(welcome: Welcome) -> Any:
     return gradio.Chatbot(
         elem_id="mr-chat",
-        label="Conversation",
+        label=label("Conversation"),
         show_label=False,
         container=False,
         layout="bubble",
@@ -177,9 +187,9 @@ def _chatbot(welcome: Welcome) -> Any:
 def _box() -> Any:
     return gradio.Textbox(
         elem_id="mr-box",
-        label="Message",
+        label=label("Message"),
         show_label=False,
-        placeholder="Message",
+        placeholder=label("Message"),
         container=False,
         submit_btn=True,
         stop_btn=False,

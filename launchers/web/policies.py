@@ -69,8 +69,9 @@ class ChatPolicy:
     """Pure ASGI middleware around the page's server.
 
     Tells whose a request is, and gives a cookie to whoever opens the page without one. Safe headers on all answers;
-    nothing from pages of other sites; no proxying or API pages, and files only by file_routes.py. A page keeps one long request open, by which it is known to be there; when the
-    server itself is to go, that request ends as if the page had left, so that nobody waits for it.
+    nothing from pages of other sites; no proxying or API pages, and files only by file_routes.py. A page keeps one long
+    request open, by which it is known to be there; when the server itself is to go, that request ends as if the page
+    had left, so that nobody waits for it.
     """
 
     def __init__(self, app: App, tabs: Tabs, answerer: str) -> None:

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...streaming.usage import TokenUsage
+from .settings import UNSAID, Settings
 from .shelves import StoredFile
 from .turns import Failure, Part, Turn
 
-__all__ = ["Heading", "as_bytes", "heading_of", "turn_as_dict", "turn_from_dict", "turns_of"]
+__all__ = ["Heading", "as_bytes", "heading_of", "settings_of", "turn_as_dict", "turn_from_dict", "turns_of"]
 
 VERSION = 1
 
@@ -27,9 +28,14 @@ class Heading:
     updated: float
 
 
-def as_bytes(heading: Heading, turns: Iterable[Turn]) -> bytes:
+def as_bytes(heading: Heading, turns: Iterable[Turn], settings: Settings = UNSAID) -> bytes:
     """The whole file."""
-    lines = [{"version": VERSION, **asdict(heading)}, *map(turn_as_dict, turns)]
+    told = settings.as_dict()
+    lines = [
+        {"version": VERSION, **asdict(heading)},
+        *([{"settings": told}] if told else []),
+        *map(turn_as_dict, turns),
+    ]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     return text.encode("utf-8", "surrogatepass")
 
@@ -49,6 +55,13 @@ def heading_of(content: bytes) -> Heading | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def settings_of(content: bytes) -> Settings:
+    """The settings, of which the second line tells where there are any."""
+    told = _parsed(b"".join(content.splitlines()[1:2]))
+    found = told.get("settings") if isinstance(told, dict) else None
+    return Settings.of(found if isinstance(found, dict) else {})
 
 
 def turns_of(content: bytes) -> list[Turn]:

@@ -120,7 +120,7 @@ class Shelf:
         entry = StoredFile(id, name, "", 0).entry
         folder = self._folder(WAITING)
         try:
-            with open(folder.create(entry), "wb") as file:
+            with os.fdopen(folder.create(entry), "wb") as file:
                 async for piece in pieces:
                     size += len(piece)
                     if size > most:

@@ -13,7 +13,7 @@ from ...streaming.errors import SessionBusy
 from ...streaming.messages import Conversation as History
 from ...streaming.queues import Queue
 from ..file_inputs import MAX_UPLOAD, intake_of
-from ..inputs import takes_messages
+from ..inputs import answering_models, takes_messages
 from .archives import Archives, MemoryArchives
 from .conversations import Conversations
 from .identities import Identity
@@ -49,7 +49,7 @@ class Tab:
     """One browser tab: its user, the conversation that it shows, and the turn that was asked for in it.
 
     `pages` is how many pages are there under its name: one, unless it was left or is just coming back. `attached` are
-    the files that go with the next question. `words` is
+    the files that go with the next question, `adjusted` the id of the conversation whose settings it shows. `words` is
     what the list is searched for, `found` the ids of what was found; None without a search.
     """
 
@@ -61,6 +61,7 @@ class Tab:
         self.found: set[str] | None = None
         self.conversation = visitor.conversations.new()
         self.attached: list[StoredFile] = []
+        self.adjusted = ""
         self.asked: LiveTurn | None = None
         self.shown: LiveTurn | None = None
 
@@ -160,6 +161,8 @@ class Tabs:
         """Files that have come, by their identity and id, until a tab attaches them; the oldest are forgotten."""
         self.resume = resume
         self.queue = queue
+        self.adjustable = bool(answering_models(flow))
+        """Whether there is a model that a conversation's settings are for."""
         self.takes_messages = takes_messages(flow)
         self.attended = False
         self.lives: set[LiveTurn] = set()

@@ -257,7 +257,8 @@ def millrace_process(
     """Starts `python -m millrace *arguments --port <free>` as a child, and ends it when the block is left.
 
     Waits up to `timeout` seconds until `ready` answers 200. `environment` is added to this process's own; user's data
-    goes into a directory that ends with the block, unless it says otherwise. The end is SIGTERM and, after 15 s, SIGKILL and a failure.
+    goes into a directory that ends with the block, unless it says otherwise. The end is SIGTERM and, after 15 s,
+    SIGKILL and a failure.
 
     Raises:
         RuntimeError: it ended before it was ready; the message has its output.
