@@ -112,8 +112,7 @@ class Login:
         digest = sha256(key.encode("utf-8", "replace")).digest()
         if self.keys.owner(key.encode("utf-8", "replace")) is None:
             self.attempts.failed(address)
-            words = "This key is not known"
-            await self._page(scope, send, 401, back, words, [(b"www-authenticate", b"Bearer")])
+            await self._page(scope, send, 200, back, "This key is not known")
             return
         self.attempts.succeeded(address)
         until = str(int(time.time()) + MONTH)

@@ -160,7 +160,7 @@ def _list() -> Any:
         elem_id="mr-list",
         padding=False,
         apply_default_css=False,
-        js_on_load=(HERE / "chat.js").read_text(encoding="utf-8"),
+        js_on_load="".join((HERE / name).read_text(encoding="utf-8") for name in ("chat.js", "access.js")),
     )
 
 

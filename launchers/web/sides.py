@@ -14,6 +14,7 @@ __all__ = ["side"]
 
 WORDS = (
     "Conversations",
+    "Copy code",
     "Delete",
     "Delete for good?",
     "Download as JSON",
@@ -41,13 +42,12 @@ def side(
     rows = "".join(
         _row(heading, heading.id == current, heading.id in answering, language) for heading in headings
     )
-    if not rows:
-        rows = f"<p>{escaped(said('Nothing found' if searched else 'No conversations yet', language))}</p>"
+    nothing = escaped(said("Nothing found" if searched else "No conversations yet", language))
     words = {word: said(word, language) for word in WORDS}
     return (
         f'<nav aria-label="{words["Conversations"]}" data-words="{escaped(json.dumps(words))}"'
         f' data-current="{escaped(current)}" data-root="{escaped(root)}">'
-        f"<ul>{rows}</ul></nav>"
+        + (f"<ul>{rows}</ul></nav>" if rows else f"<p>{nothing}</p></nav>")
     )
 
 

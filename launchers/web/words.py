@@ -24,6 +24,7 @@ CHINESE: Mapping[str, str] = {
     "Conversation": "对话",
     "Conversations": "对话列表",
     "Message": "输入消息",
+    "Copy code": "复制代码",
     "Send": "发送",
     "Stop": "停止",
     "Retry": "重试",
