@@ -17,7 +17,8 @@ from ..streaming.errors import require
 from ..streaming.limits import Limits
 from ..streaming.queues import Queue
 from .admission import Admission
-from .web.archives import open_archives, usual_folder
+from .file_inputs import MAX_UPLOAD
+from .web.archives import Archives, open_archives, usual_folder
 from .web.tabs import Tabs
 from .web.welcomes import welcome_for
 
@@ -64,9 +65,11 @@ def mount_chat(
     path: str = "/",
     timeout: float | None = TIMEOUT,
     debug: bool = False,
-    conversations: str | PathLike[str] | None = None,
+    conversations: str | PathLike[str] | Archives | None = None,
+    login: bool = False,
     resume: float | None = None,
     queue: Queue | None = None,
+    max_upload: int = MAX_UPLOAD,
 ) -> FastAPI:
     """Puts the chat of a flow into an application, at `path`; routes that are there already come first.
 
@@ -79,8 +82,10 @@ def mount_chat(
         timeout: deadline of a turn in seconds.
         debug: whether the page may show the message of an error that a step raised.
         conversations: the directory that they are kept in; None: in memory.
+        login: whether browsers log in, at `/login`; the page then tells who it is, and has a way out.
         resume: seconds in which the user of a page that was left must come back to its answer; None: it is stopped.
         queue: where what the runs say is kept for other readers; by default in memory.
+        max_upload: the largest file that goes with a question, in bytes.
 
     Raises:
         MillraceError: the directory for the conversations cannot be had.
@@ -99,9 +104,10 @@ def mount_chat(
         archives=archives,
         resume=resume,
         queue=queue,
+        max_upload=max_upload,
     )
     welcome = welcome_for(flow, title)
-    mount(app, build(tabs, welcome), tabs, path, welcome.title)
+    mount(app, build(tabs, welcome, login=login), tabs, path, welcome.title)
     app.state.chat = tabs
     return app
 

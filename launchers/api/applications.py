@@ -17,6 +17,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...streaming.errors import MissingExtra
+from ..web.logins import Login
 from .completions import PATH, ChatCompletions, unknown_model
 from .desks import Desk
 from .figures import told
@@ -41,8 +42,9 @@ def make_app(
     keys: Keys | None,
     hosts: Iterable[str] | None,
     figures: Callable[[], Awaitable[dict[str, Any]]],
+    login: Login | None = None,
 ) -> FastAPI:
-    """The application around one desk; `keys` and `hosts` as Guard takes them."""
+    """The application around one desk; `keys`, `hosts` and `login` as Guard takes them."""
     completions, runs = ChatCompletions(desk), Runs(desk)
 
     @asynccontextmanager
@@ -67,7 +69,7 @@ def make_app(
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_failure)
     app.add_middleware(Shortcut, path=PATH, endpoint=completions)
-    app.add_middleware(Guard, keys=keys, hosts=hosts)
+    app.add_middleware(Guard, keys=keys, hosts=hosts, login=login)
     _describe(app, desk, Guarding(keys is not None, hosts is not None))
     return app
 

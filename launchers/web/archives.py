@@ -69,13 +69,15 @@ def hashed(name: str) -> str:
     return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def open_archives(directory: str | os.PathLike[str] | None) -> Archives:
-    """Archives in a directory; in memory for None.
+def open_archives(directory: str | os.PathLike[str] | Archives | None) -> Archives:
+    """Archives in a directory; in memory for None; those that are given.
 
     Raises:
         MillraceError: the directory cannot be had, or is not for this user alone.
     """
-    return MemoryArchives() if directory is None else FileArchives(directory)
+    if directory is None:
+        return MemoryArchives()
+    return FileArchives(directory) if isinstance(directory, (str, os.PathLike)) else directory
 
 
 def usual_folder(flow: str | None) -> Path:

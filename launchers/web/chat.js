@@ -4,6 +4,7 @@ const html = document.documentElement;
 const narrow = matchMedia("(max-width: 52rem)");
 const tell = (action, data = {}) => trigger("act", { action, ...data });
 const nav = () => element.querySelector("nav");
+const say = (words) => JSON.parse(nav()?.dataset.words ?? "{}")[words] ?? words;
 const row = (node) => node.closest("li[data-id]");
 
 // ---- whether it is open: as it was left; on a phone closed, and over the chat
@@ -58,7 +59,7 @@ for (const [action, label] of [
   item.type = "button";
   item.setAttribute("role", "menuitem");
   item.dataset.action = action;
-  item.textContent = label;
+  item.dataset.label = label;
   menu.append(item);
 }
 (document.querySelector(".gradio-container") ?? document.body).append(menu);
@@ -77,7 +78,7 @@ const closeMenu = (refocus) => {
 const openMenu = (button) => {
   opener = button;
   about = row(button).dataset.id;
-  deletion.textContent = "Delete";
+  for (const item of items) item.textContent = say(item.dataset.label);
   delete deletion.dataset.sure;
   menu.hidden = false;
   const place = button.getBoundingClientRect();
@@ -106,7 +107,7 @@ menu.addEventListener("click", (event) => {
   else if (action === "md" || action === "json") download(about, action);
   else if (action === "delete" && !deletion.dataset.sure) {
     deletion.dataset.sure = "yes";
-    deletion.textContent = "Delete for good?";
+    deletion.textContent = say("Delete for good?");
     return;
   } else if (action === "delete") tell("delete", { id: about });
   closeMenu(action === "md" || action === "json");
@@ -133,7 +134,7 @@ const rename = (id) => {
   input.className = "mr-rename";
   input.maxLength = 120;
   input.value = title.title;
-  input.setAttribute("aria-label", "Title");
+  input.setAttribute("aria-label", say("Title"));
   item.append(input);
   let done = false;
   const end = (keep) => {
@@ -167,6 +168,8 @@ element.addEventListener("click", (event) => {
 
 const channel = "BroadcastChannel" in window ? new BroadcastChannel("millrace" + location.pathname) : null;
 watch("value", () => {
+  name();
+  document.getElementById("mr-toggle")?.setAttribute("aria-label", say("Conversations"));
   const current = nav()?.dataset.current ?? "";
   if (current !== location.hash.slice(1)) {
     history.replaceState(null, "", current ? `#${current}` : location.pathname + location.search);
@@ -187,7 +190,7 @@ addEventListener("hashchange", () => tell("open", { id: location.hash.slice(1) }
 const name = () => {
   for (const [kind, label] of [["submit", "Send"], ["stop", "Stop"]]) {
     const button = document.querySelector(`#mr-box button.${kind}-button`);
-    if (button && button.getAttribute("aria-label") !== label) button.setAttribute("aria-label", label);
+    if (button && button.getAttribute("aria-label") !== say(label)) button.setAttribute("aria-label", say(label));
   }
 };
 const box = document.getElementById("mr-box");

@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -17,7 +18,9 @@ from ...streaming.errors import QueueError
 from ...streaming.messages import Conversation as History
 from ...streaming.sessions import new_session_id
 from .archives import Archive, Stamp, hashed
-from .records import Heading, as_bytes, heading_of, turns_of
+from .records import Heading, as_bytes, heading_of, settings_of, turns_of
+from .settings import Settings
+from .shelves import Shelf, StoredFile
 from .turns import Turn
 
 if TYPE_CHECKING:
@@ -65,6 +68,7 @@ class Conversation:
         self.created = heading.created if heading else now
         self.updated = heading.updated if heading else now
         self.turns = turns or []
+        self.settings = Settings()
         self.live: LiveTurn | None = None
         self.deleted = False
         self.changes = 0
@@ -84,11 +88,11 @@ class Conversation:
         """What the next turn sees of the earlier ones."""
         return History(message for turn in self.turns for message in turn.messages())
 
-    def begin(self, question: str) -> Turn:
+    def begin(self, question: str, files: Sequence[StoredFile] = ()) -> Turn:
         """The next turn, which is the last from now on."""
-        turn = Turn(question)
+        turn = Turn(question, files)
         if not self.title:
-            self.title = title_of(question)
+            self.title = title_of(question or files[0].name)
         self.turns.append(turn)
         self.changes += 1
         self.updated = turn.asked
@@ -110,8 +114,11 @@ class Conversation:
 class Conversations:
     """All conversations of one identity."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, shelf: Shelf | None = None) -> None:
         self._archive = archive
+        self.shelf = shelf
+        if shelf is not None:
+            shelf.sweep(set(archive.stamps()))
         self._open: WeakValueDictionary[str, Conversation] = WeakValueDictionary()
         self._headings: dict[str, tuple[Stamp, Heading | None]] = {}
 
@@ -185,6 +192,7 @@ class Conversations:
         else:  # another process has written it
             conversation.title, conversation.turns = heading.title, turns_of(content)
             conversation.changes += 1
+        conversation.settings = settings_of(content)
         conversation.stamp = stamp
         return conversation
 
@@ -192,10 +200,10 @@ class Conversations:
         """Writes it down, unless it was deleted or nothing was asked in it; what is too much goes."""
         if conversation.deleted or not conversation.turns:
             return
-        content = as_bytes(conversation.heading, conversation.turns)
+        content = as_bytes(conversation.heading, conversation.turns, conversation.settings)
         while len(content) > LARGEST and len(conversation.turns) > 1:
             del conversation.turns[: max(1, len(conversation.turns) // 8)]
-            content = as_bytes(conversation.heading, conversation.turns)
+            content = as_bytes(conversation.heading, conversation.turns, conversation.settings)
         name = hashed(conversation.id)
         try:
             self._archive.write(name, content)
@@ -218,6 +226,8 @@ class Conversations:
             conversation.deleted = True
             conversation.stop("the conversation was deleted")
             self._archive.remove(hashed(id))
+            if self.shelf is not None:
+                self.shelf.forget(id)
 
     def _make_room(self, newest: str) -> None:
         """Removes the oldest until number and size are as they may be; never one that is in use, or the newest."""

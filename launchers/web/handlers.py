@@ -5,18 +5,23 @@ Each handler gives the page's three parts: the box, the messages and the list at
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import gradio
 
 from ...streaming.errors import SessionBusy
-from .drawings import Drawer, turn_at
+from ..file_inputs import FileRefused
+from .drawings import Drawer, View, turn_at
+from .file_routes import FILES
 from .identities import identity_of
+from .markup import escaped
+from .shelves import StoredFile
 from .sides import side
 from .tabs import Tab, Tabs
 from .views import Looker
+from .words import language_of, said
 
 __all__ = ["Handlers"]
 
@@ -45,10 +50,10 @@ class Handlers:
     async def answer(self, question: str, request: gradio.Request) -> Updates:
         """The question in the box, which is emptied once it is taken."""
         tab = self.tab(request)
-        if not question.strip() or (tab.busy and tab.follows):
+        if not (question.strip() or tab.attached) or (tab.busy and tab.follows):
             yield gradio.skip(), gradio.skip(), gradio.skip()  # typing ahead is left alone
             return
-        async with aclosing(self._asked(tab, question, request, {"value": ""})) as updates:
+        async with aclosing(self._asked(tab, question, request, {"value": ""}, tab.attached)) as updates:
             async for update in updates:
                 yield update
 
@@ -76,21 +81,33 @@ class Handlers:
 
     async def _again(self, tab: Tab, place: int, instead: str, request: gradio.Request) -> Updates:
         """Asks what the turn at a place asked, or something else `instead`, without it and what came after."""
+        files = tab.turns[place].files if 0 <= place < len(tab.turns) else ()
         question = await tab.cut(place)
-        if not question:
+        if not question and not files:
             yield self._view(tab, request)
             return
-        async with aclosing(self._asked(tab, instead.strip() or question, request)) as updates:
+        async with aclosing(self._asked(tab, instead.strip() or question, request, files=files)) as updates:
             async for update in updates:
                 yield update
 
     async def _asked(
-        self, tab: Tab, question: str, request: gradio.Request, box: dict[str, Any] | None = None
+        self,
+        tab: Tab,
+        question: str,
+        request: gradio.Request,
+        box: dict[str, Any] | None = None,
+        files: Sequence[StoredFile] = (),
     ) -> Updates:
         try:
-            self.tabs.begin(tab, question)
+            if self.tabs.intake.required and not files:
+                raise FileRefused("Add a file first")
+            self.tabs.begin(tab, question, files)
+            tab.attached = []
         except SessionBusy:
-            gradio.Warning("Another tab is being answered in this conversation. Wait for it, or stop it.")
+            self.warn("Another tab is being answered in this conversation. Wait for it, or stop it.", request)
+            box = None
+        except FileRefused as error:
+            self.warn(str(error), request)
             box = None
         async with aclosing(self._followed(tab, request, box)) as updates:
             async for update in updates:
@@ -113,7 +130,11 @@ class Handlers:
                 if turn.over:
                     yield self._view(tab, request)
                 else:
-                    yield gradio.skip(), self.drawer.messages(tab.turns), gradio.skip()
+                    yield (
+                        gradio.skip(),
+                        self.drawer.messages(tab.turns, self.view(tab, request)),
+                        gradio.skip(),
+                    )
 
     # ------------------------------------------------------------ stopping and taking back
 
@@ -123,7 +144,9 @@ class Handlers:
     async def undo(self, request: gradio.Request) -> Any:
         """Takes the last turn away, and puts its question back into the box."""
         tab = self.tab(request)
+        files = tab.turns[-1].files if tab.turns else ()
         question = await tab.cut(len(tab.turns) - 1)
+        tab.attached = list(files)
         return self._view(tab, request, {"value": question} if question else None)
 
     async def clear(self, request: gradio.Request) -> Any:
@@ -191,7 +214,7 @@ class Handlers:
         buttons = {"submit_btn": not tab.busy, "stop_btn": tab.busy}
         return (
             gradio.update(**buttons, **(box or {})),
-            self.drawer.messages(tab.turns),
+            self.drawer.messages(tab.turns, self.view(tab, request)),
             self._side(tab, request),
         )
 
@@ -204,8 +227,25 @@ class Handlers:
         current = tab.conversation.id if tab.turns else ""
         busy = [heading.id for heading in headings if tab.conversations.busy(heading.id)]
         scope = getattr(request.request, "scope", None) or {}
-        live = tab.busy and not tab.follows
-        return side(headings, current, busy, scope.get("root_path", ""), tab.found is not None, live)
+        return side(
+            headings,
+            current,
+            busy,
+            scope.get("root_path", ""),
+            searched=tab.found is not None,
+            live=tab.busy and not tab.follows,
+            language=language_of(scope),
+        )
+
+    def view(self, tab: Tab, request: gradio.Request) -> View:
+        """How this page's turns are drawn."""
+        scope = getattr(request.request, "scope", None) or {}
+        return View(language_of(scope), f"{scope.get('root_path', '')}{FILES}/{tab.conversation.id}")
+
+    def warn(self, words: str, request: gradio.Request) -> None:
+        """Tells the user something beside the page."""
+        scope = getattr(request.request, "scope", None)
+        gradio.Warning(escaped(said(words, language_of(scope))))
 
 
 def _text_of(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..owners import Owner, owner_of
 
-__all__ = ["Identities", "Identity", "identity_of"]
+__all__ = ["Identities", "Identity", "cookies", "identity_of"]
 
 KEY = "millrace.identity"
 """Where the ASGI scope of a request has its identity."""
@@ -57,7 +57,7 @@ class Identities:
 
     def value(self, scope: Mapping[str, Any]) -> str | None:
         """The value of the cookie that came along, if it is one of ours."""
-        for value in _cookies(scope, self.cookie):
+        for value in cookies(scope, self.cookie):
             name, _, signature = value.partition(".")
             if hmac.compare_digest(self._sign(name).encode(), signature.encode("utf-8", "replace")):
                 return value
@@ -85,7 +85,8 @@ def identity_of(scope: Mapping[str, Any] | None, page: str) -> Identity:
     return found or Identity.of_browser("page", page)
 
 
-def _cookies(scope: Mapping[str, Any], wanted: str) -> Iterator[str]:
+def cookies(scope: Mapping[str, Any], wanted: str) -> Iterator[str]:
+    """The values of the cookies of a name that a request has."""
     for header, value in scope.get("headers", ()):
         if header == b"cookie":
             for part in value.decode("latin-1").split(";"):

@@ -6,18 +6,20 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...flow.calls import start_body
 from ...streaming.errors import AdmissionError, Overloaded, RunCancelled
-from ...streaming.events import RunFinished, TextDelta
+from ...streaming.events import Data, Event, RunFinished, TextDelta
 from ...streaming.messages import Conversation as History
 from ...streaming.messages import Message
 from ...streaming.options import Options
 from ...streaming.runs import Run
 from ...streaming.streams import Stream
+from ..file_inputs import FileRefused
 from ..loading import loading_stage
-from .turns import Turn, failure_of
+from .products import files_in
+from .turns import Failure, Turn, failure_of
 
 if TYPE_CHECKING:
     from ..admission import Ticket
@@ -39,6 +41,9 @@ INTERVAL = 0.04
 POLL = 0.2
 """Seconds between two looks at a model that is loading for somebody else, and at the line."""
 
+MOST_MADE = 64 * 2**20
+"""Bytes of a file that a flow makes."""
+
 KEEP = 2.0
 """Seconds between two times that an unfinished answer is written down."""
 
@@ -53,7 +58,7 @@ class LiveTurn:
         self.visitor = tab.visitor
         self.owner = tab.identity.owner
         self.tabs = tabs
-        self.record = tabs.shelves.begin(self.owner, turn.question, tabs.flow.name)
+        self.record = tabs.records.begin(self.owner, turn.question, tabs.flow.name)
         self.ended = asyncio.Event()
         self.followers = 0
         self._wakers: set[asyncio.Event] = set()
@@ -154,6 +159,8 @@ class LiveTurn:
             pass
         except AdmissionError as error:
             turn.end(failure_of(error))
+        except FileRefused as error:
+            turn.end(Failure(str(error)))
         except Exception as error:
             logger.exception("a turn of the chat failed")
             turn.end(failure_of(error, tabs.debug))
@@ -170,15 +177,27 @@ class LiveTurn:
 
     async def _listen(self, history: History, counted: Counted) -> None:
         turn, tabs = self.turn, self.tabs
-        x = [*history, Message.user(turn.question)] if tabs.takes_messages else turn.question
+        sampling = None
+        if tabs.adjustable:
+            settings = self.conversation.settings
+            sampling = settings.sampling() or None
+            if settings.system:
+                history = History([Message.system(settings.system), *history])
+        x = await self._input(history)
         options = Options(
-            self.conversation.session, history, tabs.timeout, queue=tabs.queue, owner=self.owner.name
+            self.conversation.session,
+            history,
+            tabs.timeout,
+            sampling,
+            queue=tabs.queue,
+            owner=self.owner.name,
         )
         stream = Stream(partial(start_body, tabs.flow, x), options, None, tabs.flow.name)
         async with stream:
             self._run = counted.run = stream.run
             try:
                 async for event in stream:
+                    await self._keep_files(event)
                     turn.take(event)
                     self.record.take(event)
                     if type(event) is TextDelta and event.output:
@@ -191,3 +210,26 @@ class LiveTurn:
                         self.conversations.keep(self.conversation)
             finally:
                 tabs.admission.spent(self.owner, stream.run.usage.total_tokens)
+
+    async def _input(self, history: History) -> Any:
+        """What the flow is called with."""
+        turn, tabs, shelf = self.turn, self.tabs, self.conversations.shelf
+        text = [*history, Message.user(turn.question)] if tabs.takes_messages else turn.question
+        if not tabs.intake.files or shelf is None:
+            return text
+        files = [shelf.named(file, self.conversation.id) for file in turn.files]
+        return await asyncio.to_thread(tabs.intake.value, text, files)  # images are decoded
+
+    async def _keep_files(self, event: Event) -> None:
+        """Files that the answer consists of are copied, so that the page can show them."""
+        shelf = self.conversations.shelf
+        if isinstance(event, Data) and event.output:
+            value = event.value
+        elif isinstance(event, RunFinished) and event.status == "done" and not self.turn.made:
+            value = event.result
+        else:
+            return
+        if shelf is None or isinstance(value, str) or self.conversation.deleted:
+            return
+        for file in await asyncio.to_thread(files_in, value):
+            self.turn.show(await asyncio.to_thread(shelf.put, self.conversation.id, file, MOST_MADE))

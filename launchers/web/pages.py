@@ -14,8 +14,12 @@ from typing import Any
 
 import gradio
 
+from .accounts import Account
+from .adjusting import Adjusting
+from .attaching import Attaching
 from .flow_tabs import FlowView
 from .handlers import Handlers
+from .labels import i18n, label
 from .markup import escaped
 from .panels import Panel
 from .policies import ChatPolicy
@@ -42,22 +46,22 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 PANELS = (
     Panel("Flow", lambda page: build_flow(FlowView(page.tabs.flow), page.looker)),
-    Panel("Runs", lambda page: build_runs(RunsView(page.tabs.shelves, page.tabs.queue), page.looker)),
+    Panel("Runs", lambda page: build_runs(RunsView(page.tabs.records, page.tabs.queue), page.looker)),
 )
 
 
-def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = PANELS) -> Any:
-    """The page as Gradio Blocks: the chat, and a tab for each panel."""
+def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = PANELS, login: bool = False) -> Any:
+    """The page as Gradio Blocks: the chat, and a tab for each panel. With a `login` it tells who is logged in."""
     page = Handlers(tabs)
     with gradio.Blocks(analytics_enabled=False, title=welcome.title, fill_height=True) as blocks:
         gradio.HTML(_head(welcome.title), elem_id="mr-head", padding=False, js_on_load=None)
         with ExitStack() as stack:
             if panels:
                 stack.enter_context(gradio.Tabs(elem_id="mr-tabs"))
-            with _panel("Chat", bool(panels)):
-                _chat(page, welcome, blocks)
+            with _panel(label("Chat"), bool(panels)):
+                _chat(page, welcome, blocks, login)
             for panel in panels:
-                with _panel(panel.name, True):
+                with _panel(label(panel.name), True):
                     panel.build(page)
     blocks.queue(max_size=PENDING, api_open=False)
     # Otherwise Gradio makes a pandas table of all its past events after each one, for a page that is off.
@@ -66,7 +70,7 @@ def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = PANELS) -> Any
 
 
 @contextmanager
-def _panel(name: str, several: bool) -> Iterator[None]:
+def _panel(name: Any, several: bool) -> Iterator[None]:
     if several:
         with gradio.Tab(name, elem_classes="mr-panel"):
             yield
@@ -74,18 +78,21 @@ def _panel(name: str, several: bool) -> Iterator[None]:
         yield
 
 
-def _chat(page: Handlers, welcome: Welcome, blocks: Any) -> None:
+def _chat(page: Handlers, welcome: Welcome, blocks: Any, login: bool) -> None:
     """The chat's part of the page, and what its parts do."""
     with gradio.Row(elem_id="mr-body", equal_height=False):
         with gradio.Column(elem_id="mr-side", min_width=0, scale=0):
-            begin = gradio.Button("New chat", elem_id="mr-new", size="sm")
+            begin = gradio.Button(label("New chat"), elem_id="mr-new", size="sm")
             search = _search()
             side = _list()
+            adjusting = Adjusting(page) if page.tabs.adjustable else None
+            account = Account() if login else None
         with gradio.Column(elem_id="mr-main", min_width=0):
             chatbot = _chatbot(welcome)
             with gradio.Row(elem_id="mr-again"):
-                retry = gradio.Button("Retry", elem_id="mr-retry", size="sm", min_width=0, scale=0)
-                undo = gradio.Button("Undo", elem_id="mr-undo", size="sm", min_width=0, scale=0)
+                retry = gradio.Button(label("Retry"), elem_id="mr-retry", size="sm", min_width=0, scale=0)
+                undo = gradio.Button(label("Undo"), elem_id="mr-undo", size="sm", min_width=0, scale=0)
+            attaching = Attaching(page) if page.tabs.intake.files else None
             box = _box()
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
@@ -104,6 +111,12 @@ def _chat(page: Handlers, welcome: Welcome, blocks: Any) -> None:
     box.stop(page.stop, queue=False, **quiet)
     search.change(page.search, [search], [side], queue=False, trigger_mode="always_last", **quiet)
     blocks.unload(page.leave)
+    if adjusting is not None:
+        adjusting.connect(side)
+    if account is not None:
+        account.connect(blocks)
+    if attaching is not None:
+        attaching.connect(side)
 
 
 def mount(app: Any, blocks: Any, tabs: Tabs, path: str, answerer: str) -> None:
@@ -114,9 +127,10 @@ def mount(app: Any, blocks: Any, tabs: Tabs, path: str, answerer: str) -> None:
         path,
         theme=_theme(),
         css=f":root {{ --mr-icon: url('{ICON}'); }}",
-        css_paths=[HERE / "chat.css", HERE / "views.css"],
+        css_paths=[HERE / "chat.css", HERE / "content.css", HERE / "views.css"],
         head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{ICON}">',
         footer_links=[],
+        i18n=i18n,
         run_history=False,
         ssr_mode=False,
         show_error=False,
@@ -141,9 +155,9 @@ def _head(title: str) -> str:
 def _search() -> Any:
     return gradio.Textbox(
         elem_id="mr-search",
-        label="Search conversations",
+        label=label("Search conversations"),
         show_label=False,
-        placeholder="Search",
+        placeholder=label("Search"),
         container=False,
         max_lines=1,
     )
@@ -155,14 +169,14 @@ def _list() -> Any:
         elem_id="mr-list",
         padding=False,
         apply_default_css=False,
-        js_on_load=(HERE / "chat.js").read_text(encoding="utf-8"),
+        js_on_load="".join((HERE / name).read_text(encoding="utf-8") for name in ("chat.js", "access.js")),
     )
 
 
 def _chatbot(welcome: Welcome) -> Any:
     return gradio.Chatbot(
         elem_id="mr-chat",
-        label="Conversation",
+        label=label("Conversation"),
         show_label=False,
         container=False,
         layout="bubble",
@@ -182,9 +196,9 @@ def _chatbot(welcome: Welcome) -> Any:
 def _box() -> Any:
     return gradio.Textbox(
         elem_id="mr-box",
-        label="Message",
+        label=label("Message"),
         show_label=False,
-        placeholder="Message",
+        placeholder=label("Message"),
         container=False,
         submit_btn=True,
         stop_btn=False,

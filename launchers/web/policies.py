@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..owners import owner_of
 from .exports import FORMS, disposition
+from .file_routes import FILES, FileRoutes
 from .identities import KEY, Identities, Identity, identity_of
+from .origins import is_foreign
 
 if TYPE_CHECKING:
     from .tabs import Tabs
@@ -66,15 +68,17 @@ EXPORT = "/conversations/"
 class ChatPolicy:
     """Pure ASGI middleware around the page's server.
 
-    Tells whose a request is, and gives a cookie to whoever opens the page without one. Safe headers on all answers; no
-    uploads, proxying or API pages. A page keeps one long request open, by which it is known to be there; when the
-    server itself is to go, that request ends as if the page had left, so that nobody waits for it.
+    Tells whose a request is, and gives a cookie to whoever opens the page without one. Safe headers on all answers;
+    nothing from pages of other sites; no proxying or API pages, and files only by file_routes.py. A page keeps one long
+    request open, by which it is known to be there; when the server itself is to go, that request ends as if the page
+    had left, so that nobody waits for it.
     """
 
     def __init__(self, app: App, tabs: Tabs, answerer: str) -> None:
         self.app = app
         self.tabs = tabs
         self.answerer = answerer
+        self.files = FileRoutes(tabs)
         self.identities = Identities(tabs.archives.secret)
         tabs.attended = True
 
@@ -93,6 +97,12 @@ class ChatPolicy:
         scope[KEY] = identity = self.identities.read(scope)
         if path in ("", "/") and owner_of(scope).name is None:
             headers.append((b"set-cookie", self._cookie(scope)))
+        if is_foreign(scope):
+            await _answer(guarded, 403)
+            return
+        if path == FILES or path.startswith(FILES + "/"):
+            await self.files(scope, receive, send, path.removeprefix(FILES), identity)
+            return
         if path.startswith(EXPORT):
             await self._export(identity, path.removeprefix(EXPORT), guarded)
             return

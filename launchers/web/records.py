@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...streaming.usage import TokenUsage
+from .settings import UNSAID, Settings
+from .shelves import StoredFile
 from .turns import Failure, Part, Turn
 
-__all__ = ["Heading", "as_bytes", "heading_of", "turn_as_dict", "turn_from_dict", "turns_of"]
+__all__ = ["Heading", "as_bytes", "heading_of", "settings_of", "turn_as_dict", "turn_from_dict", "turns_of"]
 
 VERSION = 1
 
@@ -26,9 +28,14 @@ class Heading:
     updated: float
 
 
-def as_bytes(heading: Heading, turns: Iterable[Turn]) -> bytes:
+def as_bytes(heading: Heading, turns: Iterable[Turn], settings: Settings = UNSAID) -> bytes:
     """The whole file."""
-    lines = [{"version": VERSION, **asdict(heading)}, *map(turn_as_dict, turns)]
+    told = settings.as_dict()
+    lines = [
+        {"version": VERSION, **asdict(heading)},
+        *([{"settings": told}] if told else []),
+        *map(turn_as_dict, turns),
+    ]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     return text.encode("utf-8", "surrogatepass")
 
@@ -50,6 +57,13 @@ def heading_of(content: bytes) -> Heading | None:
         return None
 
 
+def settings_of(content: bytes) -> Settings:
+    """The settings, of which the second line tells where there are any."""
+    told = _parsed(b"".join(content.splitlines()[1:2]))
+    found = told.get("settings") if isinstance(told, dict) else None
+    return Settings.of(found if isinstance(found, dict) else {})
+
+
 def turns_of(content: bytes) -> list[Turn]:
     """The turns, without those that cannot be read."""
     turns = (turn_from_dict(_parsed(line)) for line in content.splitlines()[1:])
@@ -60,6 +74,8 @@ def turn_as_dict(turn: Turn) -> dict[str, Any]:
     """All that is shown of a turn."""
     return {
         "question": turn.question,
+        "files": [file.as_dict() for file in turn.files],
+        "made": [file.as_dict() for file in turn.made],
         "asked": turn.asked,
         "state": turn.state,
         "parts": [
@@ -76,7 +92,8 @@ def turn_as_dict(turn: Turn) -> dict[str, Any]:
 def turn_from_dict(kept: Any) -> Turn | None:
     """The turn again; one that went on when it was kept was stopped, with the process that it was in."""
     try:
-        turn = Turn(_text(kept["question"]))
+        turn = Turn(_text(kept["question"]), map(StoredFile.from_dict, kept.get("files", ())))
+        turn.made = [StoredFile.from_dict(file) for file in kept.get("made", ())]
         turn.asked = float(kept["asked"])
         turn.parts = [_part(part) for part in kept["parts"]]
         turn.add(_text(kept["text"]))
@@ -87,7 +104,7 @@ def turn_from_dict(kept: Any) -> Turn | None:
         turn.first = None if first is None else float(first)
         state = kept["state"]
         turn.state = state if state in ("done", "failed") else "stopped"
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
     return turn
 

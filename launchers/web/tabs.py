@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,15 @@ from ...flow.steps import Step
 from ...streaming.errors import SessionBusy
 from ...streaming.messages import Conversation as History
 from ...streaming.queues import Queue
-from ..inputs import takes_messages
+from ..file_inputs import MAX_UPLOAD, intake_of
+from ..inputs import answering_models, takes_messages
 from .archives import Archives, MemoryArchives
 from .conversations import Conversations
 from .identities import Identity
 from .lives import LiveTurn
-from .run_records import Record, Shelves
+from .run_records import Record
+from .run_records import Shelves as RecordShelves
+from .shelves import Shelves, StoredFile
 from .turns import Turn
 
 if TYPE_CHECKING:
@@ -47,7 +50,8 @@ class Visitor:
 class Tab:
     """One browser tab: its user, the conversation that it shows, and the turn that was asked for in it.
 
-    `pages` is how many pages are there under its name: one, unless it was left or is just coming back. `words` is
+    `pages` is how many pages are there under its name: one, unless it was left or is just coming back. `attached` are
+    the files that go with the next question, `adjusted` the id of the conversation whose settings it shows. `words` is
     what the list is searched for, `found` the ids of what was found; None without a search.
     """
 
@@ -58,6 +62,8 @@ class Tab:
         self.words = ""
         self.found: set[str] | None = None
         self.conversation = visitor.conversations.new()
+        self.attached: list[StoredFile] = []
+        self.adjusted = ""
         self.asked: LiveTurn | None = None
         self.shown: LiveTurn | None = None
         self.seen = self.state
@@ -157,18 +163,26 @@ class Tabs:
         archives: Archives | None = None,
         resume: float | None = None,
         queue: Queue | None = None,
+        max_upload: int = MAX_UPLOAD,
     ) -> None:
         self.flow = flow
+        self.intake = intake_of(flow)
+        self.max_upload = max_upload
         self.admission = admission
         self.timeout = timeout
         self.debug = debug
         self.archives = archives or MemoryArchives()
+        self.shelves = Shelves(self.archives)
+        self.uploads: OrderedDict[tuple[str, str], StoredFile] = OrderedDict()
+        """Files that have come, by their identity and id, until a tab attaches them; the oldest are forgotten."""
         self.resume = resume
         self.queue = queue
+        self.adjustable = bool(answering_models(flow))
+        """Whether there is a model that a conversation's settings are for."""
         self.takes_messages = takes_messages(flow)
         self.attended = False
         self.lives: set[LiveTurn] = set()
-        self.shelves = Shelves()
+        self.records = RecordShelves()
         self._closing = asyncio.Event()
         self._tabs: OrderedDict[tuple[str, str], Tab] = OrderedDict()
         self._visitors: dict[str, Visitor] = {}
@@ -194,11 +208,14 @@ class Tabs:
     def conversations(self, identity: Identity) -> Conversations:
         """Those of somebody, whether there is a tab or not."""
         visitor = self._visitors.get(identity.name)
-        return visitor.conversations if visitor else Conversations(self.archives.of(identity.name))
+        return visitor.conversations if visitor else self._conversations(identity)
+
+    def _conversations(self, identity: Identity) -> Conversations:
+        return Conversations(self.archives.of(identity.name), self.shelves.of(identity.name))
 
     def _visitor(self, identity: Identity) -> Visitor:
         if identity.name not in self._visitors:
-            self._visitors[identity.name] = Visitor(Conversations(self.archives.of(identity.name)))
+            self._visitors[identity.name] = Visitor(self._conversations(identity))
         return self._visitors[identity.name]
 
     def _forget(self, key: tuple[str, str]) -> None:
@@ -265,8 +282,8 @@ class Tabs:
             async for turn in turns:
                 yield turn
 
-    def begin(self, tab: Tab, question: str) -> LiveTurn:
-        """Puts a question, as the next turn of the tab's conversation.
+    def begin(self, tab: Tab, question: str, files: Iterable[StoredFile] = ()) -> LiveTurn:
+        """Puts a question, as the next turn of the tab's conversation. Files that are gone are left out.
 
         Raises:
             SessionBusy: another question of this conversation is being answered.
@@ -278,7 +295,9 @@ class Tabs:
                 f"the conversation {conversation.title!r} is being answered already; wait for the answer, or stop it"
             )
         history = conversation.history()
-        turn = conversation.begin(question)
+        shelf = tab.conversations.shelf
+        kept = [file for file in files if shelf is not None and shelf.claim(file, conversation.id)]
+        turn = conversation.begin(question, kept)
         live = LiveTurn(turn, tab, self)
         conversation.live = tab.asked = live
         self.lives.add(live)
