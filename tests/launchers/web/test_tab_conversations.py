@@ -286,3 +286,27 @@ def test_the_place_in_line_is_told_as_it_changes() -> None:
         assert third.turns[0].text == "y!"
 
     run(test)
+
+
+def test_twenty_tabs_of_one_user_do_not_keep_another_waiting() -> None:
+    async def test() -> None:
+        flow = Echo()
+        tabs = tabs_of(flow, running=2, waiting=6)
+        turns = []
+        for number in range(20):
+            tab = tabs.open(f"tab {number}", ALICE)
+            turns.append(tabs.begin(tab, "wait" if number < 2 else f"{number}").turn)
+        await eventually_async(lambda: len(flow.histories) == 2)
+        assert sum(turn.failure is not None for turn in turns) == 12
+        theirs = tabs.open("a", BOB)
+        asked = tabs.begin(theirs, "mine").turn
+        await eventually_async(lambda: asked.status)
+        assert asked.failure is None
+        assert "1st in line" in asked.status
+        flow.go.set()
+        await eventually_async(lambda: asked.over)
+        assert asked.text == "mine!"
+        await eventually_async(lambda: not tabs.lives)
+        assert flow.owners.index(BOB.owner.name) <= 3
+
+    run(test)
