@@ -167,7 +167,11 @@ class Service:
         from .web.welcomes import welcome_for
 
         archives = open_archives(self.conversations)
-        login = None if self._keys is None else Login(self._keys, archives.secret, welcome_for(self.flow, self.title).title)
+        login = (
+            None
+            if self._keys is None
+            else Login(self._keys, archives.secret, welcome_for(self.flow, self.title).title)
+        )
         app = make_app(self._desk, self.readiness, title, self._keys, self._hosts, self._figures, login)
         return mount_chat(
             app,

@@ -54,7 +54,7 @@ def test_a_file_waits_and_then_is_a_conversations(shelf: Shelf) -> None:
 
 
 def test_what_is_too_large_leaves_nothing(shelf: Shelf) -> None:
-    with pytest.raises(FileRefused, match="a.bin is too large: 100 B at most"):
+    with pytest.raises(FileRefused, match=r"a\.bin is too large: 100 B at most"):
         receive(shelf, "a.bin", b"x" * 60, b"x" * 60)
     assert files(shelf) == []
 
