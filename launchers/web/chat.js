@@ -167,7 +167,6 @@ element.addEventListener("click", (event) => {
 // ---- which conversation is open stands in the address, so that a reload finds it; other tabs hear of changes
 
 const channel = "BroadcastChannel" in window ? new BroadcastChannel("millrace" + location.pathname) : null;
-let quiet = false;
 watch("value", () => {
   name();
   document.getElementById("mr-toggle")?.setAttribute("aria-label", say("Conversations"));
@@ -175,16 +174,15 @@ watch("value", () => {
   if (current !== location.hash.slice(1)) {
     history.replaceState(null, "", current ? `#${current}` : location.pathname + location.search);
   }
-  if (!quiet) channel?.postMessage("changed");
-  quiet = false;
+  channel?.postMessage("changed");
+  if (nav()?.hasAttribute("data-live")) trigger("follow", {});
 });
+let due = 0;
 const refresh = () => {
-  if (document.visibilityState !== "visible") return;
-  quiet = true;
-  tell("refresh");
+  due ||= setTimeout(() => ((due = 0), tell("refresh")), 150); // one answer to all that is told meanwhile
 };
-if (channel) channel.onmessage = () => (quiet = true, tell("refresh"));
-document.addEventListener("visibilitychange", refresh);
+if (channel) channel.onmessage = refresh;
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && refresh());
 addEventListener("hashchange", () => tell("open", { id: location.hash.slice(1) }));
 
 // ---- the round buttons of the box have no words of their own
@@ -211,5 +209,43 @@ document.addEventListener("focusin", (event) => {
     area.dispatchEvent(new Event("input", { bubbles: true }));
   }
 });
+
+// ---- Gradio ends its stream with the last answer. A question that is put at that very moment waits on a stream that
+// ---- is gone: another one is opened then, by a look at how things are
+
+let streams = 0;
+let hopeful = 0;
+let looking = false;
+const request = window.fetch;
+window.fetch = async (target, options) => {
+  const url = String(target?.url ?? target);
+  if (url.includes("/queue/data")) {
+    streams += 1;
+    (options?.signal ?? target.signal)?.addEventListener("abort", () => {
+      streams -= 1;
+      if (Date.now() - hopeful < 3000) setTimeout(look, 250);
+    });
+  }
+  const answer = await request(target, options);
+  if (url.includes("/queue/join")) {
+    if (!looking && streams) hopeful = Date.now();
+    looking = false;
+  }
+  return answer;
+};
+const look = () => {
+  if (streams) return;
+  hopeful = 0;
+  looking = true;
+  trigger("follow", {});
+};
+
+// ---- what Gradio says of connections that end with the page is not heard any more
+
+const complain = console.error;
+console.error = (...words) => {
+  if (words[0]?.name === "AbortError" || words[0] === "Unexpected error") setTimeout(complain, 5000, ...words);
+  else complain(...words);
+};
 
 tell("open", { id: location.hash.slice(1) });

@@ -71,6 +71,8 @@ class Conversation:
         self.settings = Settings()
         self.live: LiveTurn | None = None
         self.deleted = False
+        self.changes = 0
+        """How often turns have come or gone."""
         self.stamp: Stamp | None = None
         """Of what is kept of it; None while nothing is."""
 
@@ -92,6 +94,7 @@ class Conversation:
         if not self.title:
             self.title = title_of(question or files[0].name)
         self.turns.append(turn)
+        self.changes += 1
         self.updated = turn.asked
         return turn
 
@@ -188,6 +191,7 @@ class Conversations:
             conversation = self._open[id] = Conversation(heading, turns_of(content))
         else:  # another process has written it
             conversation.title, conversation.turns = heading.title, turns_of(content)
+            conversation.changes += 1
         conversation.settings = settings_of(content)
         conversation.stamp = stamp
         return conversation

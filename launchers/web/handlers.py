@@ -20,6 +20,7 @@ from .markup import escaped
 from .shelves import StoredFile
 from .sides import side
 from .tabs import Tab, Tabs
+from .views import Looker
 from .words import language_of, said
 
 __all__ = ["Handlers"]
@@ -38,6 +39,11 @@ class Handlers:
         """The tab that a request is from."""
         scope = getattr(request.request, "scope", None)
         return self.tabs.open(request.session_hash, identity_of(scope, request.session_hash))
+
+    def looker(self, request: gradio.Request) -> Looker:
+        """Who looks at one of the panels."""
+        tab = self.tab(request)
+        return Looker(tab.identity.owner, tab.record)
 
     # ------------------------------------------------------------ asking
 
@@ -111,8 +117,12 @@ class Handlers:
         self, tab: Tab, request: gradio.Request, box: dict[str, Any] | None = None
     ) -> Updates:
         """The page as it is, and each time there is something new until the turn that goes on is over."""
-        live = tab.conversation.live
-        yield self._view(tab, request, box)
+        tab.shown = live = tab.conversation.live
+        try:
+            yield self._view(tab, request, box)
+        except BaseException:
+            tab.shown = None
+            raise
         if live is None:
             return
         async with aclosing(self.tabs.follow(tab, live)) as turns:
@@ -167,8 +177,11 @@ class Handlers:
             tab.found = {heading.id for heading in found}
         return self._side(tab, request)
 
-    async def act(self, request: gradio.Request, event: gradio.EventData) -> Updates:
-        """What chat.js tells: `open` one, `rename`, `delete`, or `refresh` after another tab has done something."""
+    async def act(self, request: gradio.Request, event: gradio.EventData) -> Any:
+        """What chat.js tells: `open` one, `rename`, `delete`, or `refresh` after another tab has done something.
+
+        Where an answer is on its way in what is shown then, the list says so, and chat.js asks to `follow` it.
+        """
         tab = self.tab(request)
         data = event._data or {}
         action, id = data.get("action"), str(data.get("id", ""))
@@ -179,8 +192,15 @@ class Handlers:
         elif action == "delete":
             tab.conversations.delete(id)
         tab.refresh()
+        if tab.follows or tab.seen == tab.state:
+            return gradio.skip(), gradio.skip(), self._side(tab, request)
+        return self._view(tab, request)
+
+    async def follow(self, request: gradio.Request) -> Updates:
+        """The page as it is, and the answer that is on its way."""
+        tab = self.tab(request)
         if tab.follows:
-            yield gradio.skip(), gradio.skip(), self._side(tab, request)
+            yield gradio.skip(), gradio.skip(), gradio.skip()
             return
         async with aclosing(self._followed(tab, request)) as updates:
             async for update in updates:
@@ -190,6 +210,7 @@ class Handlers:
 
     def _view(self, tab: Tab, request: gradio.Request, box: dict[str, Any] | None = None) -> Any:
         """The whole page, as it is at this moment."""
+        tab.seen = tab.state
         buttons = {"submit_btn": not tab.busy, "stop_btn": tab.busy}
         return (
             gradio.update(**buttons, **(box or {})),
@@ -207,7 +228,13 @@ class Handlers:
         busy = [heading.id for heading in headings if tab.conversations.busy(heading.id)]
         scope = getattr(request.request, "scope", None) or {}
         return side(
-            headings, current, busy, scope.get("root_path", ""), tab.found is not None, language_of(scope)
+            headings,
+            current,
+            busy,
+            scope.get("root_path", ""),
+            searched=tab.found is not None,
+            live=tab.busy and not tab.follows,
+            language=language_of(scope),
         )
 
     def view(self, tab: Tab, request: gradio.Request) -> View:

@@ -58,6 +58,7 @@ class LiveTurn:
         self.visitor = tab.visitor
         self.owner = tab.identity.owner
         self.tabs = tabs
+        self.record = tabs.records.begin(self.owner, turn.question, tabs.flow.name)
         self.ended = asyncio.Event()
         self.followers = 0
         self._wakers: set[asyncio.Event] = set()
@@ -165,6 +166,8 @@ class LiveTurn:
             turn.end(failure_of(error, tabs.debug))
         finally:
             turn.end()
+            failure = turn.failure
+            self.record.end("error" if failure else "cancelled", None if failure is None else failure.what)
             tabs.lives.discard(self)
             if self.conversation.live is self:
                 self.conversation.live = None
@@ -196,6 +199,7 @@ class LiveTurn:
                 async for event in stream:
                     await self._keep_files(event)
                     turn.take(event)
+                    self.record.take(event)
                     if type(event) is TextDelta and event.output:
                         counted.hear(event)
                     elif type(event) is RunFinished and event.status == "done":

@@ -17,12 +17,15 @@ import gradio
 from .accounts import Account
 from .adjusting import Adjusting
 from .attaching import Attaching
+from .flow_tabs import FlowView
 from .handlers import Handlers
 from .labels import i18n, label
 from .markup import escaped
 from .panels import Panel
 from .policies import ChatPolicy
+from .run_tabs import RunsView
 from .tabs import Tabs
+from .views import build_flow, build_runs
 from .welcomes import Welcome
 
 __all__ = ["build", "mount"]
@@ -41,18 +44,25 @@ FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sa
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
-def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = (), login: bool = False) -> Any:
+PANELS = (
+    Panel("Flow", lambda page: build_flow(FlowView(page.tabs.flow), page.looker)),
+    Panel("Runs", lambda page: build_runs(RunsView(page.tabs.records, page.tabs.queue), page.looker)),
+)
+
+
+def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = PANELS, login: bool = False) -> Any:
     """The page as Gradio Blocks: the chat, and a tab for each panel. With a `login` it tells who is logged in."""
+    page = Handlers(tabs)
     with gradio.Blocks(analytics_enabled=False, title=welcome.title, fill_height=True) as blocks:
         gradio.HTML(_head(welcome.title), elem_id="mr-head", padding=False, js_on_load=None)
         with ExitStack() as stack:
             if panels:
                 stack.enter_context(gradio.Tabs(elem_id="mr-tabs"))
             with _panel(label("Chat"), bool(panels)):
-                _chat(tabs, welcome, blocks, login)
+                _chat(page, welcome, blocks, login)
             for panel in panels:
                 with _panel(label(panel.name), True):
-                    panel.build(tabs)
+                    panel.build(page)
     blocks.queue(max_size=PENDING, api_open=False)
     # Otherwise Gradio makes a pandas table of all its past events after each one, for a page that is off.
     blocks._queue.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize
@@ -68,39 +78,38 @@ def _panel(name: Any, several: bool) -> Iterator[None]:
         yield
 
 
-def _chat(tabs: Tabs, welcome: Welcome, blocks: Any, login: bool) -> None:
+def _chat(page: Handlers, welcome: Welcome, blocks: Any, login: bool) -> None:
     """The chat's part of the page, and what its parts do."""
-    page = Handlers(tabs)
     with gradio.Row(elem_id="mr-body", equal_height=False):
         with gradio.Column(elem_id="mr-side", min_width=0, scale=0):
             begin = gradio.Button(label("New chat"), elem_id="mr-new", size="sm")
             search = _search()
             side = _list()
-            adjusting = Adjusting(page) if tabs.adjustable else None
+            adjusting = Adjusting(page) if page.tabs.adjustable else None
             account = Account() if login else None
         with gradio.Column(elem_id="mr-main", min_width=0):
             chatbot = _chatbot(welcome)
             with gradio.Row(elem_id="mr-again"):
                 retry = gradio.Button(label("Retry"), elem_id="mr-retry", size="sm", min_width=0, scale=0)
                 undo = gradio.Button(label("Undo"), elem_id="mr-undo", size="sm", min_width=0, scale=0)
-            attaching = Attaching(page) if tabs.intake.files else None
+            attaching = Attaching(page) if page.tabs.intake.files else None
             box = _box()
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     shown = {"outputs": [box, chatbot, side], **quiet}
     # Streams stand under admission's limits; a second event of a tab is refused where the end of the first is known.
     streams = {"concurrency_limit": None, "trigger_mode": "multiple", **shown}
-    at_once = {"queue": False, **shown}
     box.submit(page.answer, inputs=[box], **streams)
     chatbot.example_select(page.answer_example, **streams)
     chatbot.edit(page.edit, **streams)
     retry.click(page.retry, **streams)
-    side.act(page.act, **streams)
-    undo.click(page.undo, **at_once)
-    chatbot.clear(page.clear, **at_once)
-    begin.click(page.begin, **at_once)
+    side.follow(page.follow, **streams)
+    side.act(page.act, queue=False, **shown)
+    undo.click(page.undo, **streams)
+    chatbot.clear(page.clear, **streams)
+    begin.click(page.begin, **streams)
     box.stop(page.stop, queue=False, **quiet)
-    search.input(page.search, [search], [side], queue=False, trigger_mode="always_last", **quiet)
+    search.change(page.search, [search], [side], queue=False, trigger_mode="always_last", **quiet)
     blocks.unload(page.leave)
     if adjusting is not None:
         adjusting.connect(side)
@@ -118,7 +127,7 @@ def mount(app: Any, blocks: Any, tabs: Tabs, path: str, answerer: str) -> None:
         path,
         theme=_theme(),
         css=f":root {{ --mr-icon: url('{ICON}'); }}",
-        css_paths=[HERE / "chat.css", HERE / "content.css"],
+        css_paths=[HERE / "chat.css", HERE / "content.css", HERE / "views.css"],
         head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{ICON}">',
         footer_links=[],
         i18n=i18n,

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .tabs import Tabs
+    from .handlers import Handlers
 
 __all__ = ["Panel"]
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One tab: `build` is called inside of it, and makes its Gradio components and their events."""
+    """One tab: `build` is called inside of it, and makes its Gradio components and their events.
+
+    The page's handlers say which flow it is, and whose a request is.
+    """
 
     name: str
-    build: Callable[[Tabs], object]
+    build: Callable[[Handlers], object]

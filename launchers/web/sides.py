@@ -32,13 +32,15 @@ def side(
     current: str,
     busy: Iterable[str],
     root: str,
-    searched: bool,
+    searched: bool = False,
+    live: bool = False,
     language: str = "en",
 ) -> str:
     """The list. `current` is the id of the open conversation, `busy` those of the ones that answer; `root` is the
-    page's path, without a slash at its end.
+    page's path, without a slash at its end. `live` tells that the page does not follow an answer that it shows.
     """
     answering = set(busy)
+    follow = " data-live" if live else ""
     rows = "".join(
         _row(heading, heading.id == current, heading.id in answering, language) for heading in headings
     )
@@ -46,7 +48,7 @@ def side(
     words = {word: said(word, language) for word in WORDS}
     return (
         f'<nav aria-label="{words["Conversations"]}" data-words="{escaped(json.dumps(words))}"'
-        f' data-current="{escaped(current)}" data-root="{escaped(root)}">'
+        f' data-current="{escaped(current)}" data-root="{escaped(root)}"{follow}>'
         + (f"<ul>{rows}</ul></nav>" if rows else f"<p>{nothing}</p></nav>")
     )
 

@@ -18,6 +18,8 @@ from .archives import Archives, MemoryArchives
 from .conversations import Conversations
 from .identities import Identity
 from .lives import LiveTurn
+from .run_records import Record
+from .run_records import Shelves as RecordShelves
 from .shelves import Shelves, StoredFile
 from .turns import Turn
 
@@ -64,6 +66,7 @@ class Tab:
         self.adjusted = ""
         self.asked: LiveTurn | None = None
         self.shown: LiveTurn | None = None
+        self.seen = self.state
 
     @property
     def conversations(self) -> Conversations:
@@ -82,9 +85,20 @@ class Tab:
         return self.conversation.busy
 
     @property
+    def state(self) -> tuple[str, int, bool]:
+        """What a page that has `seen` it need not be shown again."""
+        return self.conversation.id, self.conversation.changes, self.conversation.busy
+
+    @property
     def follows(self) -> bool:
         """Whether its page is being told of the turn that goes on."""
         return self.shown is not None and self.shown is self.conversation.live
+
+    @property
+    def record(self) -> Record | None:
+        """The run that goes on in what it shows, or else the one that was asked for last in it."""
+        live = self.conversation.live or self.asked
+        return None if live is None else live.record
 
     def history(self) -> History:
         """What the next turn sees of the earlier ones."""
@@ -119,11 +133,13 @@ class Tab:
     async def cut(self, turn: int) -> str:
         """Stops what goes on, takes the turns from that one on away, and returns its question; empty without one."""
         conversation = self.conversation
+        self.shown = None  # what is shown next is what is left
         await conversation.stopped("asked anew in the chat")
         if not 0 <= turn < len(conversation.turns):
             return ""
         question = conversation.turns[turn].question
         del conversation.turns[turn:]
+        conversation.changes += 1
         if conversation.turns:
             self.conversations.keep(conversation)
         return question
@@ -166,6 +182,7 @@ class Tabs:
         self.takes_messages = takes_messages(flow)
         self.attended = False
         self.lives: set[LiveTurn] = set()
+        self.records = RecordShelves()
         self._closing = asyncio.Event()
         self._tabs: OrderedDict[tuple[str, str], Tab] = OrderedDict()
         self._visitors: dict[str, Visitor] = {}
@@ -296,7 +313,7 @@ class Tabs:
         try:
             async with aclosing(live.updates()) as updates:
                 async for _ in updates:
-                    if tab.conversation is not conversation or conversation.live not in (live, None):
+                    if tab.conversation is not conversation or tab.shown is not live:
                         return
                     yield live.turn
         except (GeneratorExit, asyncio.CancelledError):
