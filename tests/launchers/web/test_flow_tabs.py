@@ -78,7 +78,9 @@ def test_turns_count_for_their_loop() -> None:
     assert states(FLOW, told)["sharper/*"] == "running"
     html = FlowView(FLOW).html(record(told))
     assert "×2</text>" in html
-    told.say(2, StepFinished(), "sharper", 1)
+    assert line(FLOW, told) == "At work: sharper"
+    assert line(FLOW, told.step(1, None, "sharper", 2)) == "At work: sharper ×2"
+    told.say(2, StepFinished(), "sharper", 1).say(2, StepFinished(), "sharper", 2)
     assert states(FLOW, told)["sharper/*"] == "done"
 
 
