@@ -15,6 +15,7 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 _SPAN = re.compile(
     r"(?<!`)(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`)|\$\$.+?\$\$|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL
 )
+_PICTURE = re.compile(r"!+\[")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 
 
@@ -39,7 +40,7 @@ def code_block(text: str, language: str = "") -> str:
 
 
 def _plain(text: str) -> str:
-    return _ENTITY.sub("&amp;", text).replace("<", "&lt;").replace("![", "[")
+    return _PICTURE.sub("[", _ENTITY.sub("&amp;", text).replace("<", "&lt;"))
 
 
 def _parts(text: str) -> Iterator[tuple[bool, str]]:

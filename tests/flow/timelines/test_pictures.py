@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from millrace import explain
 from millrace.flow.timelines import bars_of
@@ -152,6 +152,7 @@ def test_the_picture_in_the_docs_is_what_is_drawn_today(tmp_path: Path) -> None:
     assert run().text(90) in (docs / "flow" / "timelines.md").read_text(encoding="utf-8")
 
 
+@settings(deadline=None)
 @given(FLOWS)
 def test_every_run_is_a_picture(flow) -> None:  # type: ignore[no-untyped-def]
     started = flow.start("x")

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from millrace import LocalModel, Loop, Parallel, Pipeline, Warp, step
 from millrace.flow.functions import as_step
@@ -141,6 +141,7 @@ def test_names_are_shown_and_never_run(name: str) -> None:
     assert "{{" not in html
 
 
+@settings(deadline=None)
 @given(FLOWS)
 def test_every_step_of_a_run_is_found_in_the_diagram(flow: Any) -> None:
     run = flow.start("x")
