@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from millrace.launchers.owners import Owner
-from millrace.launchers.web.run_records import LINES, LONGEST, OWNERS, RUNS, Record, Shelves
+from millrace.launchers.web.run_records import LINES, LONGEST, ROOM, RUNS, Record, Shelves
 from millrace.streaming import (
     Data,
     Progress,
@@ -86,6 +86,14 @@ class TestLines:
         assert len(line.text) == LONGEST
         assert line.cut == sum(len(f"{i} ") for i in range(2000)) - LONGEST
 
+    def test_all_lines_together_are_cut_too(self) -> None:
+        told = Told()
+        for i in range(100):
+            told.say(i, Data("x" * LONGEST), f"s{i}")
+        made = record(told)
+        assert sum(len(line.text) for line in made.lines) == ROOM
+        assert made.lines[-1].cut == LONGEST
+
     def test_many_are_counted_and_the_end_is_there(self) -> None:
         told = Told()
         for i in range(LINES + 50):
@@ -162,6 +170,14 @@ class TestShelves:
         for i in range(RUNS + 5):
             shelves.begin(alice, str(i))
         assert [one.title for one in shelves.of(alice)] == [str(i) for i in range(RUNS + 4, 4, -1)]
-        for i in range(OWNERS):
-            shelves.begin(Owner(str(i)), "x")
-        assert list(shelves.of(alice)) == []
+
+    def test_all_of_them_take_so_much_and_no_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("millrace.launchers.web.run_records.MOST_BYTES", 200_000)
+        shelves, told = Shelves(), Told().say(0, Data("x" * LONGEST), "a")
+        for i in range(200):
+            record = shelves.begin(Owner(str(i)), "x")
+            for event in told.events:
+                record.take(event)
+        there = [i for i in range(200) if shelves.of(Owner(str(i)))]
+        assert there == list(range(200 - len(there), 200))
+        assert 10 < len(there) < 60
