@@ -162,7 +162,7 @@ def test_drawing_a_state_takes_little_time() -> None:
     view, made = FlowView(flow), record(told)
     best = 9.9
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()
         view.html(made)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
     assert best < 0.02

@@ -113,9 +113,9 @@ class TestLines:
 
     def test_large_values_are_not_written_out(self) -> None:
         told = Told().say(0, Data(list(range(1_000_000))), "a")
-        start = time.perf_counter()
+        start = time.thread_time()
         (line,) = record(told).lines[1:]
-        assert time.perf_counter() - start < 0.05
+        assert time.thread_time() - start < 0.05
         assert len(line.text) < LONGEST
 
 
@@ -147,10 +147,10 @@ class TestRecord:
         events, best = Told().pieces(0, 60, 20_000, "llm").events, 9.9
         for _ in range(3):
             made = Record("x", None, START)
-            start = time.perf_counter()
+            start = time.thread_time()
             for event in events:
                 made.take(event)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.thread_time() - start)
         assert best / len(events) < 25e-6
 
 
