@@ -4,9 +4,10 @@ The events of a run are found (`sources`), summed up (`stories`), given rows (`r
 """
 
 from .axes import span
-from .pictures import STYLE, bars_of
+from .pictures import bars_of
 from .sources import find
 from .stories import Story, Track
+from .styles import STYLE
 from .timelines import Timeline, explain
 
 __all__ = ["STYLE", "Story", "Timeline", "Track", "bars_of", "explain", "find", "span"]

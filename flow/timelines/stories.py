@@ -137,6 +137,11 @@ class Story:
         return self.ended is not None
 
     @property
+    def size(self) -> int:
+        """How many paths are followed."""
+        return len(self._tracks)
+
+    @property
     def tracks(self) -> Iterable[Track]:
         return self._tracks.values()
 

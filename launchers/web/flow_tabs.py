@@ -107,14 +107,19 @@ class FlowView:
             return " · ".join((outcome[:1].upper() + outcome[1:], *timeline.facts))
         if story.began is None:
             return "Waiting for a free place"
-        going = [
-            track.path for track in story.tracks if track.going and not any(c.going for c in _inner(track))
-        ]
-        names = list(dict.fromkeys(" › ".join(map(str, path)) for path in going))
-        if not names:
+        many: dict[tuple[str, ...], int] = {}
+        for track in story.tracks:
+            if track.going and not any(inner.going for inner in _inner(track)):
+                names = tuple(part for part in track.path if isinstance(part, str))
+                many[names] = many.get(names, 0) + len(track.going)
+        if not many:
             return "Running"
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        return f"At work: {', '.join(names[:NAMED])}{more}"
+        said = [
+            " › ".join(names[-2:] or ("the flow",)) + (f" ×{count}" if count > 1 else "")
+            for names, count in many.items()
+        ]
+        more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
+        return f"At work: {', '.join(said[:NAMED])}{more}"
 
     # ------------------------------------------------------------ from paths to places
 

@@ -40,8 +40,14 @@ LONGEST = 2000
 AT_ONCE = 0.05
 """Seconds between a question and the start of its run that are no time in line."""
 
-RUNS, OWNERS = 24, 500
-"""Runs that are kept for each owner, and owners that runs are kept for; the oldest go first."""
+ROOM = 60_000
+"""Characters of all lines of one run."""
+
+RUNS = 24
+"""Runs that are kept for each owner; the oldest go first."""
+
+MOST_BYTES = 64 * 1024 * 1024
+"""What all of them may take, roughly; those of whoever has been away longest go first."""
 
 OPEN = 64
 """Lines of different steps to which pieces may still be added."""
@@ -69,8 +75,8 @@ class Line:
         """Characters that are not kept."""
         return self.size - len(self.text)
 
-    def add(self, text: str, seq: int) -> None:
-        self.text += text[: max(0, LONGEST - len(self.text))]
+    def add(self, text: str, seq: int, room: int) -> None:
+        self.text += text[: max(0, min(room, LONGEST - len(self.text)))]
         self.size += len(text)
         self.many += 1
         self.until = seq
@@ -89,7 +95,13 @@ class Record:
         self.lines: list[Line] = []
         self.more = 0
         """Events that no line is kept of."""
+        self._room = ROOM
         self._open: OrderedDict[tuple[Path, str], Line] = OrderedDict()
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes, roughly."""
+        return 1000 + ROOM - self._room + 200 * len(self.lines) + 700 * self.story.size
 
     @property
     def over(self) -> bool:
@@ -124,7 +136,9 @@ class Record:
         if isinstance(event, PIECES):
             line = self._open.get(place)
             if line is not None:
-                line.add(text, seq)
+                before = len(line.text)
+                line.add(text, seq, self._room)
+                self._room -= len(line.text) - before
                 return
         else:
             for open_kind in PIECE_KINDS:
@@ -132,7 +146,9 @@ class Record:
         if len(self.lines) >= LINES and not isinstance(event, RunFinished):
             self.more += 1
             return
-        line = Line(seq, seq, event.time, event.path, kind, text[:LONGEST], len(text))
+        kept = text[: max(0, min(self._room, LONGEST))]
+        self._room -= len(kept)
+        line = Line(seq, seq, event.time, event.path, kind, kept, len(text))
         self.lines.append(line)
         if isinstance(event, PIECES):
             self._open[place] = line
@@ -152,9 +168,18 @@ class Shelves:
         shelf = self._shelves.setdefault(owner.name, deque(maxlen=RUNS))
         self._shelves.move_to_end(owner.name)
         shelf.appendleft(record)
-        while len(self._shelves) > OWNERS:
-            self._shelves.popitem(last=False)
+        self._make_room()
         return record
+
+    def _make_room(self) -> None:
+        weight = sum(record.weight for shelf in self._shelves.values() for record in shelf)
+        while weight > MOST_BYTES:
+            name, shelf = next(iter(self._shelves.items()))
+            if len(self._shelves) == len(shelf) == 1:
+                return
+            weight -= shelf.pop().weight
+            if not shelf:
+                del self._shelves[name]
 
     def of(self, owner: Owner) -> Sequence[Record]:
         """The owner's runs, the latest first."""

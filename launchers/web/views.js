@@ -56,8 +56,11 @@ watch("value", () => {
   if (run !== open) {
     open = run;
     places = {};
-    // On a narrow page a run opens below the list.
-    if (run && matchMedia("(max-width: 52rem)").matches) element.scrollIntoView({ block: "start" });
+    const box = element.closest(".tabitem");
+    if (run && box && matchMedia("(max-width: 52rem)").matches) {
+      // It opens below the list.
+      box.scrollTop += element.getBoundingClientRect().top - box.getBoundingClientRect().top - 8;
+    }
   }
   for (const [name, [left, top]] of Object.entries(places)) element.querySelector(name)?.scrollTo(left, top);
   if (focused && (document.activeElement ?? document.body) === document.body) {

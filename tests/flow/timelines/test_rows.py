@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 
-from hypothesis import given
+from hypothesis import given, settings
 
 from millrace.flow.timelines import Story, explain
 from millrace.flow.timelines.rows import FEW, MOST, Row, rows_of
@@ -119,6 +119,7 @@ def test_rows_beyond_a_page_are_counted() -> None:
     assert (len(found), more) == (MOST, 5)
 
 
+@settings(deadline=None)
 @given(FLOWS)
 def test_every_flow_has_rows_for_what_it_said(flow) -> None:  # type: ignore[no-untyped-def]
     run = flow.start("x")

@@ -11,12 +11,14 @@ from millrace.streaming import (
     Progress,
     ReasoningDelta,
     RemoteError,
+    RunFinished,
     StatusChanged,
     StepFinished,
     StepStarted,
     TextDelta,
     ToolCall,
     Usage,
+    WriterLost,
 )
 from millrace.streaming.usage import TokenUsage
 from tests.flow.timelines.told import START, Told, rag
@@ -61,6 +63,15 @@ def test_errors_are_told_by_their_type(error: BaseException, name: str | None, s
     story = Story.of(Told().step(0, 1, "a", error=error).events)
     (bout,) = story.root.children["a"].bouts
     assert (bout.error, bout.stopped) == (name, stopped)
+
+
+def test_a_run_whose_process_died() -> None:
+    events = Told().step(0, None, "a").events
+    end = RunFinished("lost", None, None, WriterLost("its process is gone"), TokenUsage())
+    end.path, end.time = (), START + 5  # readers make it up: it has no number
+    story = Story.of([*events, end])
+    assert (story.status, story.error, story.ended) == ("lost", "WriterLost", START + 5)
+    assert story.root.children["a"].bouts[0].stopped
 
 
 def test_the_same_path_again() -> None:

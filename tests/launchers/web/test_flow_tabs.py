@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from millrace import LocalModel, Loop, Parallel, Pipeline, Warp, step
 from millrace.flow.functions import as_step
@@ -78,7 +78,9 @@ def test_turns_count_for_their_loop() -> None:
     assert states(FLOW, told)["sharper/*"] == "running"
     html = FlowView(FLOW).html(record(told))
     assert "×2</text>" in html
-    told.say(2, StepFinished(), "sharper", 1)
+    assert line(FLOW, told) == "At work: sharper"
+    assert line(FLOW, told.step(1, None, "sharper", 2)) == "At work: sharper ×2"
+    told.say(2, StepFinished(), "sharper", 1).say(2, StepFinished(), "sharper", 2)
     assert states(FLOW, told)["sharper/*"] == "done"
 
 
@@ -139,6 +141,7 @@ def test_names_are_shown_and_never_run(name: str) -> None:
     assert "{{" not in html
 
 
+@settings(deadline=None)
 @given(FLOWS)
 def test_every_step_of_a_run_is_found_in_the_diagram(flow: Any) -> None:
     run = flow.start("x")
@@ -159,7 +162,7 @@ def test_drawing_a_state_takes_little_time() -> None:
     view, made = FlowView(flow), record(told)
     best = 9.9
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()
         view.html(made)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
     assert best < 0.02
