@@ -40,13 +40,15 @@ class Adjusting:
             seed = _number(
                 "Seed", "The same seed gives the same answer again, as far as it can.", usual.seed, 1
             )
-        self.parts = [system, temperature, top_p, most, seed]
+            whose = gradio.Textbox(visible="hidden", container=False)
+        self.parts = [whose, system, temperature, top_p, most, seed]
 
     def connect(self, side: Any) -> None:
         quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
         side.change(self.show, outputs=self.parts, **quiet)
-        for part in self.parts:
-            part.input(self.take, inputs=self.parts, trigger_mode="always_last", **quiet)
+        for part in self.parts[1:]:  # Gradio may keep the first input to itself; leaving the field tells all
+            for told in (part.input, part.blur):
+                told(self.take, inputs=self.parts, trigger_mode="always_last", **quiet)
 
     async def show(self, request: gradio.Request) -> Any:
         """The settings of the conversation, when it is another one; what is being typed is left alone."""
@@ -56,6 +58,7 @@ class Adjusting:
         tab.adjusted = tab.conversation.id
         settings = tab.conversation.settings
         return [
+            tab.adjusted,
             settings.system,
             settings.temperature,
             settings.top_p,
@@ -64,11 +67,19 @@ class Adjusting:
         ]
 
     async def take(
-        self, system: str, temperature: Any, top_p: Any, most: Any, seed: Any, request: gradio.Request
+        self,
+        whose: str,
+        system: str,
+        temperature: Any,
+        top_p: Any,
+        most: Any,
+        seed: Any,
+        request: gradio.Request,
     ) -> None:
-        """They hold from the next question on."""
+        """They hold from the next question on; `whose` they are is told, as their conversation may have been left."""
         tab = self.page.tab(request)
-        tab.adjusted = tab.conversation.id
+        if whose != tab.conversation.id:
+            return
         tab.conversation.settings = Settings.of(
             {"system": system, "temperature": temperature, "top_p": top_p, "max_tokens": most, "seed": seed}
         )

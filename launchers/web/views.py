@@ -14,6 +14,7 @@ from ..owners import ANYBODY, Owner
 from .flow_tabs import FlowView
 from .run_records import Record
 from .run_tabs import RunsView
+from .words import language_of, retold
 
 __all__ = ["Looker", "build_flow", "build_runs"]
 
@@ -40,7 +41,7 @@ def build_flow(view: FlowView, find: Find) -> None:
         record = find(request).record
         if record is None or _told(event, "seen") == record.mark:
             return gradio.skip()
-        return view.html(record)
+        return retold(view.html(record), language_of(request.request.scope))
 
     shown.look(look, outputs=[shown], **QUIET)
 
@@ -54,14 +55,14 @@ def build_runs(view: RunsView, find: Find) -> None:
             opened = _html(CLOSED, "mr-runs-open")
 
     async def look(chosen: str, request: gradio.Request, event: gradio.EventData) -> Any:
-        owner = find(request).owner
+        owner, language = find(request).owner, language_of(request.request.scope)
         await asyncio.to_thread(view.look, owner)
         key = _told(event, "run") or chosen
         same = key == chosen
         list_is_known = same and _told(event, "seen") == view.mark(owner)
         return (
-            gradio.skip() if list_is_known else view.cards(owner, key),
-            gradio.skip() if same else view.run(owner, key),
+            gradio.skip() if list_is_known else retold(view.cards(owner, key), language),
+            gradio.skip() if same else retold(view.run(owner, key), language),
             gradio.skip() if same else key,
         )
 
@@ -69,7 +70,9 @@ def build_runs(view: RunsView, find: Find) -> None:
         """The one that is open, while it goes on."""
         owner = find(request).owner
         seen = _told(event, "seen")
-        return gradio.skip() if seen == view.mark_of(owner, chosen) else view.run(owner, chosen)
+        if seen == view.mark_of(owner, chosen):
+            return gradio.skip()
+        return retold(view.run(owner, chosen), language_of(request.request.scope))
 
     chosen = gradio.State("")
     cards.look(look, [chosen], [cards, opened, chosen], **QUIET)

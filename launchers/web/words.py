@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["CHINESE", "LANGUAGES", "key_of", "language_of", "said", "translations"]
+__all__ = ["CHINESE", "LANGUAGES", "key_of", "language_of", "retold", "said", "translations"]
 
 LANGUAGES = ("en", "zh")
 
@@ -43,6 +43,32 @@ CHINESE: Mapping[str, str] = {
     # the other tabs
     "Flow": "流程",
     "Runs": "运行记录",
+    "Diagram of the flow": "流程图",
+    "Ask something in the chat: its steps light up here as they run.": "在聊天中提问：各步骤运行时会在这里亮起。",
+    "Running": "运行中",
+    "Waiting for a free place": "正在等待空位",
+    "At work: {}": "运行中：{}",
+    "Done": "完成",
+    "done": "完成",
+    "Stopped": "已停止",
+    "Failed": "失败",
+    "failed": "失败",
+    "Stopped: {}": "已停止：{}",
+    "stopped: {}": "已停止：{}",
+    "Failed: {}": "失败：{}",
+    "failed: {}": "失败：{}",
+    "{} so far": "已用 {}",
+    "first piece after {}": "首段用时 {}",
+    ", first piece after {}": "，首段用时 {}",
+    "{} + {} tokens": "{} + {} 个词元",
+    "No runs yet.": "还没有运行记录。",
+    "Choose a run to see what it did, and what it said.": "选择一次运行，查看它做了什么、说了什么。",
+    "The run": "此次运行",
+    "Timeline": "时间线",
+    "Events": "事件",
+    "{} events": "{} 个事件",
+    "{} event": "{} 个事件",
+    "{} further events are not kept here: {} lines are.": "另有 {} 个事件未保留：只保留 {} 行。",
     # a turn
     "Reasoning": "思考过程",
     "Step": "步骤",
@@ -109,13 +135,13 @@ CHINESE: Mapping[str, str] = {
 
 def key_of(words: str) -> str:
     """By which Gradio finds words in the browser."""
-    return "mr-" + re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+    return "mr-" + re.sub(r"[^A-Za-z0-9]+", "-", words).strip("-")
 
 
 def translations() -> dict[str, dict[str, str]]:
-    """For `gradio.I18n`: all words by their keys, for each language as browsers call it."""
-    english = {key_of(words): words for words in CHINESE}
-    chinese = {key_of(words): there for words, there in CHINESE.items()}
+    """For `gradio.I18n`: words without gaps by their keys, for each language as browsers call it."""
+    english = {key_of(words): words for words in CHINESE if "{}" not in words}
+    chinese = {key: CHINESE[words] for key, words in english.items()}
     return {"en": english} | dict.fromkeys(("zh", "zh-CN", "zh-TW", "zh-HK"), chinese)
 
 
@@ -124,6 +150,17 @@ def said(words: str, language: str) -> str:
     if language != "zh" or not words:
         return words
     return " · ".join(map(_chinese, words.split(" · ")))
+
+
+def retold(html: str, language: str) -> str:
+    """HTML of ours, whose lines and names for screen readers are in a language; what users wrote is left alone."""
+    return html if language == "en" else _OURS.sub(lambda found: found[1] + said(found[2], language), html)
+
+
+_OURS = re.compile(
+    r'(aria-label="|<p class="mr-line">|<h3>|<span class="mr-(?:run-facts|unseen)">'
+    r'|<p class="mr-line" role="status"><span class="mr-dot" data-state="\w+"></span>)([^<"]+)'
+)
 
 
 def language_of(scope: Mapping[str, Any] | None) -> str:
