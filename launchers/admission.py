@@ -223,6 +223,11 @@ class Ticket:
         self._left = False
         self._refusal: Overloaded | None = None
 
+    @property
+    def place(self) -> int:
+        """How many are let in up to this one, itself counted; 0 once it is no longer in line."""
+        return self._admission._line.place(self)
+
     async def wait(self) -> bool:
         """Waits for the permit; false when the ticket was given back meanwhile, by somebody else.
 

@@ -26,6 +26,7 @@ __all__ = [
     "answering_models",
     "begins_with_model",
     "ends_of",
+    "first_of",
     "gives_embeddings",
     "modules_of",
     "takes_messages",
@@ -34,7 +35,7 @@ __all__ = [
 
 def takes_messages(flow: Step[Any, Any]) -> bool:
     """Whether its input is annotated `list[Message]`: it then gets the whole conversation, not the last text."""
-    first = _first(flow)
+    first = first_of(flow)
     if not isinstance(first, FunctionStep):
         return False
     hint = _first_hint(first.function)
@@ -56,13 +57,14 @@ def _first_hint(function: Callable[..., Any]) -> Any:
 
 def begins_with_model(flow: Step[Any, Any]) -> bool:
     """Whether what goes in goes to a model as it is: it can then be a Message, such as a tool's result."""
-    first = _first(flow)
+    first = first_of(flow)
     while isinstance(first, Loop):
-        first = _first(first.body)
+        first = first_of(first.body)
     return isinstance(first, LanguageModel)
 
 
-def _first(flow: Step[Any, Any]) -> Step[Any, Any]:
+def first_of(flow: Step[Any, Any]) -> Step[Any, Any]:
+    """The step that gets what goes in."""
     flow = bare(flow)
     while isinstance(flow, Pipeline) and flow.steps:
         flow = bare(flow.steps[0])

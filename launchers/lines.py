@@ -83,6 +83,19 @@ class Line:
                 best = account
         return None if best is None else next(iter(best.waiting))
 
+    def place(self, ticket: Ticket) -> int:
+        """About how many are let in up to this one, itself counted, as the owners take turns; 0: it is not in line."""
+        own = ticket.account
+        if ticket not in own.waiting:
+            return 0
+        before = list(own.waiting).index(ticket)
+        others = (
+            min(len(account.waiting), before + (_turn(account) < _turn(own)))
+            for account in self._accounts
+            if account is not own
+        )
+        return before + sum(others) + 1
+
     def last(self, account: Account) -> Ticket | None:
         """Who has to go for one of `account`: the youngest of the owner who has most waiting.
 

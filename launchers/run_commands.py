@@ -1,4 +1,4 @@
-"""`millrace runs`: look into a queue on disk from a terminal, and stop what goes on in it."""
+"""`millrace runs`: look into a queue on disk from a terminal, draw what went on in it, and stop what goes on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,9 @@ runs = typer.Typer(
 
 SHORTEST = 4
 """Characters of an id that are enough to name a run, where only one begins so."""
+
+BLOCKS = "\N{FULL BLOCK}"
+"""A character that timelines are drawn with."""
 
 PATIENCE = 10.0
 """Seconds that a stopped run is waited for."""
@@ -96,6 +100,33 @@ def tail(
                 output.show(event)
         if reader.finished is not None:
             outcome_of(reader.finished)
+
+
+@runs.command()
+def explain(
+    run: Which,
+    queue: Where,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write: .svg or .txt.")
+    ] = None,
+    ascii: Annotated[bool, typer.Option("--ascii", help="Draw with nothing but ASCII.")] = False,
+) -> None:
+    """Draw a run: which steps were at work when, first pieces, tokens, errors, and where it stopped."""
+    from ..flow.timelines import explain as explained
+
+    with errors():
+        ending = ".txt" if output is None else output.suffix.lower()
+        if ending not in (".svg", ".txt"):
+            raise typer.BadParameter(f"what is {output} to be? end it in .svg or .txt")
+        timeline = explained(_attach(_open(queue), run))
+        drawn = timeline.svg() if ending == ".svg" else timeline.text(ascii=ascii or not _can_say(BLOCKS))
+        if output is None:
+            _print(drawn.rstrip("\n"))
+            return
+        try:
+            output.write_text(drawn, encoding="utf-8")
+        except OSError as error:
+            raise MillraceError(f"{output} cannot be written: {error.strerror}") from None
 
 
 @runs.command()
@@ -191,6 +222,15 @@ def _ended(reader: Attachment) -> str:
     except Exception:
         pass
     return reader.status
+
+
+def _can_say(text: str) -> bool:
+    """Whether standard output can take the characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _print(line: str) -> None:

@@ -30,6 +30,13 @@ Keys = Annotated[
 Insecure = Annotated[bool, typer.Option("--insecure", help="Serve other machines without keys.")]
 Title = Annotated[str | None, typer.Option(help="Name of the flow in the chat.")]
 Timeout = Annotated[float, typer.Option(help="Deadline of a run in seconds.", min=0.001)]
+Kept = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where the chat keeps conversations; none: in memory. [default: in the user's data directory]",
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the text of errors to clients too.")]
 RunLines = Annotated[
     LogFormat, typer.Option("--log-format", help="How each run is told on stderr, at its end.")
@@ -47,6 +54,7 @@ def chat(
     insecure: Insecure = False,
     title: Title = None,
     timeout: Timeout = 600.0,
+    conversations: Kept = None,
     debug: Debug = False,
 ) -> None:
     """Open a flow as a web chat; the API is under /v1, in the same process."""
@@ -60,6 +68,7 @@ def chat(
             insecure=insecure,
             title=title,
             default_timeout=timeout,
+            conversations=conversations,
             debug=debug,
             chat=True,
         )
@@ -95,6 +104,7 @@ def serve(
     insecure: Insecure = False,
     title: Title = None,
     timeout: Timeout = 600.0,
+    conversations: Kept = None,
     debug: Debug = False,
     no_chat: Annotated[bool, typer.Option("--no-chat", help="Serve the API alone.")] = False,
     log_format: RunLines = LogFormat.TEXT,
@@ -124,15 +134,20 @@ def serve(
             _supervise(target, workers, reload, options, lines)
         else:
             print_runs(lines)
-            _serve(target, **options)
+            _serve(target, conversations=conversations, **options)
 
 
-def _serve(target: str, **options: Any) -> None:
+def _serve(target: str, conversations: str | None, **options: Any) -> None:
     from .loading import loading_stage
     from .services import serve
     from .terminals import Loading
+    from .web.archives import usual_folder
 
     flow = load(target)
+    if conversations is None:
+        options["conversations"] = usual_folder(flow.name)
+    elif conversations != "none":
+        options["conversations"] = conversations
     with Loading(lambda: loading_stage(flow), chat=options["chat"]) as loading:
         serve(flow, announce=loading.announce, **options)
 

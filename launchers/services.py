@@ -20,6 +20,7 @@ from ..streaming.queues import Queue, open_queue
 from ..streaming.registries import MEMORY, MemoryQueue
 from ..streaming.runs import HOOKS
 from .admission import Admission
+from .file_inputs import MAX_UPLOAD
 from .listeners import bind, url_of
 from .targets import load_target
 
@@ -49,6 +50,8 @@ class ServiceOptions(TypedDict, total=False):
     events: Visible
     queue: Queue | str
     chat: bool
+    conversations: str | PathLike[str] | None
+    max_upload: int
     debug: bool
     default_timeout: float
     title: str | None
@@ -75,6 +78,8 @@ class Service:
         events: what clients may see of a run: `"output"`, its answer; `"all"`, what every step says.
         queue: where runs are kept for clients that come back, by URL or object; by default in memory.
         chat: serve the web chat at `/` as well, under the same limits.
+        conversations: the directory that the chat keeps them in; by default they end with the service.
+        max_upload: the largest file that goes with a question in the chat, in bytes.
         debug: put the tracebacks of errors into answers. By default a client sees an error's type only.
         default_timeout: deadline of a run in seconds, and the longest that a request may ask for.
         title: of the chat page, and the model's name where the flow has none.
@@ -99,6 +104,8 @@ class Service:
         events: Visible = "output",
         queue: Queue | str = "memory://",
         chat: bool = False,
+        conversations: str | PathLike[str] | None = None,
+        max_upload: int = MAX_UPLOAD,
         debug: bool = False,
         default_timeout: float = 600.0,
         title: str | None = None,
@@ -119,6 +126,7 @@ class Service:
         self.flow = as_step(flow)
         self.host, self.port, self.chat = host, port, chat
         self.title, self.default_timeout, self.debug = title, default_timeout, debug
+        self.conversations, self.max_upload = conversations, max_upload
         self.model = model_name(self.flow, title)
         self.admission = Admission(limits or Limits(running=4, waiting=16))
         self.timings = timings or Timings()
@@ -151,21 +159,34 @@ class Service:
         """The ASGI application, for mounting into another one."""
         from .api.applications import make_app
 
-        app = make_app(
-            self._desk, self.readiness, self.title or "millrace", self._keys, self._hosts, self._figures
-        )
-        if self.chat:
-            from .chats import mount_chat
+        title = self.title or "millrace"
+        if not self.chat:
+            return make_app(self._desk, self.readiness, title, self._keys, self._hosts, self._figures)
+        from .chats import mount_chat
+        from .web.archives import open_archives
+        from .web.logins import Login
+        from .web.welcomes import welcome_for
 
-            mount_chat(
-                app,
-                self.flow,
-                admission=self.admission,
-                title=self.title,
-                timeout=self.default_timeout,
-                debug=self.debug,
-            )
-        return app
+        archives = open_archives(self.conversations)
+        login = (
+            None
+            if self._keys is None
+            else Login(self._keys, archives.secret, welcome_for(self.flow, self.title).title)
+        )
+        app = make_app(self._desk, self.readiness, title, self._keys, self._hosts, self._figures, login)
+        return mount_chat(
+            app,
+            self.flow,
+            admission=self.admission,
+            title=self.title,
+            timeout=self.default_timeout,
+            debug=self.debug,
+            conversations=archives,
+            login=login is not None,
+            max_upload=self.max_upload,
+            resume=self.timings.resume if self._desk.on_disconnect == "continue" else None,
+            queue=None if self._desk.queue is MEMORY else self._desk.queue,
+        )
 
     async def _figures(self) -> dict[str, Any]:
         """How the whole service is: this process, or all that serve together."""

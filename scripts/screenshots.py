@@ -31,19 +31,28 @@ LOADED = 60.0
 
 @dataclass(frozen=True)
 class Picture:
-    """One file, the questions asked before it is taken, and the browser that shows it."""
+    """One file, the questions asked before it is taken, and the browser that shows it.
+
+    `before` are questions of earlier conversations; `panel` is the tab that is opened in the end.
+    """
 
     name: str
     questions: tuple[str, ...]
     width: int
     height: int
     browser: dict[str, Any]
+    before: tuple[str, ...] = ()
+    panel: str = ""
 
 
 ASKED = ("What is a Warp?", "How do I stop a run?", "What is the capital of France?")
 PICTURES = (
-    Picture("chat.png", ASKED, 1120, 700, {"device_scale_factor": 1.5}),
+    Picture(
+        "chat.png", ASKED, 1120, 700, {"device_scale_factor": 1.5}, ("What is a Graph?", "What is a Session?")
+    ),
     Picture("chat-dark.png", ASKED, 1120, 700, {"color_scheme": "dark"}),
+    Picture("chat-flow.png", ASKED[:1], 1120, 560, {}, panel="Flow"),
+    Picture("chat-runs.png", ASKED, 1120, 560, {}, panel="Runs"),
     Picture(
         "chat-phone.png", (), 390, 700, {"device_scale_factor": 1.5, "is_mobile": True, "has_touch": True}
     ),
@@ -66,10 +75,21 @@ def take(picture: Picture, browser: Browser, url: str, file: Path) -> None:
     size = {"width": picture.width, "height": picture.height}
     context = browser.new_context(viewport=size, **picture.browser)  # type: ignore[arg-type]
     chat = ChatPage(context.new_page(), url)
+    for question in picture.before:
+        chat.ask(question)
+        chat.until(lambda: chat.notes.count() > 0)
+        chat.wait_ready()
+        chat.button("New chat").click()
+        chat.questions.wait_for(state="detached")
     for i, question in enumerate(picture.questions):
         chat.ask(question)
         chat.until(lambda i=i: chat.notes.count() > i)  # type: ignore[misc]
         chat.wait_ready()
+    if picture.panel:
+        chat.page.get_by_role("tab", name=picture.panel).click()
+    if picture.panel == "Runs":
+        chat.page.locator("[data-run]").first.click()
+        chat.page.locator(".mr-events").wait_for()
     chat.page.mouse.move(0, 0)
     chat.page.wait_for_timeout(300)  # the page's own fading
     chat.page.screenshot(path=file)

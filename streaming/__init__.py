@@ -45,6 +45,7 @@ from .events import (
 from .histories import forget_session, session_history
 from .limits import Limits
 from .messages import Message
+from .named_files import NamedFile
 from .options import Options
 from .queues import Queue, RunInfo, open_queue
 from .readers import Reader
@@ -75,6 +76,7 @@ __all__ = [
     "MillraceError",
     "MissingExtra",
     "ModelError",
+    "NamedFile",
     "Options",
     "Overloaded",
     "Progress",

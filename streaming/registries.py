@@ -8,7 +8,7 @@ import time
 import weakref
 from asyncio import AbstractEventLoop
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -135,6 +135,18 @@ class MemoryQueue:
             return LogSource(found, after)
         assert found.log is not None
         return found.log.source(after)
+
+    def kept(self, run_id: str) -> Sequence[Event]:
+        """The events of a run that are there; of a stream, those at most that are kept behind its listener.
+
+        Raises:
+            RunUnknown: there is no such run.
+            EventsExpired: it was there, and is not kept any more.
+        """
+        found = self._find(run_id)
+        if isinstance(found, Remains):
+            return found.events
+        return () if found.log is None else found.log.kept()
 
     def where(self, run_id: str) -> Queue:
         """The queue of a run of this process: this one, or the one that the run was given."""

@@ -121,6 +121,11 @@ class Run(Turn):
                 return min(found, default=None)
             run = run.parent
 
+    @property
+    def had_line(self) -> bool:
+        """Whether it had to be admitted before it began."""
+        return self._admission is not None
+
     # ------------------------------------------------------------ its life, on its loop
 
     def adopt(

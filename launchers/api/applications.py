@@ -17,6 +17,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...streaming.errors import MissingExtra
+from ..web.logins import Login
 from .completions import ChatCompletions
 from .desks import Desk
 from .embeddings import Embeddings
@@ -44,8 +45,9 @@ def make_app(
     keys: Keys | None,
     hosts: Iterable[str] | None,
     figures: Callable[[], Awaitable[dict[str, Any]]],
+    login: Login | None = None,
 ) -> FastAPI:
-    """The application around one desk; `keys` and `hosts` as Guard takes them."""
+    """The application around one desk; `keys`, `hosts` and `login` as Guard takes them."""
     runs, responses = Runs(desk), Responses(desk)
     shortcuts = {endpoint.path: endpoint for endpoint in (ChatCompletions(desk), responses, Embeddings(desk))}
 
@@ -76,7 +78,7 @@ def make_app(
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_failure)
     app.add_middleware(Shortcut, endpoints=shortcuts)
-    app.add_middleware(Guard, keys=keys, hosts=hosts)
+    app.add_middleware(Guard, keys=keys, hosts=hosts, login=login)
     _describe(app, desk, Guarding(keys is not None, hosts is not None))
     return app
 

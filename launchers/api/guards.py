@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..owners import KEY
+from ..web.logins import LOGGED_IN, Login
 from .keys import Keys
 from .refusals import Refusal
 
@@ -38,11 +39,15 @@ class Guard:
         keys: demanded as `Authorization: Bearer <key>`; browsers, which open pages and not `/v1`, may give one
             as the password of HTTP Basic.
         hosts: names that the Host header may have; None: any.
+        login: where browsers are led that have no key with them; without it they ask for one themselves.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys | None, hosts: Iterable[str] | None) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Keys | None, hosts: Iterable[str] | None, login: Login | None = None
+    ) -> None:
         self.app = app
         self.keys = keys
+        self.login = login
         self.hosts = None if hosts is None else frozenset(name.encode() for name in (*LOCAL, *hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,12 +56,17 @@ class Guard:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path in OPEN:
             return await self.app(scope, receive, send)
+        login = None if scope["type"] == "websocket" else self.login
         try:
             self._check_host(scope)
+            if login is not None and login.serves(path):
+                return await login(scope, receive, send, path)
             self._check_key(scope, path)
         except Refusal as refusal:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
+            elif login is not None and refusal.status == 401 and _opens_page(scope, path):
+                await login.ask(scope, send)
             else:
                 await refusal.send_to(send)
         else:
@@ -90,14 +100,24 @@ class Guard:
         elif scheme.lower() != b"bearer":
             key = b""
         owner = self.keys.owner(key.strip())
+        if owner is None and self.login is not None and not for_programs:
+            owner = self.login.owner(scope)
+            scope[LOGGED_IN] = owner is not None
         if owner is None:
+            asks_itself = not for_programs and self.login is None
             raise Refusal(
                 401,
                 "send a valid API key, as the header Authorization: Bearer <key>",
                 "invalid_api_key",
-                headers={"www-authenticate": "Bearer" if for_programs else 'Basic realm="millrace"'},
+                headers={"www-authenticate": 'Basic realm="millrace"' if asks_itself else "Bearer"},
             )
         scope[KEY] = owner
+
+
+def _opens_page(scope: Scope, path: str) -> bool:
+    """Whether somebody opens a page in a browser: then a page is what they are to get."""
+    accepted = next((value for name, value in scope["headers"] if name == b"accept"), b"")
+    return scope["method"] == "GET" and b"text/html" in accepted and not path.startswith("/v1/")
 
 
 def _password(encoded: bytes) -> bytes:

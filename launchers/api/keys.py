@@ -8,7 +8,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from hmac import compare_digest
 from os import PathLike
@@ -77,11 +77,16 @@ class Keys:
 
     def owner(self, key: bytes) -> Owner | None:
         """Whose key it is, in constant time: neither its text nor its place tells."""
+        digest = sha256(key).digest()
+        return self.find(lambda known: compare_digest(known, digest))
+
+    def find(self, is_meant: Callable[[bytes], bool]) -> Owner | None:
+        """Whose key it is of whose digest that is true. All are tried, so that the time tells nothing."""
         if self._file is not None and self._file.has_changed():
             self.reload()
-        digest, found = sha256(key).digest(), None
+        found = None
         for known, owner in self._owners.items():
-            if compare_digest(known, digest):
+            if is_meant(known):
                 found = owner
         return found
 

@@ -9,7 +9,7 @@ import html
 import re
 from collections.abc import Iterator
 
-__all__ = ["code_block", "escaped", "shown"]
+__all__ = ["code_block", "escaped", "inert", "shown"]
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 _SPAN = re.compile(
@@ -75,3 +75,8 @@ def _spans(text: str) -> Iterator[tuple[bool, str]]:
         yield True, match[0]
         end = match.end()
     yield False, text[end:]
+
+
+def inert(html: str) -> str:
+    """HTML for a component that fills templates: nothing in it is taken for a part of one."""
+    return html.replace("{{", "&#123;&#123;").replace("${", "&#36;{")

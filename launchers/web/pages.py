@@ -1,26 +1,31 @@
 """The chat's page, drawn by Gradio. Importing this module imports Gradio, so only chats.py's functions do.
 
-Events end at `Tabs`, which knows nothing of Gradio; here a turn becomes the messages that the page shows.
+What happens in it is in handlers.py, how a conversation is drawn in drawings.py; here is what stands where.
 """
 
 from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import gradio
-from gradio.components.chatbot import Message as Drawn
 
-from ..owners import owner_of
-from .markup import escaped, shown
+from .accounts import Account
+from .adjusting import Adjusting
+from .attaching import Attaching
+from .flow_tabs import FlowView
+from .handlers import Handlers
+from .labels import i18n, label
+from .markup import escaped
+from .panels import Panel
 from .policies import ChatPolicy
-from .tabs import Tab, Tabs
-from .turns import Failure, Part, Turn
+from .run_tabs import RunsView
+from .tabs import Tabs
+from .views import build_flow, build_runs
 from .welcomes import Welcome
 
 __all__ = ["build", "mount"]
@@ -32,41 +37,89 @@ LATEX = [
     {"left": "\\[", "right": "\\]", "display": True},
     {"left": "\\(", "right": "\\)", "display": False},
 ]
-BEYOND = 8
-"""Questions beyond the limits that are let through, to be told so at once."""
+PENDING = 1000
+"""Events of all pages that may wait for Gradio's next look, which is at once; who runs, admission says."""
 
 FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
-def build(tabs: Tabs, welcome: Welcome) -> Any:
-    """The page as Gradio Blocks."""
-    limits = tabs.admission.limits
-    at_once = limits.running + limits.waiting + BEYOND
-    page = Page(tabs)
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+PANELS = (
+    Panel("Flow", lambda page: build_flow(FlowView(page.tabs.flow), page.looker)),
+    Panel("Runs", lambda page: build_runs(RunsView(page.tabs.records, page.tabs.queue), page.looker)),
+)
+
+
+def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = PANELS, login: bool = False) -> Any:
+    """The page as Gradio Blocks: the chat, and a tab for each panel. With a `login` it tells who is logged in."""
+    page = Handlers(tabs)
     with gradio.Blocks(analytics_enabled=False, title=welcome.title, fill_height=True) as blocks:
-        gradio.HTML(_head(welcome.title), elem_id="mr-head", padding=False)
-        chatbot, box = _chatbot(welcome), _box()
-        turn = {
-            "outputs": [box, chatbot],
-            "concurrency_limit": at_once,
-            "concurrency_id": "turns",
-            "trigger_mode": "multiple",  # a tab's second question is refused here, where its end is known
-            **quiet,
-        }
-        box.submit(page.answer, inputs=[box], **turn)
-        chatbot.example_select(page.answer_example, **turn)
-        box.stop(page.stop, queue=False, **quiet)
-        chatbot.clear(page.clear, outputs=[chatbot], queue=False, **quiet)
-        blocks.unload(page.leave)
-    blocks.queue(max_size=2 * at_once, api_open=False)
+        gradio.HTML(_head(welcome.title), elem_id="mr-head", padding=False, js_on_load=None)
+        with ExitStack() as stack:
+            if panels:
+                stack.enter_context(gradio.Tabs(elem_id="mr-tabs"))
+            with _panel(label("Chat"), bool(panels)):
+                _chat(page, welcome, blocks, login)
+            for panel in panels:
+                with _panel(label(panel.name), True):
+                    panel.build(page)
+    blocks.queue(max_size=PENDING, api_open=False)
     # Otherwise Gradio makes a pandas table of all its past events after each one, for a page that is off.
     blocks._queue.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize
     return blocks
 
 
-def mount(app: Any, blocks: Any, tabs: Tabs, path: str) -> None:
+@contextmanager
+def _panel(name: Any, several: bool) -> Iterator[None]:
+    if several:
+        with gradio.Tab(name, elem_classes="mr-panel"):
+            yield
+    else:
+        yield
+
+
+def _chat(page: Handlers, welcome: Welcome, blocks: Any, login: bool) -> None:
+    """The chat's part of the page, and what its parts do."""
+    with gradio.Row(elem_id="mr-body", equal_height=False):
+        with gradio.Column(elem_id="mr-side", min_width=0, scale=0):
+            begin = gradio.Button(label("New chat"), elem_id="mr-new", size="sm")
+            search = _search()
+            side = _list()
+            adjusting = Adjusting(page) if page.tabs.adjustable else None
+            account = Account() if login else None
+        with gradio.Column(elem_id="mr-main", min_width=0):
+            chatbot = _chatbot(welcome)
+            with gradio.Row(elem_id="mr-again"):
+                retry = gradio.Button(label("Retry"), elem_id="mr-retry", size="sm", min_width=0, scale=0)
+                undo = gradio.Button(label("Undo"), elem_id="mr-undo", size="sm", min_width=0, scale=0)
+            attaching = Attaching(page) if page.tabs.intake.files else None
+            box = _box()
+
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    shown = {"outputs": [box, chatbot, side], **quiet}
+    # Streams stand under admission's limits; a second event of a tab is refused where the end of the first is known.
+    streams = {"concurrency_limit": None, "trigger_mode": "multiple", **shown}
+    box.submit(page.answer, inputs=[box], **streams)
+    chatbot.example_select(page.answer_example, **streams)
+    chatbot.edit(page.edit, **streams)
+    retry.click(page.retry, **streams)
+    side.follow(page.follow, **streams)
+    side.act(page.act, queue=False, **shown)
+    undo.click(page.undo, **streams)
+    chatbot.clear(page.clear, **streams)
+    begin.click(page.begin, **streams)
+    box.stop(page.stop, queue=False, **quiet)
+    search.change(page.search, [search], [side], queue=False, trigger_mode="always_last", **quiet)
+    blocks.unload(page.leave)
+    if adjusting is not None:
+        adjusting.connect(side)
+    if account is not None:
+        account.connect(blocks)
+    if attaching is not None:
+        attaching.connect(side)
+
+
+def mount(app: Any, blocks: Any, tabs: Tabs, path: str, answerer: str) -> None:
     """Mounts the page, with its look and its limits; everything that would leave this machine is off."""
     gradio.mount_gradio_app(
         app,
@@ -74,9 +127,10 @@ def mount(app: Any, blocks: Any, tabs: Tabs, path: str) -> None:
         path,
         theme=_theme(),
         css=f":root {{ --mr-icon: url('{ICON}'); }}",
-        css_paths=[HERE / "chat.css"],
+        css_paths=[HERE / "chat.css", HERE / "content.css", HERE / "views.css"],
         head=f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{ICON}">',
         footer_links=[],
+        i18n=i18n,
         run_history=False,
         ssr_mode=False,
         show_error=False,
@@ -84,125 +138,50 @@ def mount(app: Any, blocks: Any, tabs: Tabs, path: str) -> None:
         mcp_server=False,
         enable_monitoring=False,
     )
-    app.routes[-1].app = ChatPolicy(app.routes[-1].app, tabs)
+    app.routes[-1].app = ChatPolicy(app.routes[-1].app, tabs, answerer)
 
 
-class Page:
-    """The handlers of the page's events; from the annotations Gradio reads what each is to be given."""
-
-    def __init__(self, tabs: Tabs) -> None:
-        self.tabs = tabs
-        self.finished: WeakKeyDictionary[Turn, list[Any]] = WeakKeyDictionary()
-
-    async def answer(self, question: str, request: gradio.Request) -> AsyncGenerator[Any, None]:
-        async with aclosing(self._updates(question, request, box=gradio.update(value="", **RUNNING))) as all:
-            async for update in all:
-                yield update
-
-    async def answer_example(
-        self, request: gradio.Request, example: gradio.SelectData
-    ) -> AsyncGenerator[Any, None]:
-        async with aclosing(self._updates(example.value["text"], request, gradio.update(**RUNNING))) as all:
-            async for update in all:
-                yield update
-
-    async def _updates(self, question: str, request: gradio.Request, box: Any) -> AsyncGenerator[Any, None]:
-        """The box and the messages, each time there is something new; typing ahead in the box is left alone."""
-        tab = self.tabs.open(request.session_hash)
-        if tab.busy or not question.strip():
-            yield gradio.skip(), gradio.skip()
-            return
-        owner = owner_of(request.request.scope)
-        async with aclosing(self.tabs.ask(tab, question, owner)) as turns:
-            async for turn in turns:
-                if turn.over:
-                    box = gradio.update(**READY)
-                yield box, self.messages(tab)
-                box = gradio.skip()
-
-    async def stop(self, request: gradio.Request) -> None:
-        self.tabs.open(request.session_hash).stop("stopped in the chat")
-
-    async def clear(self, request: gradio.Request) -> list[Any]:
-        self.tabs.open(request.session_hash).clear()
-        return []
-
-    async def leave(self, request: gradio.Request) -> None:
-        self.tabs.leave(request.session_hash)
-
-    def messages(self, tab: Tab) -> list[Any]:
-        """All that the page shows; finished turns are drawn once."""
-        drawn: list[Any] = []
-        for turn in tab.turns:
-            messages = self.finished.get(turn)
-            if messages is None:
-                messages = draw(turn)
-                if turn.over:
-                    self.finished[turn] = messages
-            drawn += messages
-        return drawn
-
-
-RUNNING = {"submit_btn": False, "stop_btn": True}
-READY = {"submit_btn": True, "stop_btn": False}
-
-
-def draw(turn: Turn) -> list[Any]:
-    """A turn as Gradio's messages: the question, the parts on the way, the answer, how it ended."""
-    drawn = [_text("user", shown(turn.question))]
-    drawn += [_part(part) for part in turn.parts]
-    if turn.text:
-        drawn.append(_text("assistant", shown(turn.text)))
-    if not turn.over and (turn.status or not turn.text):
-        drawn.append(_text("assistant", f'<span class="mr-status">{escaped(turn.status)}</span>'))
-    if turn.failure is not None:
-        drawn.append(_html(_failure(turn.failure)))
-    if turn.note:
-        drawn.append(_html(f'<div class="mr-note">{escaped(turn.note)}</div>'))
-    return drawn
-
-
-def _text(role: str, text: str, metadata: dict[str, Any] | None = None) -> Any:
-    return Drawn(role=role, content=[{"type": "text", "text": text}], metadata=metadata)
-
-
-def _part(part: Part) -> Any:
-    metadata: dict[str, Any] = {"title": escaped(part.title), "status": "pending"}
-    if part.seconds is not None:
-        metadata |= {"status": "done", "duration": round(part.seconds, 1)}
-    return _text("assistant", shown(part.text), metadata)
-
-
-def _html(content: str) -> Any:
-    component = {
-        "component": "html",
-        "value": content,
-        "constructor_args": {},
-        "props": {"value": content, "visible": True},
-    }
-    return Drawn(role="assistant", content=[{"type": "component", **component}])
-
-
-def _failure(failure: Failure) -> str:
-    advice = f" <span>{escaped(failure.advice)}</span>" if failure.advice else ""
-    return f'<div class="mr-failure" role="alert"><strong>{escaped(failure.what)}.</strong>{advice}</div>'
-
-
-# ---------------------------------------------------------------- the look
+# ---------------------------------------------------------------- the parts
 
 
 def _head(title: str) -> str:
-    return f'<header><span class="mr-icon"></span><h1>{escaped(title)}</h1></header>'
+    return (
+        '<header><button type="button" id="mr-toggle" aria-label="Conversations" aria-controls="mr-side">'
+        '<span aria-hidden="true"></span></button>'
+        f'<span class="mr-icon"></span><h1>{escaped(title)}</h1></header><div id="mr-veil"></div>'
+    )
+
+
+def _search() -> Any:
+    return gradio.Textbox(
+        elem_id="mr-search",
+        label=label("Search conversations"),
+        show_label=False,
+        placeholder=label("Search"),
+        container=False,
+        max_lines=1,
+    )
+
+
+def _list() -> Any:
+    return gradio.HTML(
+        "",
+        elem_id="mr-list",
+        padding=False,
+        apply_default_css=False,
+        js_on_load="".join((HERE / name).read_text(encoding="utf-8") for name in ("chat.js", "access.js")),
+    )
 
 
 def _chatbot(welcome: Welcome) -> Any:
     return gradio.Chatbot(
         elem_id="mr-chat",
-        label="Conversation",
+        label=label("Conversation"),
         show_label=False,
         container=False,
         layout="bubble",
         buttons=["copy"],
+        editable="user",
         height=None,
         scale=1,
         placeholder=f'<div class="mr-welcome"><span class="mr-icon"></span><h2>{escaped(welcome.title)}</h2>'
@@ -217,9 +196,9 @@ def _chatbot(welcome: Welcome) -> Any:
 def _box() -> Any:
     return gradio.Textbox(
         elem_id="mr-box",
-        label="Message",
+        label=label("Message"),
         show_label=False,
-        placeholder="Message",
+        placeholder=label("Message"),
         container=False,
         submit_btn=True,
         stop_btn=False,

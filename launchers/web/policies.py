@@ -6,6 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from ..owners import owner_of
+from .exports import FORMS, disposition
+from .file_routes import FILES, FileRoutes
+from .identities import KEY, Identities, Identity, identity_of
+from .origins import is_foreign
+
 if TYPE_CHECKING:
     from .tabs import Tabs
 
@@ -55,51 +61,93 @@ CLOSED = (
 
 HEARTBEAT = "/heartbeat/"
 
+EXPORT = "/conversations/"
+"""Where a conversation can be downloaded: its id, and `.md` or `.json`."""
+
 
 class ChatPolicy:
     """Pure ASGI middleware around the page's server.
 
-    Safe headers on all answers; no uploads, proxying or API pages. A page keeps one long request open, by which it
-    is known to be there; when the server itself is to go, that request ends as if the page had left, so that
-    nobody waits for it.
+    Tells whose a request is, and gives a cookie to whoever opens the page without one. Safe headers on all answers;
+    nothing from pages of other sites; no proxying or API pages, and files only by file_routes.py. A page keeps one long
+    request open, by which it is known to be there; when the server itself is to go, that request ends as if the page
+    had left, so that nobody waits for it.
     """
 
-    def __init__(self, app: App, tabs: Tabs) -> None:
+    def __init__(self, app: App, tabs: Tabs, answerer: str) -> None:
         self.app = app
         self.tabs = tabs
+        self.answerer = answerer
+        self.files = FileRoutes(tabs)
+        self.identities = Identities(tabs.archives.secret)
         tabs.attended = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        headers = list(HEADERS)
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
+                message["headers"] = [*message.get("headers", ()), *headers]
             await send(message)
 
-        below = str(scope["path"]).partition("/gradio_api")[2]
+        path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+        scope[KEY] = identity = self.identities.read(scope)
+        if path in ("", "/") and owner_of(scope).name is None:
+            headers.append((b"set-cookie", self._cookie(scope)))
+        if is_foreign(scope):
+            await _answer(guarded, 403)
+            return
+        if path == FILES or path.startswith(FILES + "/"):
+            await self.files(scope, receive, send, path.removeprefix(FILES), identity)
+            return
+        if path.startswith(EXPORT):
+            await self._export(identity, path.removeprefix(EXPORT), guarded)
+            return
+        below = path.partition("/gradio_api")[2]
         if below.startswith(CLOSED):
-            await guarded({"type": "http.response.start", "status": 404, "headers": []})
-            await guarded({"type": "http.response.body", "body": b""})
+            await _answer(guarded, 404)
             return
         if not below.startswith(HEARTBEAT):
             await self.app(scope, receive, guarded)
             return
         name = below.removeprefix(HEARTBEAT).strip("/")
-        self.tabs.arrive(name)
+        identity = identity_of(scope, name)
+        self.tabs.arrive(name, identity)
         try:
-            await self.app(scope, self._until_closed(receive, name), guarded)
+            await self.app(scope, self._until_closed(receive, name, identity), guarded)
         finally:
-            self.tabs.depart(name)
+            self.tabs.depart(name, identity)
 
-    def _until_closed(self, receive: Receive, name: str) -> Receive:
+    def _cookie(self, scope: Scope) -> bytes:
+        """The browser's own again, for another year, or a new one."""
+        value = self.identities.value(scope) or self.identities.new()
+        return self.identities.header(value, scope.get("root_path", ""), scope.get("scheme") == "https")
+
+    async def _export(self, identity: Identity | None, name: str, send: Send) -> None:
+        id, _, ending = name.partition(".")
+        form = FORMS.get(ending)
+        conversation = self.tabs.conversations(identity).open(id) if identity and form else None
+        if form is None or conversation is None or not conversation.turns:
+            await _answer(send, 404)
+            return
+        write, kind = form
+        headers = [
+            (b"content-type", f"{kind}; charset=utf-8".encode()),
+            (b"content-disposition", disposition(conversation.title, ending)),
+            (b"cache-control", b"no-store"),
+        ]
+        content = write(conversation, self.answerer)
+        await _answer(send, 200, headers, content.encode("utf-8", "replace"))
+
+    def _until_closed(self, receive: Receive, name: str, identity: Identity) -> Receive:
         """`receive` of a page's long request, which is told that its client has left when the server closes."""
 
         async def receive_or_leave() -> Message:
             received = asyncio.ensure_future(receive())
-            closed = asyncio.ensure_future(self.tabs.until_closed(name))
+            closed = asyncio.ensure_future(self.tabs.until_closed(name, identity))
             try:
                 await asyncio.wait((received, closed), return_when=asyncio.FIRST_COMPLETED)
                 return received.result() if received.done() else {"type": "http.disconnect"}
@@ -108,3 +156,11 @@ class ChatPolicy:
                 closed.cancel()
 
         return receive_or_leave
+
+
+async def _answer(
+    send: Send, status: int, headers: list[tuple[bytes, bytes]] | None = None, body: bytes = b""
+) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*(headers or ()), length]})
+    await send({"type": "http.response.body", "body": body})

@@ -1,154 +1,329 @@
-"""The browser tabs that talk to a chat: each with its conversation, its session and the turn it waits for."""
+"""The browser tabs that talk to a chat: whose they are, and which conversation each of them shows."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from ...flow.steps import Step
-from ...streaming.errors import AdmissionError, Overloaded, RunCancelled
-from ...streaming.events import RunFinished, TextDelta
-from ...streaming.messages import Conversation, Message
-from ...streaming.runs import Run
-from ...streaming.sessions import new_session_id
-from ..inputs import takes_messages
-from ..loading import loading_stage
-from ..owners import ANYBODY, Owner
-from .turns import Turn, failure_of
+from ...streaming.errors import SessionBusy
+from ...streaming.messages import Conversation as History
+from ...streaming.queues import Queue
+from ..file_inputs import MAX_UPLOAD, intake_of
+from ..inputs import answering_models, takes_messages
+from .archives import Archives, MemoryArchives
+from .conversations import Conversations
+from .identities import Identity
+from .lives import LiveTurn
+from .run_records import Record
+from .run_records import Shelves as RecordShelves
+from .shelves import Shelves, StoredFile
+from .turns import Turn
 
 if TYPE_CHECKING:
     from ..admission import Admission
-    from ..tallies import Counted
 
 __all__ = ["Tab", "Tabs"]
-
-logger = logging.getLogger("millrace.chat")
-
-ENDPOINT = "chat"
-"""What its runs are counted as."""
-
-CLOSING = "the server is shutting down"
-
-INTERVAL = 0.04
-"""Seconds between two updates of a page: what arrives in between is shown together."""
-
-POLL = 0.2
-"""Seconds between two looks at a model that is loading for somebody else."""
 
 GRACE = 5.0
 """Seconds in which a question's page must have opened its long request; a program that has none is no page."""
 
 KEPT = 1000
-"""Tabs whose conversations are kept; the one longest unused goes first."""
+"""Tabs that are remembered; the one longest unused goes first."""
+
+LEFT = "the page was left"
+
+
+class Visitor:
+    """Somebody who chats, in any number of tabs. `pages` is how many of their pages are there."""
+
+    def __init__(self, conversations: Conversations) -> None:
+        self.conversations = conversations
+        self.pages = 0
+        self.tabs = 0
+        self.absence: asyncio.TimerHandle | None = None
 
 
 class Tab:
-    """One browser tab: its session, its turns and, at most, one turn that goes on.
+    """One browser tab: its user, the conversation that it shows, and the turn that was asked for in it.
 
-    `pages` is how many pages are there under its name: one, unless it was left or is just coming back.
+    `pages` is how many pages are there under its name: one, unless it was left or is just coming back. `attached` are
+    the files that go with the next question, `adjusted` the id of the conversation whose settings it shows. `words` is
+    what the list is searched for, `found` the ids of what was found; None without a search.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, identity: Identity, visitor: Visitor) -> None:
+        self.identity = identity
+        self.visitor = visitor
         self.pages = 0
-        self.session = new_session_id()
-        self.turns: list[Turn] = []
-        self.live: LiveTurn | None = None
+        self.words = ""
+        self.found: set[str] | None = None
+        self.conversation = visitor.conversations.new()
+        self.attached: list[StoredFile] = []
+        self.adjusted = ""
+        self.asked: LiveTurn | None = None
+        self.shown: LiveTurn | None = None
+        self.seen = self.state
+
+    @property
+    def conversations(self) -> Conversations:
+        return self.visitor.conversations
+
+    @property
+    def turns(self) -> list[Turn]:
+        return self.conversation.turns
+
+    @property
+    def session(self) -> str:
+        return self.conversation.session
 
     @property
     def busy(self) -> bool:
-        return self.live is not None and not self.live.turn.over
+        return self.conversation.busy
 
-    def history(self) -> Conversation:
+    @property
+    def state(self) -> tuple[str, int, bool]:
+        """What a page that has `seen` it need not be shown again."""
+        return self.conversation.id, self.conversation.changes, self.conversation.busy
+
+    @property
+    def follows(self) -> bool:
+        """Whether its page is being told of the turn that goes on."""
+        return self.shown is not None and self.shown is self.conversation.live
+
+    @property
+    def record(self) -> Record | None:
+        """The run that goes on in what it shows, or else the one that was asked for last in it."""
+        live = self.conversation.live or self.asked
+        return None if live is None else live.record
+
+    def history(self) -> History:
         """What the next turn sees of the earlier ones."""
-        return Conversation(message for turn in self.turns for message in turn.messages())
+        return self.conversation.history()
 
     def stop(self, reason: str) -> None:
-        """Stops the turn that goes on, if one does; without waiting."""
-        if self.live is not None:
-            self.live.stop(reason)
+        """Stops the turn that goes on in its conversation, if one does; without waiting."""
+        self.conversation.stop(reason)
+
+    def show(self, id: str) -> bool:
+        """Turns to another conversation; false where there is none of that id. What goes on in the last one goes on."""
+        found = self.conversations.open(id)
+        if found is not None:
+            self.conversation = found
+        return found is not None
+
+    def refresh(self) -> None:
+        """Brings the conversation up to date with what is kept; a new one in place of one that was deleted."""
+        if self.conversations.open(self.conversation.id) is None:
+            self.begin()
+
+    def begin(self) -> None:
+        """A new conversation, which is a new session; one in which nothing was asked stays."""
+        if self.conversation.turns or self.conversation.deleted:
+            self.conversation = self.conversations.new()
 
     def clear(self) -> None:
-        """Forgets the conversation; a new session begins."""
-        self.stop("the chat was cleared")
-        self.turns = []
-        self.session = new_session_id()
+        """Deletes the conversation; a new one begins."""
+        self.conversations.delete(self.conversation.id)
+        self.begin()
+
+    async def cut(self, turn: int) -> str:
+        """Stops what goes on, takes the turns from that one on away, and returns its question; empty without one."""
+        conversation = self.conversation
+        self.shown = None  # what is shown next is what is left
+        await conversation.stopped("asked anew in the chat")
+        if not 0 <= turn < len(conversation.turns):
+            return ""
+        question = conversation.turns[turn].question
+        del conversation.turns[turn:]
+        conversation.changes += 1
+        if conversation.turns:
+            self.conversations.keep(conversation)
+        return question
 
 
 class Tabs:
-    """All tabs of one chat, by the name that the page gives itself.
+    """All tabs of one chat, by their user and by the name that the page gives itself.
 
-    A page that is closed or reloaded `leaves`: its run stops, its conversation is kept for a while, since a page
-    that only lost its network comes back under the same name. Where `attended`, each page tells that it is there
-    by `arrive` and `depart`, and a question without a page is not answered for long.
+    A page that is closed or reloaded `leaves`. Where `resume` is None its run stops then; else the run goes on, and
+    is stopped where its user does not come back within so many seconds. Where `attended`, each page tells that it is
+    there by `arrive` and `depart`, and a question without a page is not answered for long.
     """
 
     def __init__(
-        self, flow: Step[Any, Any], admission: Admission, *, timeout: float | None = None, debug: bool = False
+        self,
+        flow: Step[Any, Any],
+        admission: Admission,
+        *,
+        timeout: float | None = None,
+        debug: bool = False,
+        archives: Archives | None = None,
+        resume: float | None = None,
+        queue: Queue | None = None,
+        max_upload: int = MAX_UPLOAD,
     ) -> None:
         self.flow = flow
+        self.intake = intake_of(flow)
+        self.max_upload = max_upload
         self.admission = admission
         self.timeout = timeout
         self.debug = debug
+        self.archives = archives or MemoryArchives()
+        self.shelves = Shelves(self.archives)
+        self.uploads: OrderedDict[tuple[str, str], StoredFile] = OrderedDict()
+        """Files that have come, by their identity and id, until a tab attaches them; the oldest are forgotten."""
+        self.resume = resume
+        self.queue = queue
+        self.adjustable = bool(answering_models(flow))
+        """Whether there is a model that a conversation's settings are for."""
         self.takes_messages = takes_messages(flow)
         self.attended = False
+        self.lives: set[LiveTurn] = set()
+        self.records = RecordShelves()
         self._closing = asyncio.Event()
-        self._tabs: OrderedDict[str, Tab] = OrderedDict()
+        self._tabs: OrderedDict[tuple[str, str], Tab] = OrderedDict()
+        self._visitors: dict[str, Visitor] = {}
 
     @property
     def live(self) -> list[Turn]:
         """The turns that go on, those included that are just being stopped."""
-        return [tab.live.turn for tab in self._tabs.values() if tab.live is not None and tab.busy]
+        return [live.turn for live in self.lives]
 
-    def open(self, name: str) -> Tab:
-        """The tab of that name, a new one if need be."""
-        tab = self._tabs.setdefault(name, Tab())
-        self._tabs.move_to_end(name)
-        while len(self._tabs) > KEPT:
-            oldest = next(iter(self._tabs))
-            self._tabs.pop(oldest).stop("too many tabs")
+    def open(self, name: str, identity: Identity | None = None) -> Tab:
+        """The tab of that name, a new one if need be. Without an identity it is somebody by itself."""
+        identity = identity or Identity.of_browser("page", name)
+        key = identity.name, name
+        tab = self._tabs.get(key)
+        if tab is None:
+            tab = self._tabs[key] = Tab(identity, self._visitor(identity))
+            tab.visitor.tabs += 1
+            while len(self._tabs) > KEPT:
+                self._forget(next(iter(self._tabs)))
+        self._tabs.move_to_end(key)
         return tab
 
-    def arrive(self, name: str) -> None:
+    def conversations(self, identity: Identity) -> Conversations:
+        """Those of somebody, whether there is a tab or not."""
+        visitor = self._visitors.get(identity.name)
+        return visitor.conversations if visitor else self._conversations(identity)
+
+    def _conversations(self, identity: Identity) -> Conversations:
+        return Conversations(self.archives.of(identity.name), self.shelves.of(identity.name))
+
+    def _visitor(self, identity: Identity) -> Visitor:
+        if identity.name not in self._visitors:
+            self._visitors[identity.name] = Visitor(self._conversations(identity))
+        return self._visitors[identity.name]
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        tab = self._tabs.pop(key)
+        if tab.asked is not None:
+            tab.asked.stop("too many tabs")
+        tab.visitor.tabs -= 1
+        if not tab.visitor.tabs:
+            self._visitors.pop(tab.identity.name, None)
+
+    # ------------------------------------------------------------ coming and leaving
+
+    def arrive(self, name: str, identity: Identity | None = None) -> None:
         """A page of that name is there."""
-        self.open(name).pages += 1
+        tab = self.open(name, identity)
+        tab.pages += 1
+        tab.visitor.pages += 1
 
-    def depart(self, name: str) -> None:
+    def depart(self, name: str, identity: Identity | None = None) -> None:
         """A page of that name is gone."""
-        tab = self._tabs.get(name)
-        if tab is not None:
+        tab = self._found(name, identity)
+        if tab is not None and tab.pages:
             tab.pages -= 1
-            if tab.pages <= 0:
-                tab.stop("the page was left")
+            tab.visitor.pages -= 1
+            if not tab.pages:
+                self._left(tab)
 
-    def leave(self, name: str) -> None:
+    def leave(self, name: str, identity: Identity | None = None) -> None:
         """The tab was closed, reloaded or lost."""
-        tab = self._tabs.get(name)
+        tab = self._found(name, identity)
         if tab is not None:
-            tab.stop("the page was left")
+            self._left(tab)
 
-    async def ask(self, tab: Tab, question: str, owner: Owner = ANYBODY) -> AsyncGenerator[Turn, None]:
+    def _found(self, name: str, identity: Identity | None) -> Tab | None:
+        return self._tabs.get(((identity or Identity.of_browser("page", name)).name, name))
+
+    def _left(self, tab: Tab) -> None:
+        if tab.asked is None:
+            return
+        if self.resume is None:
+            tab.asked.stop(LEFT)
+        elif tab.visitor.absence is None:
+            loop = asyncio.get_running_loop()
+            tab.visitor.absence = loop.call_later(self.resume, self._stayed_away, tab.visitor)
+
+    def _stayed_away(self, visitor: Visitor) -> None:
+        visitor.absence = None
+        for live in list(self.lives):
+            if live.visitor is visitor and not visitor.pages and not live.followers:
+                live.stop("the page was left, and nobody came back")
+
+    # ------------------------------------------------------------ asking
+
+    async def ask(self, tab: Tab, question: str) -> AsyncGenerator[Turn, None]:
         """Answers a question; yields the turn whenever there is something new to show, and at its end.
 
-        Leaving the iteration stops the run. The turn belongs to the tab from the first step on.
+        Leaving the iteration is leaving the page. The turn belongs to the conversation from the first step on.
+
+        Raises:
+            SessionBusy: another question of this conversation is being answered.
         """
-        history = tab.history()
-        turn = Turn(question)
-        tab.turns.append(turn)
-        tab.live = live = LiveTurn(turn, self, owner)
-        live.start(tab.session, history)
-        absence = asyncio.get_running_loop().call_later(GRACE, self._stop_unattended, tab, live)
+        live = self.begin(tab, question)
+        async with aclosing(self.follow(tab, live)) as turns:
+            async for turn in turns:
+                yield turn
+
+    def begin(self, tab: Tab, question: str, files: Iterable[StoredFile] = ()) -> LiveTurn:
+        """Puts a question, as the next turn of the tab's conversation. Files that are gone are left out.
+
+        Raises:
+            SessionBusy: another question of this conversation is being answered.
+        """
+        tab.refresh()
+        conversation = tab.conversation
+        if conversation.busy:
+            raise SessionBusy(
+                f"the conversation {conversation.title!r} is being answered already; wait for the answer, or stop it"
+            )
+        history = conversation.history()
+        shelf = tab.conversations.shelf
+        kept = [file for file in files if shelf is not None and shelf.claim(file, conversation.id)]
+        turn = conversation.begin(question, kept)
+        live = LiveTurn(turn, tab, self)
+        conversation.live = tab.asked = live
+        self.lives.add(live)
+        tab.conversations.keep(conversation)
+        live.start(history)
+        asyncio.get_running_loop().call_later(GRACE, self._stop_unattended, tab, live)
+        return live
+
+    async def follow(self, tab: Tab, live: LiveTurn) -> AsyncGenerator[Turn, None]:
+        """A turn of the conversation that a tab shows, as `ask` gives it; until the tab shows another one."""
+        conversation = live.conversation
+        tab.shown = live
         try:
             async with aclosing(live.updates()) as updates:
                 async for _ in updates:
-                    yield turn
+                    if tab.conversation is not conversation or tab.shown is not live:
+                        return
+                    yield live.turn
+        except (GeneratorExit, asyncio.CancelledError):
+            if tab.asked is live and self.resume is None:
+                live.stop(LEFT)
+                await live.ended.wait()
+            raise
         finally:
-            absence.cancel()
-            if tab.live is live:
-                tab.live = None
+            if tab.shown is live:
+                tab.shown = None
 
     def _stop_unattended(self, tab: Tab, live: LiveTurn) -> None:
         if self.attended and not tab.pages:
@@ -166,119 +341,13 @@ class Tabs:
 
     def cancel_all(self, reason: str) -> None:
         """Stops all turns that go on."""
-        for tab in self._tabs.values():
-            tab.stop(reason)
+        for live in list(self.lives):
+            live.stop(reason)
 
-    async def until_closed(self, name: str) -> None:
+    async def until_closed(self, name: str, identity: Identity | None = None) -> None:
         """Waits until the server is closing and the tab of that name waits for no answer any more."""
         await self._closing.wait()
-        tab = self._tabs.get(name)
-        if tab is not None and tab.live is not None:
-            await tab.live.ended.wait()
-
-
-class LiveTurn:
-    """A turn while its run goes on, in a task of its own, which the page's updates only look at."""
-
-    def __init__(self, turn: Turn, tabs: Tabs, owner: Owner) -> None:
-        self.turn = turn
-        self.tabs = tabs
-        self.owner = owner
-        self.ended = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._run: Run | None = None
-        self._counted: Counted | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self, session: str, history: Conversation) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._work(session, history))
-
-    def stop(self, reason: str) -> None:
-        """Stops the run, or the waiting for a place."""
-        self.turn.stopping()
-        self._changed.set()
-        if self._run is not None:
-            self._run.cancel(reason)
-        elif self._task is not None:
-            if self._counted is not None:
-                self._counted.reason = reason
-            self._task.cancel()
-
-    async def updates(self) -> AsyncGenerator[None, None]:
-        """One item for each moment at which the page is to be brought up to date; the last one after the end."""
-        assert self._task is not None
-        try:
-            yield
-            over = False
-            while not over:
-                await self._change()
-                over = self.turn.over
-                yield
-                if not over:
-                    await asyncio.sleep(INTERVAL)
-        finally:
-            if not self._task.done():
-                self.stop("the page was left")
-                await asyncio.wait([self._task])
-
-    async def _change(self) -> None:
-        """Waits until there is something new to show: from the run, or about a model that somebody else loads."""
-        turn = self.turn
-        while turn.silent and not self._changed.is_set():
-            stage = loading_stage(self.tabs.flow)
-            if stage is None:
-                break
-            if turn.progress(*stage):
-                return
-            try:
-                async with asyncio.timeout(POLL):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-        await self._changed.wait()
-        self._changed.clear()
-
-    async def _work(self, session: str, history: Conversation) -> None:
-        turn, tabs = self.turn, self.tabs
-        try:
-            with tabs.admission.tally.begin(None, ENDPOINT) as counted:
-                self._counted = counted
-                if tabs.closing:
-                    counted.reason = CLOSING
-                    raise Overloaded(CLOSING)
-                with tabs.admission.enter(self.owner) as ticket:
-                    if not ticket.admitted:
-                        turn.status = "waiting for a free place"
-                        self._changed.set()
-                    await ticket.wait()
-                    counted.admit()
-                    turn.begin()
-                    await self._listen(session, history, counted)
-        except (asyncio.CancelledError, RunCancelled):
-            pass
-        except AdmissionError as error:
-            turn.end(failure_of(error))
-        except Exception as error:
-            logger.exception("a turn of the chat failed")
-            turn.end(failure_of(error, tabs.debug))
-        finally:
-            turn.end()
-            self.ended.set()
-            self._changed.set()
-
-    async def _listen(self, session: str, history: Conversation, counted: Counted) -> None:
-        turn, tabs = self.turn, self.tabs
-        x = [*history, Message.user(turn.question)] if tabs.takes_messages else turn.question
-        stream = tabs.flow.stream(x, session=session, history=history, timeout=tabs.timeout)
-        async with stream:
-            self._run = counted.run = stream.run
-            try:
-                async for event in stream:
-                    turn.take(event)
-                    if type(event) is TextDelta and event.output:
-                        counted.hear(event)
-                    elif type(event) is RunFinished and event.status == "done":
-                        counted.conclude(event)
-                    self._changed.set()
-            finally:
-                tabs.admission.spent(self.owner, stream.run.usage.total_tokens)
+        tab = self._found(name, identity)
+        live = None if tab is None else tab.conversation.live
+        if live is not None:
+            await live.ended.wait()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from ...streaming.usage import TokenUsage
 from ..loading import stage_name
 from ..quotas import QuotaExceeded
 from .markup import code_block
+from .shelves import StoredFile
 
 __all__ = ["Failure", "Part", "Turn", "failure_of"]
 
@@ -82,11 +83,17 @@ class Failure:
 
 
 class Turn(Text):
-    """A question on its way to an answer, which is its text."""
+    """A question on its way to an answer, which is its text; `asked` is when, in seconds since the epoch.
 
-    def __init__(self, question: str) -> None:
+    `files` came with the question, `made` came out of the flow.
+    """
+
+    def __init__(self, question: str, files: Iterable[StoredFile] = ()) -> None:
         super().__init__()
         self.question = question
+        self.files = tuple(files)
+        self.made: list[StoredFile] = []
+        self.asked = time.time()
         self.parts: list[Part] = []
         self.state: State = "waiting"
         self.status = ""
@@ -105,6 +112,12 @@ class Turn(Text):
         return self.state in ("done", "stopped", "failed")
 
     # ------------------------------------------------------------ what happens to it
+
+    def queued(self, place: int) -> bool:
+        """It waits in line, at this place; true if that is something new."""
+        if self.state != "waiting":
+            return False
+        return self._say(f"waiting for a free place, {_ordinal(place)} in line")
 
     def begin(self) -> None:
         """Its run has started; until then it waits for a place."""
@@ -137,9 +150,17 @@ class Turn(Text):
         elif isinstance(event, StepFinished):
             self._close_parts(event.path)
 
+    def show(self, file: StoredFile) -> None:
+        """A file that the flow has made."""
+        if self.state == "running":
+            self._first()
+            self.made.append(file)
+
     def progress(self, words: str, fraction: float) -> bool:
         """Says how far something slow has come; true if that is something new."""
-        status = stage_name(words) + (f" {fraction:.0%}" if 0 < fraction < 1 else "")
+        return self._say(stage_name(words) + (f" {fraction:.0%}" if 0 < fraction < 1 else ""))
+
+    def _say(self, status: str) -> bool:
         changed, self.status = status != self.status, status
         return changed
 
@@ -154,7 +175,7 @@ class Turn(Text):
     def _finish(self, event: RunFinished) -> None:
         self.usage = event.usage
         if event.status == "done":
-            if not self.text and event.result is not None:
+            if not self.text and not self.made and event.result is not None:
                 self._first()
                 self.add(_as_text(event.result))
             self.state = "done"
@@ -202,9 +223,13 @@ class Turn(Text):
 
     def messages(self) -> Iterator[Message]:
         """The turn in the history of the next one; partial text is kept, and marked as such."""
-        if self.text:
-            yield Message.user(self.question)
-            yield Message("assistant", self.text, {} if self.state == "done" else {"status": self.state})
+        if self.text or self.made:
+            yield Message.user(self.question or _names(self.files))
+            yield Message(
+                "assistant",
+                self.text or _names(self.made),
+                {} if self.state == "done" else {"status": self.state},
+            )
 
     @property
     def note(self) -> str:
@@ -238,6 +263,16 @@ def failure_of(error: BaseException, debug: bool = False) -> Failure:
     if debug:
         return Failure(f"{type(error).__name__}: {error}")
     return Failure(f"The flow failed with {type(error).__name__}", "The server's log says more.")
+
+
+def _names(files: Iterable[StoredFile]) -> str:
+    """What stands in a history for files without words."""
+    return f"[{', '.join(file.name for file in files)}]"
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if 10 < number % 100 < 14 else ending}"
 
 
 def _seconds(seconds: float) -> str:

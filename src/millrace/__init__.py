@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .flow.pipeline import Pipeline
     from .flow.steps import Step
     from .flow.switch import Switch
+    from .flow.timelines import explain
     from .flow.warps import Warp
     from .launchers.chats import chat
     from .launchers.services import Service, serve
@@ -60,6 +61,7 @@ __all__ = [
     "arg",
     "bind",
     "chat",
+    "explain",
     "serve",
     "session",
     "step",
@@ -91,6 +93,7 @@ _HOMES = {
     "arg": "flow.bindings",
     "bind": "flow.bindings",
     "chat": "launchers.chats",
+    "explain": "flow.timelines",
     "serve": "launchers.services",
     "session": "streaming.sessions",
     "step": "flow.making",

@@ -27,14 +27,15 @@ class Folder:
     """A directory, held by its descriptor: renaming it, or putting a link in its place, leads nowhere else.
 
     It is made (0700) when it is not there, with those above it, unless `make` is false. `root` is its real path.
-    Names are names of files in it, never paths.
+    Names are names of files in it, never paths. `holds` is what it is for, in errors.
 
     Raises:
         QueueError: it is no directory, or not there, or belongs to somebody else, or others may write in it.
     """
 
-    def __init__(self, root: str, make: bool = True) -> None:
+    def __init__(self, root: str, make: bool = True, holds: str = "runs") -> None:
         self.root = root
+        self.holds = holds
         try:
             if make:
                 os.makedirs(os.path.dirname(root), FOLDER_MODE, exist_ok=True)
@@ -45,16 +46,16 @@ class Folder:
             self.descriptor = os.open(root, _READ | os.O_DIRECTORY)
         except OSError as error:
             raise QueueError(
-                f"{root} cannot hold runs: {error.strerror}; name a directory of your own"
+                f"{root} cannot hold {holds}: {error.strerror}; name a directory of your own"
             ) from None
         finalize(self, os.close, self.descriptor).atexit = False
         found = os.fstat(self.descriptor)
         self.identity = identity_of(found)
         if found.st_uid != os.geteuid():
-            raise QueueError(f"{root} belongs to another user; name a directory of your own for runs")
+            raise QueueError(f"{root} belongs to another user; name a directory of your own for {holds}")
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             mode = stat.S_IMODE(found.st_mode)
-            shared = f"name a directory in it, such as {root.rstrip('/')}/runs"  # /tmp is to stay as it is
+            shared = f"name a directory in it, such as {root.rstrip('/')}/{holds}"  # /tmp is to stay as it is
             cure = shared if found.st_mode & stat.S_ISVTX else f"run: chmod 700 {root}"
             raise QueueError(f"{root} may be written by others (its mode is {mode:04o}); {cure}")
 
@@ -94,6 +95,17 @@ class Folder:
     def open_or_create(self, name: str) -> int:
         """As `open_to_append`; an empty file (0600) where there is none."""
         return self._open(name, _WRITE | os.O_CREAT)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file (0600) that appears whole, in place of what has this name."""
+        new = f"{name}.{os.urandom(4).hex()}.new"
+        try:
+            with open(self.create(new), "wb") as file:
+                file.write(content)
+            os.replace(new, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        except BaseException:
+            self.remove(new)
+            raise
 
     def stat(self, name: str) -> os.stat_result:
         """What stands under a name, a link being a link."""
@@ -148,4 +160,4 @@ class Folder:
         return descriptor
 
     def _planted(self, name: str, what: str) -> str:
-        return f"{self.path(name)} is {what}, which no run leaves here; it was not touched, remove it"
+        return f"{self.path(name)} is {what}, which nobody leaves among {self.holds}; it was not touched, remove it"

@@ -305,7 +305,7 @@ class TestFailures:
             third = ChatPage(three.page, served.url)
             work = first.begin("one", scripted)
             second.ask("two")
-            expect(second.status).to_have_text("waiting for a free place")
+            expect(second.status).to_have_text("waiting for a free place, 1st in line")
             third.ask("three")
             expect(third.failures).to_contain_text("Busy right now. Try again in ")
             work.finish()

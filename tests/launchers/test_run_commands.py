@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from millrace import Pipeline
+from millrace import Pipeline, explain
+from millrace.launchers.run_commands import runs
 from millrace.streaming import FileQueue, Usage, attach, emit
 from tests.streaming.children import child
 from tests.streaming.parts import Gate, count
@@ -240,6 +242,51 @@ class TestTail:
         late = Pipeline(count).start(1_000_000_000, queue=queue, timeout=0.05)
         late.wait_sync(5)
         assert millrace("tail", late.id, queue=queue).returncode == 1
+
+
+class TestExplain:
+    def test_a_run_on_the_terminal(self, queue: FileQueue) -> None:
+        run = Pipeline(len, count, name="counting").start("four", queue=queue)
+        run.result(5)
+        done = millrace("explain", run.id[:6], queue=queue)
+        assert (done.returncode, done.stderr) == (0, "")
+        head, _, _, axis, first, second = done.stdout.splitlines()
+        assert head.startswith("counting  done  ")
+        assert axis.strip().startswith("┴─")
+        assert (first.split()[0], second.split()[0]) == ("len", "count")
+
+    def test_of_a_live_run_what_is_there(self, queue: FileQueue) -> None:
+        gate = Gate()
+        run = Pipeline(gate.pieces).start(3, queue=queue)
+        gate.let(2)
+        eventually(lambda: attach(run.id, queue).info.events == 4)
+        done = millrace("explain", run.id, "--ascii", queue=queue)
+        gate.let()
+        run.result(5)
+        assert done.stdout.isascii()
+        assert done.stdout.startswith("running  ")
+        assert ">" in done.stdout
+
+    @pytest.mark.parametrize(
+        ("file", "status", "says"),
+        [
+            ("run.svg", 0, ""),
+            ("run.txt", 0, ""),
+            ("run.png", 2, "end it in .svg or .txt"),
+            ("none/run.svg", 1, "run.svg cannot be written: No such file or directory"),
+        ],
+    )
+    def test_into_a_file(self, queue: FileQueue, tmp_path: Path, file: str, status: int, says: str) -> None:
+        run = Pipeline(count).start(3, queue=queue)
+        run.result(5)
+        arguments = ["explain", run.id, "--queue", queue.url, "-o", str(tmp_path / file)]
+        done = CliRunner().invoke(runs, arguments)
+        assert done.exit_code == status
+        assert says in " ".join(done.stderr.replace("│", "").split())
+        if not status:
+            timeline = explain(run.id, queue)
+            drawn = timeline.svg() if file.endswith("svg") else timeline.text()
+            assert (tmp_path / file).read_text(encoding="utf-8") == drawn
 
 
 class TestCancel:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -54,9 +54,9 @@ class Visit:
 
 
 @contextmanager
-def visiting(browser: Browser, width: int = 1280, height: int = 800) -> Iterator[Visit]:
-    """A page in a profile of its own; several at once share nothing but the browser."""
-    context = browser.new_context(viewport={"width": width, "height": height})
+def visiting(browser: Browser, width: int = 1280, height: int = 800, **profile: Any) -> Iterator[Visit]:
+    """A page in a profile of its own, such as `locale="zh-CN"`; several at once share nothing but the browser."""
+    context = browser.new_context(viewport={"width": width, "height": height}, **profile)
     try:
         context.route("**/*", _keep_local)
         yield _recorded(context.new_page())

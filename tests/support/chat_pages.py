@@ -43,7 +43,7 @@ class ChatPage:
 
     @property
     def box(self) -> Locator:
-        return self.page.get_by_test_id("textbox")
+        return self.page.locator("#mr-box textarea")
 
     @property
     def questions(self) -> Locator:
@@ -71,6 +71,20 @@ class ChatPage:
     @property
     def status(self) -> Locator:
         return self.page.locator("#mr-chat .mr-status")
+
+    @property
+    def listed(self) -> Locator:
+        """The titles in the list at the side."""
+        return self.page.locator("#mr-list .mr-open")
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def menu(self, title: str, item: str) -> None:
+        """Clicks an item in the menu of the conversation of that title."""
+        self.page.locator("#mr-list li", has_text=title).hover()
+        self.page.get_by_label(f"More about {title}").click()
+        self.page.get_by_role("menuitem", name=item, exact=True).click()
 
     def ask(self, question: str) -> None:
         self.box.fill(question)

@@ -256,8 +256,9 @@ def millrace_process(
 ) -> Iterator[Launched]:
     """Starts `python -m millrace *arguments --port <free>` as a child, and ends it when the block is left.
 
-    Waits up to `timeout` seconds until `ready` answers 200. `environment` is added to this process's own. The
-    end is SIGTERM and, after 15 s, SIGKILL and a failure.
+    Waits up to `timeout` seconds until `ready` answers 200. `environment` is added to this process's own; user's data
+    goes into a directory that ends with the block, unless it says otherwise. The end is SIGTERM and, after 15 s,
+    SIGKILL and a failure.
 
     Raises:
         RuntimeError: it ended before it was ready; the message has its output.
@@ -270,7 +271,7 @@ def millrace_process(
             process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, "XDG_DATA_HOME": directory, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -19,6 +19,7 @@ from millrace.launchers.web.markup import code_block, escaped, shown
         ("&lt;i&gt; &#60; &amp;", "&amp;lt;i&amp;gt; &amp;#60; &amp;amp;"),
         ("**bold** and > quote", "**bold** and > quote"),
         ("![x](http://example.com/x.png)", "[x](http://example.com/x.png)"),
+        ("!!![x](http://example.com/x.png)", "&#33;&#33;[x](http://example.com/x.png)"),
         ("`<b>` and <b>", "`<b>` and &lt;b>"),
         ("``a ` <b>`` <b>", "``a ` <b>`` &lt;b>"),
         ("$$a < b$$ <b>", "$$a < b$$ &lt;b>"),

@@ -161,7 +161,9 @@ def test_beyond_the_limits_it_waits_or_is_refused_and_says_so() -> None:
         await eventually_async(lambda: flow.seen)
         second = asyncio.create_task(ask(tabs, tabs.open("b"), "3"))
         await eventually_async(lambda: tabs.open("b").turns)
-        await eventually_async(lambda: tabs.open("b").turns[0].status == "waiting for a free place")
+        await eventually_async(
+            lambda: tabs.open("b").turns[0].status == "waiting for a free place, 1st in line"
+        )
         refused = await ask(tabs, tabs.open("c"), "3")
         assert refused.failure is not None
         assert refused.failure.what == "Busy right now"

@@ -1,0 +1,330 @@
+"""The chat's page in a real browser: asking anew, the list at the side, reload and restart, several tabs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from millrace import Message, Service, step
+from tests.support.browser import Visit, visiting
+from tests.support.chat_pages import ChatPage, Scripted
+from tests.support.servers import Served, millrace_process, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+LEAVE = 3.0
+
+FOCUSED = (
+    "(e => e.getAttribute('aria-label') || e.closest('label')?.innerText || e.innerText)"
+    "(document.activeElement)"
+)
+"""What a screen reader calls that which has the focus."""
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Scripted:
+    return Scripted()
+
+
+@pytest.fixture(scope="module")
+def served(scripted: Scripted) -> Iterator[Served]:
+    """A service whose flow says what the test says."""
+    with serving(Service(step(scripted, name="scripted"), chat=True).app) as served:
+        yield served
+
+
+@pytest.fixture
+def chat(visit: Visit, served: Served) -> Iterator[ChatPage]:
+    """An open chat; at the end the page must have logged no error and asked no other host."""
+    yield ChatPage(visit.page, served.url)
+    visit.check()
+
+
+def say(chat: ChatPage, scripted: Scripted, question: str, answer: str) -> None:
+    """A whole turn."""
+    work = chat.begin(question, scripted)
+    work.say(answer)
+    work.finish()
+    chat.wait_ready()
+
+
+class TestAskingAnew:
+    def test_retry_while_answering_stops_and_asks_again(self, chat: ChatPage, scripted: Scripted) -> None:
+        from playwright.sync_api import expect
+
+        work = chat.begin("count", scripted)
+        expect(chat.answers).to_contain_text("20 ")
+        chat.button("Retry").click()
+        chat.until(work.over.is_set, LEAVE)
+        assert work.after_cut <= 2
+        second = chat.next(scripted)
+        assert (second.question, second.history) == ("count", ())
+        expect(chat.questions).to_have_count(1)
+        chat.stop()
+        chat.until(second.over.is_set, LEAVE)
+        chat.wait_ready()
+        expect(chat.notes).to_contain_text("stopped")
+
+    def test_an_edited_question_is_asked_in_place_of_the_old_one(
+        self, chat: ChatPage, scripted: Scripted
+    ) -> None:
+        from playwright.sync_api import expect
+
+        say(chat, scripted, "zero", "nothing")
+        say(chat, scripted, "is 1 < 2 & <b>?", "yes")
+        say(chat, scripted, "more", "no")
+        chat.questions.nth(1).hover()
+        chat.page.get_by_role("button", name="Edit").nth(1).click()
+        area = chat.page.locator("#mr-chat textarea")
+        area.focus()
+        expect(area).to_have_value("is 1 < 2 & <b>?")
+        area.fill("is 2 < 1 & <i>?")
+        chat.page.get_by_role("button", name="Submit").click()
+        work = chat.next(scripted)
+        assert work.question == "is 2 < 1 & <i>?"
+        assert [message.content for message in work.history] == ["zero", "nothing"]
+        work.say("certainly not")
+        work.finish()
+        chat.wait_ready()
+        expect(chat.questions).to_have_text(["zero", "is 2 < 1 & <i>?"])
+        expect(chat.answers.last).to_have_text("certainly not")
+
+    def test_undo_puts_the_question_back_into_the_box(self, chat: ChatPage, scripted: Scripted) -> None:
+        from playwright.sync_api import expect
+
+        say(chat, scripted, "first", "one")
+        work = chat.begin("wait", scripted)
+        chat.button("Undo").click()
+        chat.until(work.over.is_set, LEAVE)
+        expect(chat.questions).to_have_text(["first"])
+        expect(chat.box).to_have_value("wait")
+        chat.wait_ready()
+        chat.button("Undo").click()
+        expect(chat.questions).to_have_count(0)
+        expect(chat.button("Undo")).to_be_hidden()
+
+
+class TestList:
+    def test_conversations_are_titled_opened_renamed_found_and_deleted(
+        self, chat: ChatPage, scripted: Scripted
+    ) -> None:
+        from playwright.sync_api import expect
+
+        say(chat, scripted, "What is a river?", "Flowing water.")
+        chat.button("New chat").click()
+        expect(chat.questions).to_have_count(0)
+        say(chat, scripted, "What is a mill?", "A wheel in it.")
+        expect(chat.listed).to_have_text(["What is a mill?", "What is a river?"])
+        chat.listed.nth(1).click()
+        expect(chat.answers).to_have_text("Flowing water.")
+        expect(chat.page.locator("#mr-list [aria-current]")).to_have_text("What is a river?")
+        chat.menu("What is a river?", "Rename")
+        title = chat.page.get_by_label("Title")
+        title.fill("<b>Rivers</b> ${1+1} {{x}}")
+        title.press("Enter")
+        expect(chat.listed).to_have_text(["What is a mill?", "<b>Rivers</b> ${1+1} {{x}}"])
+        chat.page.get_by_label("Search conversations").fill("wheel")
+        expect(chat.listed).to_have_text(["What is a mill?"])
+        chat.page.get_by_label("Search conversations").fill("")
+        expect(chat.listed).to_have_count(2)
+        chat.menu("<b>Rivers</b>", "Delete")
+        chat.page.get_by_role("menuitem", name="Delete for good?").click()
+        expect(chat.listed).to_have_text(["What is a mill?"])
+        expect(chat.questions).to_have_count(0)
+
+    def test_they_can_be_downloaded_by_their_user_alone(
+        self, chat: ChatPage, scripted: Scripted, browser: Browser
+    ) -> None:
+        say(chat, scripted, "What is a river?", "Flowing **water**.")
+        texts = {}
+        for form in ("Markdown", "JSON"):
+            with chat.page.expect_download() as download:
+                chat.menu("What is a river?", f"Download as {form}")
+            texts[download.value.suggested_filename] = Path(download.value.path()).read_text(encoding="utf-8")
+            url = download.value.url
+        assert texts["What is a river.md"] == (
+            "# What is a river?\n\n## You\n\nWhat is a river?\n\n## scripted\n\nFlowing **water**.\n"
+        )
+        assert json.loads(texts["What is a river.json"])["messages"][1]["content"] == "Flowing **water**."
+        assert chat.page.request.get(url).status == 200
+        with visiting(browser) as other:
+            ChatPage(other.page, chat.url)
+            assert other.page.request.get(url).status == 404
+
+    def test_the_keyboard_reaches_the_list_and_its_menu(self, chat: ChatPage, scripted: Scripted) -> None:
+        from playwright.sync_api import expect
+
+        say(chat, scripted, "What is a river?", "Flowing water.")
+        page = chat.page
+        page.locator("#mr-toggle").focus()
+        reached = []
+        while len(reached) < 12 and not (reached and reached[-1].startswith("More about")):
+            page.keyboard.press("Tab")
+            reached.append(page.evaluate(FOCUSED).strip())
+        wanted = [
+            "Chat",
+            "New chat",
+            "Search conversations",
+            "What is a river?",
+            "More about What is a river?",
+        ]
+        assert [name for name in reached if name in wanted] == wanted
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("menuitem", name="Rename")).to_be_focused()
+        page.keyboard.press("ArrowUp")
+        expect(page.get_by_role("menuitem", name="Delete")).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(page.locator("#mr-menu")).to_be_hidden()
+        expect(page.get_by_label("More about What is a river?")).to_be_focused()
+
+    def test_on_a_phone_it_lies_over_the_chat_and_closes(
+        self, browser: Browser, served: Served, scripted: Scripted
+    ) -> None:
+        from playwright.sync_api import expect
+
+        with visiting(browser, 390, 700) as visit:
+            chat = ChatPage(visit.page, served.url)
+            expect(chat.page.locator("#mr-side")).to_be_hidden()
+            say(chat, scripted, "What is a river?", "Flowing water.")
+            chat.page.locator("#mr-toggle").click()
+            expect(chat.listed).to_be_visible()
+            chat.listed.click()
+            expect(chat.page.locator("#mr-side")).to_be_hidden()
+            chat.page.locator("#mr-toggle").click()
+            chat.page.keyboard.press("Escape")
+            expect(chat.page.locator("#mr-side")).to_be_hidden()
+            visit.check()
+
+
+class TestPanels:
+    def test_the_flow_and_the_runs_stand_beside_the_chat(
+        self, chat: ChatPage, scripted: Scripted, browser: Browser, served: Served
+    ) -> None:
+        from playwright.sync_api import expect
+
+        say(chat, scripted, "What is a river?", "Flowing water.")
+        chat.page.get_by_role("tab", name="Flow").click()
+        expect(chat.page.locator("#mr-flow-view svg")).to_contain_text("scripted")
+        chat.page.get_by_role("tab", name="Runs").click()
+        expect(chat.page.locator("[data-run]").first).to_contain_text("What is a river?")
+        with visiting(browser) as other:
+            theirs = ChatPage(other.page, served.url)
+            theirs.page.get_by_role("tab", name="Runs").click()
+            expect(theirs.page.locator("#mr-runs-view")).to_be_visible()
+            assert theirs.page.locator("[data-run]").count() == 0
+
+
+class TestSeveralTabs:
+    def test_they_show_one_list_and_one_answer(
+        self, chat: ChatPage, scripted: Scripted, served: Served
+    ) -> None:
+        from playwright.sync_api import expect
+
+        other = ChatPage(chat.page.context.new_page(), served.url)
+        work = chat.begin("What is a river?", scripted)
+        expect(other.listed).to_have_text("What is a river?")
+        expect(other.page.get_by_role("img", name="answering")).to_be_visible()
+        other.listed.click()
+        work.say("Flowing ")
+        expect(other.answers).to_have_text("Flowing")
+        expect(other.page.locator("button.stop-button")).to_be_visible()
+        work.say("water.")
+        work.finish()
+        for page in (chat, other):
+            page.wait_ready()
+            expect(page.answers).to_have_text("Flowing water.")
+        expect(other.page.get_by_role("img", name="answering")).to_have_count(0)
+
+
+class TestReload:
+    def test_an_answer_is_stopped_by_it_and_kept(self, chat: ChatPage, scripted: Scripted) -> None:
+        from playwright.sync_api import expect
+
+        work = chat.begin("count", scripted)
+        expect(chat.answers).to_contain_text("20 ")
+        chat.page.reload()
+        chat.until(work.over.is_set, LEAVE)
+        expect(chat.answers).to_contain_text("20 ")
+        expect(chat.notes).to_contain_text("stopped")
+        second = chat.begin("and now?", scripted)
+        assert second.history[1].marks == {"status": "stopped"}
+        assert second.history[1].content.split() == chat.answers.first.inner_text().split()
+        second.finish()
+        chat.wait_ready()
+
+    def test_where_runs_go_on_the_same_answer_is_picked_up(self, browser: Browser) -> None:
+        from playwright.sync_api import expect
+
+        scripted = Scripted()
+        service = Service(step(scripted), chat=True, on_disconnect="continue")
+        with serving(service.app) as served, visiting(browser) as visit:
+            chat = ChatPage(visit.page, served.url)
+            work = chat.begin("go on", scripted)
+            work.say("before ")
+            expect(chat.answers).to_have_text("before")
+            chat.page.reload()
+            expect(chat.answers).to_have_text("before")
+            work.say("after")
+            expect(chat.answers).to_have_text("before after")
+            work.finish()
+            chat.wait_ready()
+            assert scripted.works.empty()
+            visit.check()
+
+
+WAITING = """
+import asyncio
+
+async def flow(question):
+    yield f"about {question}"
+    if question == "wait":
+        await asyncio.Event().wait()
+"""
+
+
+class TestRestart:
+    def test_the_conversations_are_there_again(self, browser: Browser, tmp_path: Path) -> None:
+        from playwright.sync_api import expect
+
+        (tmp_path / "app.py").write_text(WAITING, encoding="utf-8")
+        arguments = ("chat", "app:flow", "--conversations", str(tmp_path / "kept"))
+        with visiting(browser) as visit:
+            with millrace_process(*arguments, cwd=tmp_path) as launched:
+                chat = ChatPage(visit.page, launched.url)
+                chat.ask("rivers")
+                expect(chat.notes).to_have_count(1)
+                chat.wait_ready()
+                chat.ask("wait")
+                expect(chat.answers).to_have_text(["about rivers", "about wait"])
+                launched.process.kill()
+                launched.process.wait()
+            with millrace_process(*arguments, cwd=tmp_path) as launched:
+                chat = ChatPage(visit.page, launched.url)
+                expect(chat.listed).to_have_text(["rivers"])
+                chat.listed.click()
+                expect(chat.questions).to_have_text(["rivers", "wait"])
+                expect(chat.answers.first).to_have_text("about rivers")
+                expect(chat.notes.last).to_contain_text("stopped")
+                chat.menu("rivers", "Delete")
+                chat.page.get_by_role("menuitem", name="Delete for good?").click()
+                expect(chat.listed).to_have_count(0)
+                assert [path.name for path in (tmp_path / "kept").iterdir()] == ["secret"]
+
+
+def test_the_history_after_a_stop_is_what_the_page_shows(chat: ChatPage, scripted: Scripted) -> None:
+    work = chat.begin("wait", scripted)
+    work.say("half")
+    chat.until(lambda: chat.answers.count() == 1)
+    chat.stop()
+    chat.wait_ready()
+    second = chat.begin("next", scripted)
+    assert second.history == (Message.user("wait"), Message.assistant("half", status="stopped"))
+    second.finish()
+    chat.wait_ready()

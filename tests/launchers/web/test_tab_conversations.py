@@ -1,0 +1,312 @@
+"""The tabs of a chat and their conversations: asking anew, several tabs of one user, leaving and coming back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millrace import Limits, Message, step
+from millrace.launchers.admission import Admission
+from millrace.launchers.web.archives import FileArchives
+from millrace.launchers.web.identities import Identity
+from millrace.launchers.web.tabs import Tab, Tabs
+from millrace.launchers.web.turns import Turn
+from millrace.streaming import SessionBusy, current_run, status
+from tests.support.leaks import eventually_async
+
+ALICE, BOB = Identity.of_browser("cookie", "alice"), Identity.of_browser("cookie", "bob")
+
+
+class Echo:
+    """Answers with the question; to "wait" it says a word, and waits until it is stopped or let go."""
+
+    def __init__(self) -> None:
+        self.histories: list[tuple[Message, ...]] = []
+        self.owners: list[str | None] = []
+        self.stopped = 0
+        self.go = asyncio.Event()
+
+    async def __call__(self, question: str) -> AsyncIterator[str]:
+        run = current_run()
+        assert run is not None
+        self.histories.append(run.history)
+        self.owners.append(run.owner)
+        yield f"{question}!"
+        if question == "wait":
+            try:
+                await self.go.wait()
+            except asyncio.CancelledError:
+                self.stopped += 1
+                raise
+
+
+def tabs_of(flow: Any, directory: Path | None = None, resume: float | None = None, **limits: int) -> Tabs:
+    archives = None if directory is None else FileArchives(directory)
+    admission = Admission(Limits(**{"running": 2, "waiting": 2, **limits}))
+    return Tabs(step(flow), admission, archives=archives, resume=resume)
+
+
+async def ask(tabs: Tabs, tab: Tab, question: str) -> Turn:
+    async for _ in tabs.ask(tab, question):
+        pass
+    return tab.turns[-1]
+
+
+async def begin(tabs: Tabs, tab: Tab, question: str = "wait") -> Turn:
+    """Asks, and returns once there is the first word."""
+    turn = tabs.begin(tab, question).turn
+    await eventually_async(lambda: turn.text)
+    return turn
+
+
+def titles(tab: Tab) -> list[str]:
+    return [heading.title for heading in tab.conversations.headings()]
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        await asyncio.wait_for(test(), 20)
+        await eventually_async(lambda: status().runs == 0)
+
+    asyncio.run(main())
+
+
+class TestAskingAnew:
+    def test_cutting_stops_what_goes_on_and_takes_the_turns_away(self) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow)
+            tab = tabs.open("a", ALICE)
+            await ask(tabs, tab, "one")
+            turn = await begin(tabs, tab)
+            assert await tab.cut(1) == "wait"
+            assert (turn.state, turn.text, flow.stopped) == ("stopped", "wait!", 1)
+            assert [turn.question for turn in tab.turns] == ["one"]
+            await ask(tabs, tab, "two")
+            assert [message.content for message in flow.histories[-1]] == ["one", "one!"]
+            assert await tab.cut(0) == "one"
+            assert tab.turns == []
+            assert await tab.cut(0) == await tab.cut(-1) == ""
+
+        run(test)
+
+    def test_a_stop_before_the_first_step_ends_the_turn(self) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow)
+            tab = tabs.open("a", ALICE)
+            live = tabs.begin(tab, "wait")
+            tab.stop("at once")
+            await live.ended.wait()
+            assert (live.turn.state, flow.histories, tab.busy) == ("stopped", [], False)
+
+        run(test)
+
+    def test_a_cleared_conversation_is_gone_from_the_disk(self, tmp_path: Path) -> None:
+        async def test() -> None:
+            tabs = tabs_of(Echo(), tmp_path)
+            tab = tabs.open("a", ALICE)
+            turn = await begin(tabs, tab)
+            session = tab.session
+            assert list(tmp_path.rglob("*.jsonl"))
+            tab.clear()
+            await eventually_async(lambda: turn.over)
+            assert (tab.turns, titles(tab), list(tmp_path.rglob("*.jsonl"))) == ([], [], [])
+            assert tab.session != session
+
+        run(test)
+
+
+class TestSeveralTabs:
+    def test_two_tabs_of_one_user_have_one_list_and_others_have_none_of_it(self) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow)
+            one, two, theirs = tabs.open("a", ALICE), tabs.open("b", ALICE), tabs.open("a", BOB)
+            await ask(tabs, one, "mine")
+            assert (titles(one), titles(two), titles(theirs)) == (["mine"], ["mine"], [])
+            assert two.show(one.conversation.id)
+            assert not theirs.show(one.conversation.id)
+            assert two.turns == one.turns
+            assert theirs.turns == []
+            await ask(tabs, theirs, "yours")
+            assert flow.owners == [ALICE.owner.name, BOB.owner.name]
+
+        run(test)
+
+    def test_a_conversation_that_answers_is_busy_in_the_other(self) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow)
+            one, two = tabs.open("a", ALICE), tabs.open("b", ALICE)
+            turn = await begin(tabs, one)
+            two.show(one.conversation.id)
+            assert two.busy
+            assert two.conversations.busy(one.conversation.id)
+            with pytest.raises(SessionBusy, match="'wait' is being answered"):
+                tabs.begin(two, "another")
+            assert two.turns == [turn]
+            followed = asyncio.create_task(follow(tabs, two))
+            flow.go.set()
+            assert (await followed).text == "wait!"
+            assert not two.busy
+            await ask(tabs, two, "another")
+
+        run(test)
+
+    def test_turning_to_another_conversation_lets_the_answer_go_on(self) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow)
+            tab = tabs.open("a", ALICE)
+            following = asyncio.create_task(ask(tabs, tab, "wait"))
+            await eventually_async(lambda: tab.turns and tab.turns[0].text)
+            waiting = tab.conversation
+            tab.begin()
+            flow.go.set()
+            await eventually_async(lambda: not waiting.busy)
+            await asyncio.wait([following])
+            assert (waiting.turns[0].state, tab.turns) == ("done", [])
+
+        run(test)
+
+    def test_what_another_tab_deleted_is_not_asked_again(self) -> None:
+        async def test() -> None:
+            tabs = tabs_of(Echo())
+            one, two = tabs.open("a", ALICE), tabs.open("b", ALICE)
+            await ask(tabs, one, "first")
+            two.show(one.conversation.id)
+            one.clear()
+            await ask(tabs, two, "second")
+            assert [turn.question for turn in two.turns] == ["second"]
+            assert titles(one) == ["second"]
+
+        run(test)
+
+
+async def follow(tabs: Tabs, tab: Tab) -> Turn:
+    live = tab.conversation.live
+    assert live is not None
+    async for _ in tabs.follow(tab, live):
+        pass
+    return live.turn
+
+
+class TestLeaving:
+    def test_without_resume_it_stops_at_once_and_the_partial_answer_is_kept(self, tmp_path: Path) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow, tmp_path)
+            tab = tabs.open("a", ALICE)
+            tabs.arrive("a", ALICE)
+            turn = await begin(tabs, tab)
+            tabs.depart("a", ALICE)
+            await eventually_async(lambda: turn.over)
+            assert (turn.state, flow.stopped) == ("stopped", 1)
+            again = tabs_of(flow, tmp_path)
+            back = again.open("other page", ALICE)
+            assert back.show(tab.conversation.id)
+            assert (back.turns[0].text, back.turns[0].state) == ("wait!", "stopped")
+            await ask(again, back, "next")
+            assert flow.histories[-1][1] == Message.assistant("wait!", status="stopped")
+
+        run(test)
+
+    def test_with_resume_a_page_that_comes_back_follows_the_same_answer(self) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow, resume=60.0)
+            tab = tabs.open("a", ALICE)
+            tabs.arrive("a", ALICE)
+            first = asyncio.create_task(ask(tabs, tab, "wait"))
+            await eventually_async(lambda: tab.turns and tab.turns[0].text)
+            tabs.leave("a", ALICE)
+            tabs.depart("a", ALICE)
+            first.cancel()
+            await asyncio.wait([first])
+            back = tabs.open("b", ALICE)
+            assert back.show(tab.conversation.id)
+            assert back.busy
+            following = asyncio.create_task(follow(tabs, back))
+            flow.go.set()
+            assert ((await following).state, flow.stopped) == ("done", 0)
+
+        run(test)
+
+    def test_with_resume_one_that_stays_away_stops_it(self) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow, resume=0.01)
+            tabs.arrive("a", ALICE)
+            turn = await begin(tabs, tabs.open("a", ALICE))
+            tabs.depart("a", ALICE)
+            await eventually_async(lambda: turn.over)
+            assert (turn.state, flow.stopped) == ("stopped", 1)
+
+        run(test)
+
+    def test_a_page_is_known_by_its_user_too(self) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow)
+            turn = await begin(tabs, tabs.open("a", ALICE))
+            tabs.leave("a", BOB)
+            tabs.leave("a")
+            await asyncio.sleep(0)
+            assert not turn.over
+            tabs.cancel_all("the end")
+
+        run(test)
+
+
+def test_the_place_in_line_is_told_as_it_changes() -> None:
+    async def test() -> None:
+        flow = Echo()
+        tabs = tabs_of(flow, running=1, waiting=3)
+        await begin(tabs, tabs.open("a", ALICE))
+        second = tabs.open("b", ALICE)
+        tabs.begin(second, "x")
+        third = tabs.open("c", ALICE)
+        seen: list[str] = []
+        async for turn in tabs.ask(third, "y"):
+            if turn.status and turn.status not in seen:
+                seen.append(turn.status)
+            if "2nd" in turn.status:
+                second.stop("gone")
+            elif "1st" in turn.status:
+                flow.go.set()
+        assert seen == [
+            "waiting for a free place, 2nd in line",
+            "waiting for a free place, 1st in line",
+        ]
+        assert third.turns[0].text == "y!"
+
+    run(test)
+
+
+def test_twenty_tabs_of_one_user_do_not_keep_another_waiting() -> None:
+    async def test() -> None:
+        flow = Echo()
+        tabs = tabs_of(flow, running=2, waiting=6)
+        turns = []
+        for number in range(20):
+            tab = tabs.open(f"tab {number}", ALICE)
+            turns.append(tabs.begin(tab, "wait" if number < 2 else f"{number}").turn)
+        await eventually_async(lambda: len(flow.histories) == 2)
+        assert sum(turn.failure is not None for turn in turns) == 12
+        theirs = tabs.open("a", BOB)
+        asked = tabs.begin(theirs, "mine").turn
+        await eventually_async(lambda: asked.status)
+        assert asked.failure is None
+        assert "1st in line" in asked.status
+        flow.go.set()
+        await eventually_async(lambda: asked.over)
+        assert asked.text == "mine!"
+        await eventually_async(lambda: not tabs.lives)
+        assert flow.owners.index(BOB.owner.name) <= 3
+
+    run(test)
