@@ -196,6 +196,8 @@ def test_in_chinese_and_in_the_dark(browser: Browser, talking: Served, scripted:
 
 
 def test_keyboard_and_screen_readers(visit: Visit, talking: Served, scripted: Scripted) -> None:
+    from playwright.sync_api import expect
+
     chat, page = ChatPage(visit.page, talking.url), visit.page
     chat.button("Send").wait_for()
     assert faults(page) == []
@@ -207,9 +209,11 @@ def test_keyboard_and_screen_readers(visit: Visit, talking: Served, scripted: Sc
     page.locator("#mr-chat pre").wait_for()
     chat.button("Stop").wait_for()
     assert faults(page) == []
+    work.say("\n\ncorn" * 80)
     work.finish()
     chat.wait_ready()
     chat.button("Send").wait_for()
+    expect(chat.box).to_be_in_viewport()
     assert faults(page) == []
     names = walk(page)
     assert "" not in names
