@@ -104,7 +104,8 @@ class Admission:
 
     def spent(self, owner: Owner, tokens: int) -> None:
         """A run of this owner has ended that read and produced so many tokens."""
-        budget = self._account(owner).budget
+        account = self._accounts.get(owner.name)
+        budget = None if account is None else account.budget
         if budget is not None:
             budget.spend(tokens, monotonic())
 

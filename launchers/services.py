@@ -270,6 +270,7 @@ class Service:
 
     def _drain(self) -> None:
         """The server has begun to end: pages that only stay open are let go."""
+        self._desk.drain()
         if self.chat:
             self.app.state.chat.close()
 

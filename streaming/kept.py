@@ -14,6 +14,7 @@ from .errors import QueueError, QueueFull
 from .events import Event, Path, RunFinished, TextDelta
 from .logs import LogSource
 from .memory import pending_cancel
+from .paces import Pace
 
 __all__ = ["KEPT_BYTES", "KeptLog", "weight_of"]
 
@@ -38,6 +39,8 @@ class KeptLog:
         self.bound = 1
         self.cut = self.skip = False
         self.failure: QueueError | None = None
+        self.pace: Pace | None = None
+        """Whom the producer waits for, if anybody."""
         self._most = most
         self._size = 0
         self._lock = threading.Lock()
@@ -65,6 +68,8 @@ class KeptLog:
         self.events.append(event)
         if self._waiting:
             self._wake()
+        if self.pace is not None and self.pace.is_ahead(event.seq):
+            return True
         return not self.bound or not event.seq & BREATH
 
     def _wake(self) -> None:
@@ -84,6 +89,8 @@ class KeptLog:
             raise self.failure
         if self.cut:
             await pending_cancel()
+        if self.pace is not None:
+            await self.pace.wait(self.seq)
         await asyncio.sleep(0)
 
     def accept(self, value: Any) -> None:

@@ -14,6 +14,7 @@ from .events import Event, Path, RunFinished, TextDelta
 from .kept import BREATH
 from .logs import Source
 from .memory import LATE, MemoryLog, pending_cancel
+from .paces import Pace
 from .records import encode
 from .usage import TokenUsage
 
@@ -93,6 +94,8 @@ class StoredLog:
         self.bound = 1
         self.cut = self.skip = False
         self.failure: QueueError | None = None
+        self.pace: Pace | None = None
+        """Whom the producer waits for, if anybody."""
         self._writer = writer
         self._append = writer.append
         self.source = reread
@@ -116,6 +119,8 @@ class StoredLog:
         self.seq = seq
         if kind is TextDelta and event.output:  # type: ignore[attr-defined]
             self.text.append(event.text)  # type: ignore[attr-defined]
+        if self.pace is not None and self.pace.is_ahead(seq):
+            return True
         return not self.bound or not seq & BREATH
 
     async def room(self) -> None:
@@ -129,6 +134,8 @@ class StoredLog:
             raise self.failure
         if self.cut:
             await pending_cancel()
+        if self.pace is not None:
+            await self.pace.wait(self.seq)
         await asyncio.sleep(0)
 
     def accept(self, value: Any) -> None:

@@ -57,7 +57,7 @@ def make_app(
         try:
             yield
         finally:
-            desk.close()
+            await desk.end()
             await readiness.end()
 
     app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)

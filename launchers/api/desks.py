@@ -21,9 +21,12 @@ from ...flow.calls import start_body
 from ...flow.steps import Step
 from ...streaming.errors import EventsExpired, Overloaded, QueueError, RunUnknown
 from ...streaming.file_queues import FileQueue
+from ...streaming.kept import KeptLog
 from ...streaming.messages import Message
 from ...streaming.options import Options
+from ...streaming.paces import Pace
 from ...streaming.queues import Queue
+from ...streaming.recording import StoredLog
 from ...streaming.registries import MemoryQueue
 from ...streaming.runs import Body, Run
 from ...streaming.starting import start
@@ -31,8 +34,8 @@ from ...streaming.streams import AsyncEventReader, Stream
 from ..admission import Admission
 from ..owners import Owner
 from .bodies import read_object
-from .feeds import Events, Feed
-from .patience import Timings
+from .feeds import Events, Feed, Paced
+from .patience import AFTER_DRAIN, Timings
 from .refusals import SHUTTING_DOWN, Refusal, log_failure, overloaded, shutting_down
 from .values import plain
 
@@ -88,6 +91,7 @@ class Desk:
     works: dict[str, Work] = field(default_factory=dict)
     followers: int = 0
     closing: bool = False
+    _drained_by: float | None = None
 
     def check(self, owner: Owner, endpoint: str) -> None:
         """Refuses where there is no place left, before anything is read.
@@ -135,6 +139,30 @@ class Desk:
         except EventsExpired:
             pass
         raise Refusal(409, "there was a run of this id before; choose another x-run-id", "run_exists")
+
+    def drain(self) -> None:
+        """The server begins to end: what goes on has `timings.drain` seconds from now."""
+        if self._drained_by is None:
+            self._drained_by = asyncio.get_running_loop().time() + self.timings.drain
+
+    async def end(self) -> None:
+        """Waits for what goes on without a connection as well, stops it when its time is over, and waits for its
+        cleanup.
+        """
+        self.drain()
+        assert self._drained_by is not None
+        await self._idle(self._drained_by - asyncio.get_running_loop().time())
+        self.close()
+        await self._idle(AFTER_DRAIN)
+
+    async def _idle(self, seconds: float) -> None:
+        """Until nothing goes on, for so many seconds at most."""
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                while self.works:
+                    await asyncio.wait([work.over for work in self.works.values()])
+        except TimeoutError:
+            pass
 
     def close(self) -> None:
         """Ends what is going on, with an error to each client; new requests are refused."""
@@ -187,6 +215,9 @@ class Work:
         if self._ticket.admitted:
             self._counted.admit()
         self._stream: Stream | None = None
+        self._pace: Pace | None = None
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the work is."""
         self._readers = 0
         self._absence: asyncio.TimerHandle | None = None
         try:
@@ -220,6 +251,9 @@ class Work:
         if self.goes_on:
             run = start(body, options, name, asyncio.get_running_loop())
             events = run.events()
+            if not asked.background and isinstance(run.log, KeptLog | StoredLog):
+                self._pace = run.log.pace = Pace()
+                events = Paced(events, self._pace)
         else:
             self._stream = Stream(body, options, None, name)
             events = cast("AsyncEventReader", aiter(self._stream))
@@ -242,6 +276,8 @@ class Work:
         """There is nobody to answer any more; where runs do not go on without their clients, this one stops."""
         if not self.goes_on:
             self.run.cancel(reason)
+        elif self._pace is not None:
+            self._pace.let_go()
 
     def attend(self, change: int) -> None:
         """One client more, or less, reads the run. Left alone for `timings.resume` seconds, it is stopped."""
@@ -277,6 +313,8 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.goes_on:
+            if self._pace is not None:
+                self._pace.let_go()
             self.attend(-1)
             if not self.run.over:
                 self.run.watch(self._end)
@@ -303,6 +341,7 @@ class Work:
             self.desk.admission.spent(self.owner, self.run.usage.total_tokens)
             self._ticket.leave()
             self._counted.end()
+            self.over.set_result(None)
             if self.run.error is not None:
                 log_failure(self.run.error, self.run.id)
 

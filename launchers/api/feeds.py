@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ...streaming.events import Event
+from ...streaming.paces import Pace
 from .patience import Timings
 
-__all__ = ["Events", "Feed", "Silence"]
+__all__ = ["Events", "Feed", "Paced", "Silence"]
 
 
 class Events(Protocol):
@@ -23,6 +24,20 @@ class Events(Protocol):
 
     def forget(self) -> None:
         """Nobody waits any more."""
+
+
+class Paced:
+    """Events of a run that waits for whoever takes them."""
+
+    def __init__(self, events: Events, pace: Pace) -> None:
+        self._events, self._pace = events, pace
+        self.waiter, self.forget = events.waiter, events.forget
+
+    def take(self) -> Event | None:
+        event = self._events.take()
+        if event is not None and hasattr(event, "seq"):
+            self._pace.took(event.seq)
+        return event
 
 
 class Feed:

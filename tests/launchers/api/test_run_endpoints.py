@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -649,6 +650,34 @@ class TestGoingOn:
         await asyncio.sleep(seconds)  # longer than an unattended run would go on
         return True
 
+    @pytest.mark.parametrize("where", ["memory", "files"])
+    def test_a_client_that_pauses_is_waited_for_until_it_leaves(self, where: str, tmp_path: Path) -> None:
+        made = 0
+
+        async def large(text: str) -> AsyncIterator[str]:
+            nonlocal made
+            for _ in range(2000):
+                made += 1
+                yield "x" * 4096 if where == "memory" else "x" * 16384
+
+        queue = "memory://" if where == "memory" else f"file://{tmp_path}/runs"
+        with running(large, queue=queue, on_disconnect="continue") as server:
+            asking = ask(server, {"input": "a", "stream": True})
+            asking.events(2)
+            (run,) = server.runs
+            paused_at = eventually(lambda: self.stands_still(lambda: made))
+            assert paused_at < 2000
+            assert not run.over
+            asking.close()
+            eventually(lambda: run.over)
+            assert (run.status, made) == ("done", 2000)
+
+    def stands_still(self, count: Callable[[], int]) -> int:
+        """How many there were and still are a while later; 0 if they are not the same."""
+        before = count()
+        threading.Event().wait(0.3)
+        return before if count() == before else 0
+
     def test_the_request_may_choose(self) -> None:
         source = Source()
         with running(source) as server:
@@ -683,6 +712,30 @@ class TestGoingOn:
             run_id = client.post(RUNS, json={"input": "a", "background": True}).json()["id"]
             source.open()
             assert "".join(attach(run_id, queue).text()) == "0 1 2 "
+
+
+class TestShutdown:
+    def test_runs_in_the_background_have_their_time_and_then_their_cleanup(self) -> None:
+        cleaned: list[str] = []
+
+        async def slow(text: str) -> str:
+            try:
+                await asyncio.sleep(0.3 if text == "short" else 60)
+                return text
+            finally:
+                await asyncio.sleep(0.05)
+                cleaned.append(text)
+
+        with running(slow, timings=Timings(drain=0.8)) as server, client_of(server) as client:
+            for text in ("short", "long"):
+                assert client.post(RUNS, json={"input": text, "background": True}).status_code == 202
+            eventually(lambda: len(server.runs) == 2)
+            runs = {run.question: run for run in server.runs}
+            tally = server.service.admission.tally
+        assert cleaned == ["short", "long"]
+        assert (runs["short"].status, runs["long"].status) == ("done", "cancelled")
+        assert runs["long"].reason == "the server is shutting down"
+        assert (tally.started, tally.ended["completed"], tally.ended["cancelled"]) == (2, 1, 1)
 
 
 class TestMessages:
