@@ -97,9 +97,16 @@ class FileQueue:
 
     def runs(self) -> Iterator[RunInfo]:
         """As `Queue.runs`."""
+        return self._runs(lambda entry: True)
+
+    def runs_of(self, owner: str | None) -> Iterator[RunInfo]:
+        """The runs of one owner, the latest first; of others no more is read than whose they are."""
+        return self._runs(lambda entry: entry.header.get("owner") == owner)
+
+    def _runs(self, wanted: Callable[[RunEntry], bool]) -> Iterator[RunInfo]:
         if os.path.isdir(self.path):
             store = self._store()
-            for entry in sorted(store.runs(), key=lambda entry: -entry.created):
+            for entry in sorted(filter(wanted, store.runs()), key=lambda entry: -entry.created):
                 try:
                     info = _info(store, entry)
                 except QueueError as error:  # damaged, or removed meanwhile

@@ -8,12 +8,12 @@ runs may go on without their clients, the run keeps the permit until its own end
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 from starlette.types import Receive, Scope
 
@@ -43,6 +43,8 @@ __all__ = ["Asked", "Desk", "Work"]
 
 CLIENT_LEFT = "client left"
 UNATTENDED = "client left and did not come back"
+
+T = TypeVar("T")
 
 OnDisconnect = Literal["cancel", "continue"]
 Visible = Literal["output", "all"]
@@ -139,6 +141,10 @@ class Desk:
         except EventsExpired:
             pass
         raise Refusal(409, "there was a run of this id before; choose another x-run-id", "run_exists")
+
+    async def look(self, into: Callable[[], T]) -> T:
+        """Looks into the queue: beside the loop, where that is a directory whose files have to be read."""
+        return await asyncio.to_thread(into) if isinstance(self.queue, FileQueue) else into()
 
     def drain(self) -> None:
         """The server begins to end: what goes on has `timings.drain` seconds from now."""

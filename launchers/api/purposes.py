@@ -12,11 +12,12 @@ from ...flow.policies import bare
 from ...flow.steps import Step
 from ...modules.embedding_models import Embedding
 from ...streaming.messages import Message
+from ..file_inputs import intake_of
 from ..inputs import gives_embeddings, takes_messages
 from .hints import taken_by
 from .refusals import Refusal
 
-__all__ = ["Purpose", "accepts", "conversation", "embedding", "is_embedding"]
+__all__ = ["Purpose", "accepts", "conversation", "embedding", "is_embedding", "runs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,17 @@ def conversation(flow: Step[Any, Any], model: str) -> Purpose:
     taken = taken_by(flow).annotation
     said = "does not take text" if taken is Any else f"takes {describe(taken)}, neither text nor messages"
     return Purpose(f"{model!r} {said}; use POST /v1/runs, whose input is what the flow takes")
+
+
+def runs(flow: Step[Any, Any], model: str) -> Purpose:
+    """To be run on what it takes: anything but files. Over HTTP a Path would be any file of this machine's that the
+    client can name.
+    """
+    if not intake_of(flow).files:
+        return Purpose()
+    return Purpose(
+        f"{model!r} takes files, which only the web chat takes in; put a step before it that takes something else"
+    )
 
 
 def embedding(flow: Step[Any, Any], model: str) -> Purpose:

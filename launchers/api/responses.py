@@ -8,19 +8,17 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from ...streaming.errors import QueueError
 from ...streaming.queues import RunInfo
 from ..owners import owner_of
 from .exchanges import query_of, send_object, take_only
-from .kept_runs import find_run, stop_run
+from .kept_runs import end_of, find_run, stop_run
 from .model_endpoints import TextEndpoint
-from .refusals import Refusal, refusal_of, refusal_of_end
+from .refusals import Refusal, refusal_of_end
 from .replies import Reply, answer_whole, stream_answer
 from .response_items import MESSAGE, Output
 from .response_objects import PREFIX, ResponseObject, status_of
 from .response_replies import ResponseStream, ResponseWhole, ended, rest_of
 from .response_requests import ResponseRequest
-from .run_frames import finished_of
 
 __all__ = ["Responses"]
 
@@ -43,11 +41,12 @@ class Responses(TextEndpoint[ResponseRequest]):
             if not part:
                 take_only(method, "GET")
                 _check_query(query_of(scope), response_id)
-                await send_object(send, self._told(self._found(response_id, scope)))
+                await send_object(send, await self._told(await self._found(response_id, scope)))
             elif part == "cancel":
                 take_only(method, "POST")
-                info = await stop_run(self.desk, self._found(response_id, scope), "cancelled by its client")
-                await send_object(send, self._told(info))
+                info = await self._found(response_id, scope)
+                info = await stop_run(self.desk, info, "cancelled by its client")
+                await send_object(send, await self._told(info))
             else:
                 raise Refusal(404, f"there is nothing at {scope['path'][:200]}", "not_found")
         except Refusal as refusal:
@@ -66,22 +65,19 @@ class Responses(TextEndpoint[ResponseRequest]):
 
     # ------------------------------------------------------------ what became of it
 
-    def _found(self, response_id: str, scope: Scope) -> RunInfo:
+    async def _found(self, response_id: str, scope: Scope) -> RunInfo:
         info = None
         if response_id.startswith(PREFIX):
-            info = find_run(self.desk, response_id.removeprefix(PREFIX), owner_of(scope))
+            info = await find_run(self.desk, response_id.removeprefix(PREFIX), owner_of(scope))
         if info is None:
             shown = response_id if len(response_id) <= 64 else f"{response_id[:64]}..."
             raise Refusal(404, f"there is no response {shown!r}", "response_not_found")
         return info
 
-    def _told(self, info: RunInfo) -> dict[str, Any]:
+    async def _told(self, info: RunInfo) -> dict[str, Any]:
         """The response of a run, as its end tells it: what the request had said is not kept."""
         about = ResponseObject(info.id, self.desk.model, info.created)
-        try:
-            finished = finished_of(self.desk.queue, info)
-        except QueueError as error:
-            raise refusal_of(error, info.id, self.desk.debug) from None
+        finished = await end_of(self.desk, info)
         if finished is None:
             return about.begun(status_of(info.status, None))
         output, refusal = Output(info.id), None

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from ...streaming.errors import QueueError
 from ...streaming.queues import RunInfo
 from ..owners import Owner, owner_of
 from .desks import Desk, Work
 from .exchanges import Exchange, chosen_run_id, header_of, query_of, send_object, take_only
 from .followers import follow
 from .hints import Hint, taken_by
-from .kept_runs import find_run, stop_run
+from .kept_runs import end_of, find_run, runs_of, stop_run
 from .parameters import check_keys, check_text
-from .refusals import Refusal, refusal_of
+from .purposes import Purpose, runs
+from .refusals import Refusal
 from .replies import SSE_HEADERS, Reply, answer_whole, stream_answer
-from .run_frames import PROMPT, RunFrames, RunStream, RunWhole, finished_of, run_object
+from .run_frames import PROMPT, RunFrames, RunStream, RunWhole, run_object
 from .run_requests import RunRequest, visible
 from .values import as_json
 
@@ -38,9 +37,11 @@ class Runs:
 
     desk: Desk
     takes: Hint = field(init=False)
+    purpose: Purpose = field(init=False)
 
     def __post_init__(self) -> None:
         self.takes = taken_by(self.desk.flow)
+        self.purpose = runs(self.desk.flow, self.desk.model)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", "")).removeprefix(PATH).strip("/")
@@ -52,10 +53,11 @@ class Runs:
                     await Exchange(self.desk, scope, receive, send).run(self._accept, self._answer)
                 else:
                     take_only(method, "GET", "POST")
-                    await send_object(send, self._listed(scope))
+                    await send_object(send, await self._listed(scope))
             elif not part:
                 take_only(method, "GET")
-                await send_object(send, self._told(self._found(run_id, scope), owner_of(scope)))
+                info = await self._found(run_id, scope)
+                await send_object(send, await self._told(info, owner_of(scope)))
             elif part == "events":
                 take_only(method, "GET")
                 await self._follow(run_id, scope, receive, send)
@@ -72,6 +74,7 @@ class Runs:
     # ------------------------------------------------------------ starting
 
     async def _accept(self, exchange: Exchange) -> tuple[RunRequest, Work]:
+        self.purpose.check()
         desk, scope = self.desk, exchange.scope
         owner = owner_of(scope)
         desk.check(owner, PATH)
@@ -93,34 +96,29 @@ class Runs:
 
     # ------------------------------------------------------------ looking
 
-    def _found(self, run_id: str, scope: Scope) -> RunInfo:
+    async def _found(self, run_id: str, scope: Scope) -> RunInfo:
         """The run, if it is the owner's: of others it is not even told that they are there.
 
         Raises:
             Refusal: 404, or 410 where it is not kept any more.
         """
-        info = find_run(self.desk, run_id, owner_of(scope))
+        info = await find_run(self.desk, run_id, owner_of(scope))
         if info is None:
             shown = run_id if len(run_id) <= 64 else f"{run_id[:64]}..."
             raise Refusal(404, f"there is no run {shown!r}; GET {PATH} lists yours", "run_not_found")
         return info
 
-    def _told(self, info: RunInfo, owner: Owner) -> dict[str, Any]:
-        try:
-            finished = finished_of(self.desk.queue, info)
-        except QueueError as error:
-            raise refusal_of(error, info.id, self.desk.debug) from None
-        return run_object(info, owner, finished, self.desk.debug)
+    async def _told(self, info: RunInfo, owner: Owner) -> dict[str, Any]:
+        return run_object(info, owner, await end_of(self.desk, info), self.desk.debug)
 
-    def _listed(self, scope: Scope) -> dict[str, Any]:
+    async def _listed(self, scope: Scope) -> dict[str, Any]:
         owner, limit = owner_of(scope), _limit(scope)
-        own = filter(owner.owns, self.desk.queue.runs())
-        page = list(islice(own, limit + 1))
+        page = await runs_of(self.desk, owner, limit + 1)
         data = [run_object(info, owner, None, self.desk.debug) for info in page[:limit]]
         return {"object": "list", "data": data, "has_more": len(page) > limit}
 
     async def _follow(self, run_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-        info = self._found(run_id, scope)
+        info = await self._found(run_id, scope)
         query = query_of(scope)
         frames = RunFrames(info.id, visible(query.get("events"), self.desk.events), self.desk.debug)
         after = _after(scope, query)
@@ -133,10 +131,10 @@ class Runs:
     # ------------------------------------------------------------ stopping
 
     async def _cancel(self, run_id: str, scope: Scope, receive: Receive) -> dict[str, Any]:
-        info = self._found(run_id, scope)
+        info = await self._found(run_id, scope)
         reason = await self._reason(scope, receive)
         info = await stop_run(self.desk, info, reason)
-        return self._told(info, owner_of(scope))
+        return await self._told(info, owner_of(scope))
 
     async def _reason(self, scope: Scope, receive: Receive) -> str:
         """What the client says about its stop; nothing need be said."""

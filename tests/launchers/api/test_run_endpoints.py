@@ -253,6 +253,16 @@ class TestStarting:
         assert client.post(RUNS, json={}).json()["error"]["param"] == "input"
 
 
+async def size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def test_no_client_names_a_file_of_the_servers() -> None:
+    with running(size) as server, client_of(server) as client:
+        answer = client.post(RUNS, json={"input": "/etc/passwd"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_flow")
+
+
 class TestFailures:
     def test_a_failing_flow_whole_and_streamed(self, caplog: pytest.LogCaptureFixture) -> None:
         async def fails(text: str) -> AsyncIterator[str]:
