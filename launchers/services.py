@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from ..flow.functions import as_step
 from ..flow.steps import Step
 from ..streaming.errors import FlowCallError, MillraceError, require
+from ..streaming.file_queues import FileQueue
 from ..streaming.limits import Limits
 from ..streaming.queues import Queue, open_queue
 from ..streaming.registries import MEMORY, MemoryQueue
@@ -379,6 +380,8 @@ def _queue_of_its_own(queue: Queue | str) -> Queue:
     that steps start, is not for its clients.
     """
     opened = open_queue(queue)
+    if isinstance(opened, FileQueue):
+        opened.make()
     return MemoryQueue() if opened is MEMORY else opened
 
 

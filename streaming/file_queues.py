@@ -118,6 +118,14 @@ class FileQueue:
         """As `Queue.cancel`; the process of the run hears of it within milliseconds."""
         self._existing(run_id).cancel(run_id, reason)
 
+    def make(self) -> None:
+        """Makes the directory, where it is not there yet.
+
+        Raises:
+            QueueError: it cannot hold runs; says why.
+        """
+        self._store()
+
     def attend(self, run_id: str) -> None:
         """Lets the process of a run know that somebody follows it from here; see `unattended`."""
         self._existing(run_id).attend(run_id)

@@ -170,6 +170,12 @@ OURS = (
     "/status",
     "/metrics",
     "/openapi.json",
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/models",
+    "/responses",
+    "/runs",
 )
 """What nobody else answers, such as a chat at `/`, though there be nothing or another method be meant."""
 

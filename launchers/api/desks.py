@@ -105,8 +105,9 @@ class Desk:
         try:
             self.admission.check(owner)
         except Overloaded as error:
-            self.admission.tally.reject(owner.name, endpoint)
-            raise overloaded(error) from None
+            refusal = overloaded(error)
+            self.admission.tally.reject(owner.name, endpoint, refusal.code)
+            raise refusal from None
 
     def _check_open(self, owner: Owner, endpoint: str) -> None:
         if self.closing:
@@ -129,8 +130,9 @@ class Desk:
         try:
             return Work(self, owner, asked, endpoint)
         except Overloaded as error:
-            self.admission.tally.reject(owner.name, endpoint)
-            raise overloaded(error) from None
+            refusal = overloaded(error)
+            self.admission.tally.reject(owner.name, endpoint, refusal.code)
+            raise refusal from None
 
     def _check_free(self, run_id: str) -> None:
         try:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +20,7 @@ import pytest
 from millrace import Limits, MillraceError, Module, Pipeline, Service, session, step
 from millrace.flow import hooks
 from millrace.launchers.api.patience import Timings
-from millrace.streaming import FlowCallError, current_session, status
+from millrace.streaming import FlowCallError, QueueError, current_session, status
 from tests.launchers.support import PATH, Asking, Source, echo, question, running, words
 from tests.support.leaks import eventually, eventually_async, leaks
 from tests.support.servers import ROOT
@@ -348,3 +349,9 @@ async def test_serve_says_what_to_do_inside_a_loop() -> None:
 
     with pytest.raises(FlowCallError, match="async with Service"):
         serve(echo)
+
+
+def test_a_queue_that_cannot_hold_runs_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(QueueError, match="cannot hold runs: Not a directory; name a directory of your own"):
+        Service(echo, queue=f"file://{tmp_path}/file")
