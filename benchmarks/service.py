@@ -227,12 +227,18 @@ def is_whole(response: bytes) -> bool:
 
 
 def read_to_end(connections: list[socket.socket]) -> None:
+    """Raises: ConnectionError: one was closed before the end of its answer."""
+    tails = dict.fromkeys(connections, b"")
     with selectors.DefaultSelector() as selector:
         for connection in connections:
             selector.register(connection, selectors.EVENT_READ)
         while selector.get_map():
             for connection in ready(selector):
-                if connection.recv(1 << 20).endswith(END):
+                received = connection.recv(1 << 20)
+                if not received:
+                    raise ConnectionError(f"an answer broke off behind {tails[connection]!r}")
+                tails[connection] = (tails[connection] + received)[-len(END) :]
+                if tails[connection] == END:
                     selector.unregister(connection)
 
 
