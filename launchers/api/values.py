@@ -65,7 +65,7 @@ def _without_errors(value: Any) -> Any:
 
     Where there are none it stays as it is.
     """
-    return _named(value, DEEPEST) if _holds_errors(value) else value
+    return _named(value) if _holds_errors(value) else value
 
 
 def _holds_errors(value: Any) -> bool:
@@ -96,22 +96,23 @@ def _parts(value: Any) -> Mapping[Any, Any] | Collection[Any]:
     return ()
 
 
-def _named(value: Any, levels: int) -> Any:
-    """The value with the names of its errors; what is deeper than so many levels is left out."""
+def _named(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """The value with the names of its errors, without what is too deep, or contains itself; `above` is what it is in."""
     if isinstance(value, BaseException):
         return type(value).__name__
     parts = _parts(value)
     if not parts:
         return value
-    if not levels:
+    if id(value) in above or len(above) == DEEPEST:
         return ...
+    above = (*above, id(value))
     if isinstance(parts, Mapping):
-        return {_key(key, levels): _named(item, levels - 1) for key, item in parts.items()}
-    return [_named(item, levels - 1) for item in parts]
+        return {_key(key, above): _named(item, above) for key, item in parts.items()}
+    return [_named(item, above) for item in parts]
 
 
-def _key(key: Any, levels: int) -> Any:
-    return str(_named(key, levels - 1)) if _holds_errors(key) else key
+def _key(key: Any, above: tuple[int, ...]) -> Any:
+    return str(_named(key, above)) if _holds_errors(key) else key
 
 
 def _with_short_numbers(value: Any) -> Any:

@@ -50,9 +50,9 @@ def endless() -> list[Any]:
 
 
 def turning() -> list[Any]:
-    """An error, and itself."""
+    """An error, and itself, twice."""
     value: list[Any] = [ValueError("secret")]
-    value.append(value)
+    value += [value, value]
     return value
 
 
@@ -119,7 +119,8 @@ def test_as_json(value: Any, shown: Any) -> None:
             "{'error': 'ValueError', 'more': ['KeyError']}",
         ),
         (Result("fine"), "Result(of='fine')"),
-        (turning(), "['ValueError', " * 50 + "Ellipsis" + "]" * 50),
+        (turning(), "['ValueError', Ellipsis, Ellipsis]"),
+        ([ValueError("secret"), deep(100)], "['ValueError', " + "[" * 49 + "Ellipsis" + "]" * 50),
         (Mute(), "(a Mute that cannot be shown)"),
     ],
 )
