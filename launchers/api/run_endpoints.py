@@ -21,7 +21,7 @@ from .kept_runs import find_run, stop_run
 from .parameters import check_keys, check_text
 from .refusals import Refusal, refusal_of
 from .replies import SSE_HEADERS, Reply, answer_whole, stream_answer
-from .run_frames import PROMPT, RunFrames, RunStream, RunWhole, finished_of, run_object
+from .run_frames import PROMPT, RunFrames, RunStream, RunWhole, finished_of, object_of, run_object
 from .run_requests import RunRequest, visible
 from .values import as_json
 
@@ -84,12 +84,11 @@ class Runs:
         desk, work = self.desk, reply.work
         reply.prompt = PROMPT
         if request.asked.background:
-            info = desk.queue.info(work.run.id)
-            await reply.whole(as_json(run_object(info, work.owner, None, desk.debug)).encode(), 202)
+            await reply.whole(as_json(object_of(work)).encode(), 202)
         elif request.stream:
             await stream_answer(reply, RunStream(work.run.id, request.events, desk.debug))
         else:
-            await answer_whole(reply, RunWhole(desk, work.run.id, work.owner))
+            await answer_whole(reply, RunWhole(work))
 
     # ------------------------------------------------------------ looking
 

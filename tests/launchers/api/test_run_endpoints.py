@@ -28,6 +28,7 @@ from millrace.streaming import (
     emit,
     status,
 )
+from millrace.streaming.registries import MemoryQueue
 from tests.launchers.support import Asking, Running, Source, echo, running, words
 from tests.support.leaks import eventually, leaks
 
@@ -136,6 +137,15 @@ class TestStarting:
             assert answer.json()["result"] == {"total": 2.5, "lines": ["flour"]}
             again = client.get(f"{RUNS}/{answer.json()['id']}")
             assert again.json() == answer.json()
+
+    def test_a_run_that_its_queue_does_not_keep_is_answered_all_the_same(self) -> None:
+        with running(words, queue=MemoryQueue(max_bytes=1)) as server, client_of(server) as client:
+            answer = client.post(RUNS, json={"input": "over the wheel", "session": "short"})
+            run = answer.json()
+            assert answer.status_code == 200
+            assert (run["status"], run["result"], run["session"]) == ("done", "over the wheel ", "short")
+            assert (run["id"], run["events"]) == (answer.headers["x-run-id"], 5)
+            assert client.get(f"{RUNS}/{run['id']}").status_code == 410
 
     def test_a_flow_of_flows_says_what_it_takes(self) -> None:
         with running(Warp(price)) as server, client_of(server) as client:
