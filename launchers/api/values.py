@@ -97,7 +97,7 @@ def _parts(value: Any) -> Mapping[Any, Any] | Collection[Any]:
 
 
 def _named(value: Any, above: tuple[int, ...] = ()) -> Any:
-    """The value with the names of its errors, without what is too deep, or contains itself; `above` is what it is in."""
+    """The value with its errors named, without what is too deep or contains itself; `above`: what it is in, by id."""
     if isinstance(value, BaseException):
         return type(value).__name__
     parts = _parts(value)
