@@ -500,6 +500,24 @@ class TestSlowClients:
             assert source.produced < source.items
             connection.close()
 
+    @pytest.mark.parametrize("stream", [True, False])
+    @pytest.mark.parametrize("path", [PATH, "/v1/runs"])
+    def test_a_long_answer_that_is_not_read_holds_its_permit(self, path: str, stream: bool) -> None:
+        size = 24 * 1024 * 1024
+
+        async def long(text: str) -> list[str]:
+            return ["x" * size]
+
+        with running(long, timings=Timings(write_idle=self.LIMIT)) as server:
+            with server.ask(path=path, stream=stream) as connection:
+                eventually(lambda: server.runs and all(run.over for run in server.runs), timeout=20)
+                assert server.service.admission.running == 1
+                eventually(server.idle)
+                with pytest.raises((OSError, AssertionError)):  # it is cut off: not all has come
+                    assert len(connection.read()) > size
+            with server.ask(path=path, stream=stream) as connection:
+                assert len(connection.read()) > size
+
     def test_production_pauses_meanwhile_and_goes_on(self) -> None:
         source = self.endless()
         with running(source) as server, server.ask() as connection:
