@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from millrace import Limits, Message, Module, Warp
+from millrace.launchers.api import kept_runs
 from millrace.launchers.api.patience import Timings
 from millrace.streaming import (
     ContextLengthExceeded,
@@ -421,6 +422,47 @@ class TestStopping:
             assert told["error"]["kind"] == last["error"]["kind"] == "RunCancelled"
             assert source.produced <= 4
             eventually(server.idle)
+
+    def test_by_way_of_another_worker(self, tmp_path: Path) -> None:
+        source, queue = Source(), f"file://{tmp_path}/runs"
+        with running(source, queue=queue) as one, running(echo, queue=queue) as other:
+            with client_of(other) as client, ask(one, {"input": "a", "stream": True}) as asking:
+                source.allow(2)
+                asking.events(3)
+                run_id = asking.reply().headers["x-run-id"]
+                told = client.post(f"{RUNS}/{run_id}/cancel", json={"reason": "enough"}).json()
+                assert source.cleaned == 1
+                assert told == client.get(f"{RUNS}/{run_id}").json()
+            assert (told["status"], told["reason"]) == ("cancelled", "enough")
+            assert told["error"]["kind"] == "RunCancelled"
+
+    @pytest.mark.parametrize("where", ["here", "elsewhere"])
+    def test_one_that_takes_its_time_to_end(
+        self, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(kept_runs, "LONGEST_END", 0.3)
+        queue, gate = f"file://{tmp_path}/runs", asyncio.Event()
+
+        async def slow(text: str) -> AsyncIterator[str]:
+            try:
+                yield "begun"
+                await asyncio.Event().wait()
+            finally:
+                await gate.wait()
+
+        with (
+            running(slow, queue=queue) as one,
+            running(echo, queue=queue) as other,
+            client_of(one if where == "here" else other) as client,
+            ask(one, {"input": "a", "stream": True}) as asking,
+        ):
+            asking.events(2)
+            run_id = asking.reply().headers["x-run-id"]
+            told = client.post(f"{RUNS}/{run_id}/cancel").json()
+            assert (told["status"], told["ended"]) == ("running", None)
+            one.do(gate.set)
+            monkeypatch.undo()
+            assert client.post(f"{RUNS}/{run_id}/cancel").json()["status"] == "cancelled"
 
     def test_one_that_is_over_stays_as_it_is(self, client: httpx.Client) -> None:
         run = client.post(RUNS, json={"input": "a"}).json()
