@@ -15,7 +15,7 @@ from ...streaming.queues import RunInfo
 from ..owners import Owner, owner_of
 from .desks import Desk, Work
 from .exchanges import Exchange, chosen_run_id, header_of, query_of, send_object, take_only
-from .followers import follow
+from .followers import Followers, follow
 from .hints import Hint, taken_by
 from .kept_runs import find_run, stop_run
 from .parameters import check_keys, check_text
@@ -38,9 +38,11 @@ class Runs:
 
     desk: Desk
     takes: Hint = field(init=False)
+    followers: Followers = field(init=False)
 
     def __post_init__(self) -> None:
         self.takes = taken_by(self.desk.flow)
+        self.followers = Followers(self.desk)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", "")).removeprefix(PATH).strip("/")
@@ -127,7 +129,7 @@ class Runs:
             await send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
             await send({"type": "http.response.body", "body": b""})
         else:
-            await follow(self.desk, info, after, frames, receive, send)
+            await follow(self.followers, info, after, frames, receive, send)
 
     # ------------------------------------------------------------ stopping
 

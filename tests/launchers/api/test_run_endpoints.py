@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -615,6 +615,34 @@ class TestFollowing:
             assert client.get(path).status_code == 429
             for follower in followers:
                 follower.close()
+
+    def test_no_owner_shuts_out_another(self) -> None:
+        source, keys = Source(), {name: f"sk-{name}-0123456789" for name in ("alice", "bob")}
+        limits = Limits(running=2, waiting=0)
+
+        def headers(name: str) -> dict[str, str]:
+            return {"authorization": f"Bearer {keys[name]}"}
+
+        with (
+            running(
+                source, limits=limits, api_keys=[f"{name}: {key}" for name, key in keys.items()]
+            ) as server,
+            ExitStack() as open_ones,
+        ):
+            paths = {}
+            for count, name in enumerate(keys, 1):
+                run_id = os.urandom(16).hex()
+                open_ones.enter_context(ask(server, {"input": "a"}, {**headers(name), "x-run-id": run_id}))
+                paths[name] = f"{RUNS}/{run_id}/events"
+                eventually(lambda count=count: source.started == count)  # type: ignore[misc]
+
+            def follow(name: str) -> int:
+                follower = open_ones.enter_context(server.connect())
+                follower.send("GET", paths[name], headers=headers(name))
+                return follower.reply().status
+
+            assert [follow("alice") for _ in range(5)] == [200] * 4 + [429]
+            assert [follow("bob") for _ in range(5)] == [200] * 4 + [429]
 
 
 class TestGoingOn:
