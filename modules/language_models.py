@@ -168,6 +168,7 @@ class LanguageModel(Module[Question, str]):
             if run.tools is not None or run.tool_choice is not None:
                 asked |= {"tools", "tool_choice"}
             error.by_run = error.setting in asked or error.setting == "messages"
+            error.for_clients()
         return error
 
     def _say_end(self, generation: ModelGeneration, run: Run, output: bool) -> None:

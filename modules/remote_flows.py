@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import fields
+from hashlib import sha256
 from typing import Any, Literal
 
 from ..flow.steps import Keep
@@ -33,6 +34,8 @@ __all__ = ["RemoteFlow"]
 
 SHORTEST = 0.001
 """Seconds that a deadline has at least."""
+LONGEST_SESSION = 100
+"""Characters of a session's name that services take."""
 
 
 class RemoteFlow(Module[Any, Any]):
@@ -193,7 +196,7 @@ class RemoteFlow(Module[Any, Any]):
             "events": self._events,
         }
         if run._session is not None:
-            asked["session"] = run._session
+            asked["session"] = _short(run._session)
         if output and run.sampling:
             asked["sampling"] = _settings(run.sampling)
         times = [seconds for seconds in (run.time_left, self._server.timeouts.total) if seconds is not None]
@@ -202,6 +205,16 @@ class RemoteFlow(Module[Any, Any]):
         if self._on_disconnect is not None:
             asked["on_disconnect"] = self._on_disconnect
         return asked
+
+
+def _short(session: str) -> str:
+    """A session's name as any service takes it, which may put a mark of 17 characters before it: of a long one the
+    beginning, and the hash of the whole.
+    """
+    if len(session) <= LONGEST_SESSION:
+        return session
+    mark = sha256(session.encode()).hexdigest()
+    return f"{session[: LONGEST_SESSION - len(mark) - 1]}-{mark}"
 
 
 async def _or_value(stream: Any, found: Valued) -> AsyncIterator[Any]:

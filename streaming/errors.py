@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 __all__ = [
     "AdmissionError",
@@ -54,7 +54,17 @@ __all__ = [
 
 
 class MillraceError(Exception):
-    """The root of everything that millrace itself raises."""
+    """The root of everything that millrace itself raises.
+
+    `public`: a service's clients may read the text, which is about what they have asked for and about nothing else.
+    """
+
+    public = False
+
+    def for_clients(self) -> Self:
+        """The error, made public; said where it is raised, by whoever knows the whole text."""
+        self.public = True
+        return self
 
 
 class FlowBuildError(MillraceError):

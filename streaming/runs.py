@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .endings import RunStatus
-from .errors import QueueError, RunCancelled, RunTimeout
+from .errors import MillraceError, QueueError, RunCancelled, RunTimeout
 from .events import Event, Path, RunFinished, RunStarted, StatusChanged, TextDelta, Usage
 from .forks import after_fork
 from .memory import MemoryLog, call_soon, pending_cancel
@@ -212,6 +212,8 @@ class Run(Turn):
                 cause, error = error, RuntimeError(f"{self.name or 'a step'} raised {type(error).__name__}")
                 error.__cause__ = cause
             annotate(error, self)
+            if self.status == "queued" and isinstance(error, MillraceError):
+                error.for_clients()  # by the service, not by the flow
             if self.cut is not None:
                 if not isinstance(error, (RunCancelled, RunTimeout)):
                     logger.warning("the cleanup of a stopped run failed", exc_info=error)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from starlette.types import Receive, Send
 
 from ...streaming.attachments import Attachment
@@ -16,7 +20,7 @@ from .refusals import Refusal, refusal_of
 from .replies import KEEP_ALIVE, SSE_HEADERS
 from .run_frames import RunFrames
 
-__all__ = ["follow"]
+__all__ = ["Followers", "follow"]
 
 LARGEST = 256 * 1024
 """Characters that are sent in one piece, at about."""
@@ -24,39 +28,81 @@ LARGEST = 256 * 1024
 PER_PLACE = 4
 """Followers that there may be for each request that may run or wait."""
 
+SHARES = 4
+"""Owners that fill all places between them, where each has as many as it may."""
+
+FEWEST = 4
+"""Followers that an owner may have at least, as long as there are places."""
+
+
+class Followers:
+    """How many clients follow runs of a desk: no more than there are places, and of each owner no more than its share.
+
+    An owner who has none finds a place even then.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self._of: Counter[str | None] = Counter()
+
+    def check(self, owner: str | None) -> None:
+        """Refuses where there is no place left for this owner.
+
+        Raises:
+            Refusal: 429.
+        """
+        limits, own = self.desk.admission.limits, self._of[owner]
+        places = PER_PLACE * (limits.running + limits.waiting)
+        share = places if owner is None else max(FEWEST, places // SHARES)
+        if own and (own >= share or self.desk.followers >= places):
+            message = "too many clients follow runs here; try again later"
+            raise Refusal(429, message, "overloaded", headers={"retry-after": "1"})
+
+    @contextmanager
+    def one_more(self, owner: str | None) -> Iterator[None]:
+        """Around what one client follows."""
+        self._of[owner] += 1
+        self.desk.followers += 1
+        try:
+            yield
+        finally:
+            self.desk.followers -= 1
+            self._of[owner] -= 1
+            if not self._of[owner]:
+                del self._of[owner]
+
 
 async def follow(
-    desk: Desk, info: RunInfo, after: int, frames: RunFrames, receive: Receive, send: Send
+    followers: Followers, info: RunInfo, after: int, frames: RunFrames, receive: Receive, send: Send
 ) -> None:
     """Sends a run's events after the number `after`, and those that are still to come; leaving disturbs nobody.
 
     Raises:
         Refusal: 410 where they are not kept any more, 429 where too many follow already.
     """
-    limits = desk.admission.limits
-    if desk.followers >= PER_PLACE * (limits.running + limits.waiting):
-        message = "too many clients follow runs here; try again later"
-        raise Refusal(429, message, "overloaded", headers={"retry-after": "1"})
+    desk = followers.desk
+    followers.check(info.owner)
     try:
         reader = Attachment(info.id, desk.queue, after)
     except EventsExpired as error:
         raise refusal_of(error) from None
     except QueueError as error:
         raise refusal_of(error, info.id, desk.debug) from None
-    desk.followers += 1
-    try:
-        with reader, desk.attending(info.id), Departure(receive) as departure:
-            follower = Follower(desk, reader, frames, departure, send)
-            departure.then(follower.feed.nudge)
-            await follower.start(info)
-            try:
-                await follower.send_all()
-            except TimeoutError:
-                await departure.force()
-            except OSError:
-                pass  # it has left
-    finally:
-        desk.followers -= 1
+    with (
+        followers.one_more(info.owner),
+        reader,
+        desk.attending(info.id),
+        Departure(receive) as departure,
+    ):
+        follower = Follower(desk, reader, frames, departure, send)
+        departure.then(follower.feed.nudge)
+        await follower.start(info)
+        try:
+            await follower.send_all()
+        except TimeoutError:
+            await departure.force()
+        except OSError:
+            pass  # it has left
 
 
 class Follower:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 
+from ...streaming.attachments import Attachment
 from ...streaming.errors import EventsExpired, QueueError, RunUnknown
 from ...streaming.events import RunFinished
 from ...streaming.file_queues import FileQueue
@@ -17,6 +19,10 @@ from .refusals import refusal_of
 from .run_frames import finished_of
 
 __all__ = ["end_of", "find_run", "runs_of", "stop_run"]
+
+
+LONGEST_END = 5.0
+"""Seconds that a run which was stopped is given to end, before its client is told how it is."""
 
 
 async def find_run(desk: Desk, run_id: str, owner: Owner) -> RunInfo | None:
@@ -65,16 +71,31 @@ async def end_of(desk: Desk, info: RunInfo) -> RunFinished | None:
 
 
 async def stop_run(desk: Desk, info: RunInfo, reason: str) -> RunInfo:
-    """Stops a run and waits for its end, where it goes on in this process; one that is over stays as it is.
+    """Stops a run and waits for its end, wherever it goes on, for LONGEST_END seconds at most; the run as it is then.
+
+    One that is over stays as it is.
 
     Raises:
         Refusal: 500, it cannot be read.
     """
     try:
         desk.queue.cancel(info.id, reason)
-        work = desk.works.get(info.id)
-        if work is not None:
-            await work.run.wait()
+        if not info.over:
+            await _ended(desk, info)
         return await desk.look(partial(desk.queue.info, info.id))
     except QueueError as error:
         raise refusal_of(error, info.id, desk.debug) from None
+
+
+async def _ended(desk: Desk, info: RunInfo) -> None:
+    """Waits for a run's end, as long as that may take; a run of another process is followed to it."""
+    work = desk.works.get(info.id)
+    try:
+        async with asyncio.timeout(LONGEST_END):
+            if work is not None:
+                await work.run.wait()
+                return
+            with Attachment(info.id, desk.queue, info.events) as reader:
+                await reader.wait()
+    except (TimeoutError, EventsExpired):
+        pass

@@ -17,6 +17,7 @@ from starlette.types import Send
 from ...streaming.errors import (
     ContextLengthExceeded,
     EventsExpired,
+    MillraceError,
     ModelError,
     Overloaded,
     RemoteError,
@@ -36,6 +37,16 @@ SHUTTING_DOWN = "the server is shutting down"
 DO_NOT_RETRY = {"x-should-retry": "false"}
 """The openai client repeats every 5xx by itself; a failed flow or a passed deadline would only fail again."""
 
+
+FULL = "too many requests at once; try again later"
+TOO_LATE = "no place became free in time; try again later"
+TOO_LONG = "the prompt and its answer do not fit the model's context; shorten the prompt or lower max_tokens"
+SESSION_BUSY = "another run of this session is at its turn; wait for that one's end, or use another session"
+EXPIRED = (
+    "what the run said there is not kept any more, or it has not said so much; start it again, or have the server keep "
+    "its runs on disk"
+)
+"""What clients are told of errors whose own texts may say what is not for them."""
 
 PARAMS = {"json_schema": "response_format"}
 """What clients call the settings that a model can refuse, where that is another name."""
@@ -97,8 +108,11 @@ def shutting_down() -> Refusal:
     return Refusal(503, SHUTTING_DOWN, "shutting_down", headers={"retry-after": "5"})
 
 
-def overloaded(error: Overloaded) -> Refusal:
-    """429 where there was no place, or the caller had its share already; 503 where none became free in time."""
+def overloaded(error: Overloaded, message: str | None = None) -> Refusal:
+    """429 where there was no place, or the caller had its share already; 503 where none became free in time.
+
+    `message` stands for what the error says, which is for clients where the service's own admission raised it.
+    """
     status, code = (503, "queue_timeout") if error.waited else (429, "overloaded")
     if isinstance(error, QuotaExceeded):
         code = "quota_exceeded"
@@ -106,22 +120,26 @@ def overloaded(error: Overloaded) -> Refusal:
         "retry-after": str(math.ceil(error.retry_after)),
         "retry-after-ms": str(math.ceil(error.retry_after * 1000)),
     }
-    return Refusal(status, str(error), code, headers=wait)
+    return Refusal(status, message or str(error), code, headers=wait)
 
 
 def refusal_of(error: BaseException, run_id: str | None = None, debug: bool = False) -> Refusal:
     """What a client is told about an error that ended its run; `debug` puts the traceback into the message."""
     match error:
         case Overloaded():
-            return overloaded(error)
+            return overloaded(error, _told(error, FULL if not error.waited else TOO_LATE, debug))
         case EventsExpired():
-            return Refusal(410, str(error), "events_expired", "after")
+            return Refusal(410, _told(error, EXPIRED, debug), "events_expired", "after")
         case ContextLengthExceeded():
-            return Refusal(400, str(error), "context_length_exceeded", "messages")
+            return Refusal(400, _told(error, TOO_LONG, debug), "context_length_exceeded", "messages")
         case RequestRefused(by_run=True):
-            return Refusal(400, str(error), "invalid_value", PARAMS.get(error.setting, error.setting))
+            param = PARAMS.get(error.setting, error.setting)
+            message = (
+                f"the model cannot do what {param or 'the request'} asks for; change it, or leave it out"
+            )
+            return Refusal(400, _told(error, message, debug), "invalid_value", param)
         case SessionBusy():
-            return Refusal(409, str(error), "session_busy")
+            return Refusal(409, _told(error, SESSION_BUSY, debug), "session_busy")
         case RunTimeout():
             return Refusal(
                 504,
@@ -141,6 +159,13 @@ def log_failure(error: BaseException, run_id: str) -> None:
     """Writes down what a client may not see of an error that ended its run."""
     if refusal_of(error).status == 500:
         logger.error("run %s failed", run_id, exc_info=error)
+
+
+def _told(error: MillraceError, message: str, debug: bool) -> str:
+    """What an error says where that is for clients, and else `message`: a step may have raised it, or a server that
+    it has asked, whose texts are for the log.
+    """
+    return str(error) if error.public or debug else message
 
 
 def _safe(error: BaseException, run_id: str | None, debug: bool) -> str:

@@ -21,6 +21,9 @@ __all__ = ["JSON_HEADERS", "Reply", "StreamDialect", "WholeDialect", "answer_who
 
 KEEP_ALIVE = ": keep-alive\n\n"
 
+LARGEST = 64 * 1024
+"""Bytes that are written at once."""
+
 JSON_HEADERS = [(b"content-type", b"application/json")]
 SSE_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -77,9 +80,21 @@ class Reply:
     async def write(self, body: bytes, more: bool) -> None:
         """Sends a piece of the body; waits while the client is slow.
 
+        Servers wait before they write, not after: what is long goes out in pieces, of which each waits for the one
+        before it, and its end waits for the last.
+
         Raises:
             TimeoutError: it took nothing for `timings.write_idle` seconds.
         """
+        if len(body) > LARGEST:
+            for start in range(0, len(body), LARGEST):
+                await self._write(body[start : start + LARGEST], more=True)
+            if more:
+                return
+            body = b""
+        await self._write(body, more)
+
+    async def _write(self, body: bytes, more: bool) -> None:
         message = {"type": "http.response.body", "body": body, "more_body": more}
         await within(self.work.desk.timings.write_idle, self.send(message))
 

@@ -13,14 +13,14 @@ from ...streaming.queues import RunInfo
 from ..owners import Owner, owner_of
 from .desks import Desk, Work
 from .exchanges import Exchange, chosen_run_id, header_of, query_of, send_object, take_only
-from .followers import follow
+from .followers import Followers, follow
 from .hints import Hint, taken_by
 from .kept_runs import end_of, find_run, runs_of, stop_run
 from .parameters import check_keys, check_text
 from .purposes import Purpose, runs
 from .refusals import Refusal
 from .replies import SSE_HEADERS, Reply, answer_whole, stream_answer
-from .run_frames import PROMPT, RunFrames, RunStream, RunWhole, run_object
+from .run_frames import PROMPT, RunFrames, RunStream, RunWhole, object_of, run_object
 from .run_requests import RunRequest, visible
 from .values import as_json
 
@@ -38,10 +38,12 @@ class Runs:
     desk: Desk
     takes: Hint = field(init=False)
     purpose: Purpose = field(init=False)
+    followers: Followers = field(init=False)
 
     def __post_init__(self) -> None:
         self.takes = taken_by(self.desk.flow)
         self.purpose = runs(self.desk.flow, self.desk.model)
+        self.followers = Followers(self.desk)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", "")).removeprefix(PATH).strip("/")
@@ -87,12 +89,11 @@ class Runs:
         desk, work = self.desk, reply.work
         reply.prompt = PROMPT
         if request.asked.background:
-            info = desk.queue.info(work.run.id)
-            await reply.whole(as_json(run_object(info, work.owner, None, desk.debug)).encode(), 202)
+            await reply.whole(as_json(object_of(work)).encode(), 202)
         elif request.stream:
             await stream_answer(reply, RunStream(work.run.id, request.events, desk.debug))
         else:
-            await answer_whole(reply, RunWhole(desk, work.run.id, work.owner))
+            await answer_whole(reply, RunWhole(work))
 
     # ------------------------------------------------------------ looking
 
@@ -126,7 +127,7 @@ class Runs:
             await send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
             await send({"type": "http.response.body", "body": b""})
         else:
-            await follow(self.desk, info, after, frames, receive, send)
+            await follow(self.followers, info, after, frames, receive, send)
 
     # ------------------------------------------------------------ stopping
 

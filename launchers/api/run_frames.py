@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...streaming.errors import ContextLengthExceeded, RunUnknown
+from ...streaming.errors import ContextLengthExceeded, QueueError, RunUnknown
 from ...streaming.events import (
     Data,
     Event,
@@ -17,12 +17,13 @@ from ...streaming.events import (
     ToolCallDelta,
 )
 from ...streaming.queues import Queue, RunInfo
+from ...streaming.registries import info_of
 from ..owners import Owner
-from .desks import Desk, Visible
+from .desks import Visible, Work
 from .refusals import Refusal, kind_of, refusal_of_end
 from .values import as_json, plain
 
-__all__ = ["RunFrames", "RunStream", "RunWhole", "error_of", "finished_of", "run_object"]
+__all__ = ["RunFrames", "RunStream", "RunWhole", "error_of", "finished_of", "object_of", "run_object"]
 
 PROMPT = "input"
 """The part of a request that a prompt comes from."""
@@ -78,15 +79,23 @@ class RunStream(RunFrames):
 class RunWhole:
     """A WholeDialect: the run object, with its result."""
 
-    def __init__(self, desk: Desk, run_id: str, owner: Owner) -> None:
-        self._desk, self._run_id, self._owner = desk, run_id, owner
+    def __init__(self, work: Work) -> None:
+        self._work = work
 
     def hear(self, event: Event) -> bool:
         return type(event) is TextDelta and event.output
 
     def body(self, finished: RunFinished) -> bytes:
-        info = self._desk.queue.info(self._run_id)
-        return as_json(run_object(info, self._owner, finished, self._desk.debug)).encode()
+        return as_json(object_of(self._work, finished)).encode()
+
+
+def object_of(work: Work, finished: RunFinished | None = None) -> dict[str, Any]:
+    """The run of a request that is being answered, also where its queue does not keep it any more."""
+    try:
+        info = work.desk.queue.info(work.run.id)
+    except QueueError:
+        info = info_of(work.run)
+    return run_object(info, work.owner, finished, work.desk.debug)
 
 
 def error_of(finished: RunFinished, run_id: str, debug: bool) -> dict[str, Any] | None:

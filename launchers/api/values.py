@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 __all__ = ["as_json", "as_text", "plain", "with_whole_numbers"]
 
 LONG = 10_000
 """Bits of a whole number that may be too long to be written."""
+
+DEEPEST = 50
+"""Levels of a value that holds errors, of which its text is told."""
 
 
 def plain(value: Any) -> Any:
@@ -55,17 +61,58 @@ def _in_words(value: object) -> str:
 
 
 def _without_errors(value: Any) -> Any:
-    """What a Parallel that keeps its errors gives, with their types alone: what they say is for the log."""
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    if not any(isinstance(item, BaseException) for item in items):
+    """What a Parallel that keeps its errors gives, with their types alone: what they say is for the log.
+
+    Where there are none it stays as it is.
+    """
+    return _named(value) if _holds_errors(value) else value
+
+
+def _holds_errors(value: Any) -> bool:
+    """Whether there is an error anywhere inside, however deep, also of what contains itself."""
+    seen: dict[int, Any] = {}
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, BaseException):
+            return True
+        parts = _parts(item)
+        if parts and id(item) not in seen:
+            seen[id(item)] = item
+            rest += [*parts, *parts.values()] if isinstance(parts, Mapping) else parts
+    return False
+
+
+def _parts(value: Any) -> Mapping[Any, Any] | Collection[Any]:
+    """What a value is made of; nothing, where it is none of those that can be looked into."""
+    if isinstance(value, Mapping | list | tuple | set | frozenset | deque):
         return value
-    if isinstance(value, dict):
-        return {key: _named(item) for key, item in value.items()}
-    return [_named(item) for item in value]
+    if isinstance(value, type):
+        return ()
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in fields(value)}
+    if hasattr(type(value), "__pydantic_fields__"):
+        return {**vars(value), **(value.__pydantic_extra__ or {})}
+    return ()
 
 
-def _named(value: Any) -> Any:
-    return type(value).__name__ if isinstance(value, BaseException) else value
+def _named(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """The value with its errors named, without what is too deep or contains itself; `above`: what it is in, by id."""
+    if isinstance(value, BaseException):
+        return type(value).__name__
+    parts = _parts(value)
+    if not parts:
+        return value
+    if id(value) in above or len(above) == DEEPEST:
+        return ...
+    above = (*above, id(value))
+    if isinstance(parts, Mapping):
+        return {_key(key, above): _named(item, above) for key, item in parts.items()}
+    return [_named(item, above) for item in parts]
+
+
+def _key(key: Any, above: tuple[int, ...]) -> Any:
+    return str(_named(key, above)) if _holds_errors(key) else key
 
 
 def _with_short_numbers(value: Any) -> Any:

@@ -51,7 +51,7 @@ class Encoder:
                 raise ContextLengthExceeded(
                     f"{which} has {len(row)} tokens, more than the {self.longest} that {self.loaded.name} takes; "
                     "split it"
-                )
+                ).for_clients()
             if not row:
                 raise ValueError(f"text {at} has no tokens; give some text")
         return rows

@@ -79,7 +79,7 @@ class EmbeddingWorker:
                 raise Overloaded(
                     f"{len(self._live)} requests for embeddings run or wait, as many as Limits(running="
                     f"{limits.running}, waiting={limits.waiting}) let in; try again later"
-                )
+                ).for_clients()
             job = EmbeddingJob(texts, self._on_cancel)
             self._live[job] = None
             self._new.append(job)
@@ -243,7 +243,7 @@ class EmbeddingWorker:
             error = Overloaded(
                 f"no turn came within {longest:g} s, which is Limits(queue_timeout); try again later"
             )
-            self._end(job, "error", error=error)
+            self._end(job, "error", error=error.for_clients())
 
     def _fail(self, error: BaseException) -> None:
         """The engine cannot go on."""

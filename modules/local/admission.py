@@ -66,7 +66,7 @@ class Admission:
                 f"{taken} requests run or wait, as many as Limits(running={self.limits.running}, "
                 f"waiting={self.limits.waiting}) let in; try again later",
                 self.retry_after(),
-            )
+            ).for_clients()
 
     def add(self, generation: Generation) -> None:
         generation.on_first = self.first_tokens.note
@@ -118,7 +118,7 @@ class Admission:
             f"no turn came within {self.limits.queue_timeout:g} s, which is Limits(queue_timeout); try again later",
             self.retry_after(),
         )
-        return Delta(finish_reason="error", usage=generation.usage, error=error)
+        return Delta(finish_reason="error", usage=generation.usage, error=error.for_clients())
 
 
 class FirstTokens:

@@ -160,7 +160,7 @@ class PromptBuilder:
             cure = "shorten the prompt, lower max_tokens, or reserve more with KV(fraction=...)"
         raise ContextLengthExceeded(
             f"a prompt of {prompt} tokens and {asked} make {needed}, more than {place} of {self._model}; {cure}"
-        )
+        ).for_clients()
 
     # ------------------------------------------------------------ messages
 

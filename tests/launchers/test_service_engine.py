@@ -100,6 +100,7 @@ class TestRefusals:
             for stream in (True, False):
                 code, headers, answer = server.post(question("the mill", stream=stream))
                 assert (code, answer["error"]["code"]) == (429, "overloaded")
+                assert "Limits(running=1, waiting=0)" in answer["error"]["message"]
                 assert int(headers["retry-after"]) >= 1
             gate.open_all()
             assert first.reply().status == 200

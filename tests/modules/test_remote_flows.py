@@ -51,7 +51,7 @@ from millrace.streaming import (
     emit,
     session_history,
 )
-from tests.launchers.support import words
+from tests.launchers.support import running, words
 from tests.modules.faraway import Far, far
 from tests.support.breaking import breaking
 from tests.support.gated import tiny_engine
@@ -330,6 +330,25 @@ def test_the_sessions_name_and_the_history_go_along(around: Far) -> None:
     nameless = flow("d")
     assert nameless["history"] == []
     assert nameless["session"] != "remote-alice"
+
+
+@pytest.mark.parametrize("length", [83, 84, 100])
+def test_long_names_of_sessions_behind_keys(length: int) -> None:
+    """Each of the two services puts the mark of an owner before the name."""
+    alice, bob = "sk-alice-0123456789", "sk-bob-0123456789"
+    keys = [f"alice: {alice}", f"bob: {bob}"]
+    with far(surroundings, api_keys=keys) as there, running(there.flow(api_key=bob), api_keys=keys) as server:
+
+        def say(name: str) -> Any:
+            headers = {"authorization": f"Bearer {alice}"}
+            status, _, told = server.post({"input": "Hi", "session": name}, headers, "/v1/runs")
+            assert (status, told["session"]) == (200, name)
+            return told["result"]["session"], len(told["result"]["history"])
+
+        one, other = ("a" * (length - 1) + last for last in "xy")
+        found = [say(one), say(one), say(other)]
+    assert [count for _, count in found] == [0, 2, 0]
+    assert found[0][0] == found[1][0] != found[2][0]
 
 
 def test_the_history_there_is_not_asked_for_and_not_written(around: Far) -> None:

@@ -195,8 +195,14 @@ class TestWhatTheModelRefuses:
         ],
     )
     def test_it_is_400_and_named(self, setting: str, param: str) -> None:
-        refusal = refusal_of(RequestRefused("cannot be", setting, by_run=True))
+        refusal = refusal_of(RequestRefused("cannot be", setting, by_run=True).for_clients())
         assert (refusal.status, refusal.param, refusal.message) == (400, param, "cannot be")
+
+    def test_what_a_step_says_of_it_is_for_the_log(self) -> None:
+        refusal = refusal_of(RequestRefused("the secret schema", "json_schema", by_run=True))
+        assert (refusal.status, refusal.param) == (400, "response_format")
+        assert "secret" not in refusal.message
+        assert "response_format" in refusal.message
 
     def test_what_a_flow_asks_for_itself_is_no_clients_fault(self) -> None:
         refusal = refusal_of(RequestRefused("the secret schema", "json_schema"))

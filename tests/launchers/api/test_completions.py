@@ -19,6 +19,7 @@ from millrace.launchers.api.patience import Timings
 from millrace.launchers.services import Service
 from millrace.streaming import (
     ContextLengthExceeded,
+    EventsExpired,
     ModelError,
     Overloaded,
     Run,
@@ -293,14 +294,15 @@ ERRORS = [
     (TimeoutError(SECRET), 500, "flow_error", "TimeoutError"),
     (OSError(SECRET), 500, "flow_error", "OSError"),
     (ModelError(SECRET), 500, "model_error", "ModelError"),
-    (Overloaded("too many", 2.5), 429, "overloaded", "too many"),
+    (Overloaded(SECRET, 2.5), 429, "overloaded", "try again later"),
+    (EventsExpired(SECRET), 410, "events_expired", "not kept any more"),
     (
-        ContextLengthExceeded("prompt 9 and max_tokens 8 exceed 10"),
+        ContextLengthExceeded(SECRET),
         400,
         "context_length_exceeded",
-        "9 and max_tokens 8",
+        "lower max_tokens",
     ),
-    (SessionBusy("the session is busy"), 409, "session_busy", "busy"),
+    (SessionBusy(SECRET), 409, "session_busy", "another run of this session"),
     (RunCancelled("an operator"), 503, "cancelled", "an operator"),
 ]
 
@@ -319,7 +321,7 @@ class TestErrors:
             got, headers, answer = server.post(question(stream=stream))
             eventually(server.idle)
         assert got == status
-        assert (answer["error"]["code"], answer["error"]["param"] is None) == (code, status != 400)
+        assert (answer["error"]["code"], answer["error"]["param"] is None) == (code, status not in (400, 410))
         assert told in answer["error"]["message"]
         assert SECRET not in json.dumps(answer)
         assert len(headers["x-run-id"]) == 32
@@ -497,6 +499,24 @@ class TestSlowClients:
             assert work.run.reason == "client stopped reading"
             assert source.produced < source.items
             connection.close()
+
+    @pytest.mark.parametrize("stream", [True, False])
+    @pytest.mark.parametrize("path", [PATH, "/v1/runs"])
+    def test_a_long_answer_that_is_not_read_holds_its_permit(self, path: str, stream: bool) -> None:
+        size = 24 * 1024 * 1024
+
+        async def long(text: str) -> list[str]:
+            return ["x" * size]
+
+        with running(long, timings=Timings(write_idle=self.LIMIT)) as server:
+            with server.ask(path=path, stream=stream) as connection:
+                eventually(lambda: server.runs and all(run.over for run in server.runs), timeout=20)
+                assert server.service.admission.running == 1
+                eventually(server.idle)
+                with pytest.raises((OSError, AssertionError)):  # it is cut off: not all has come
+                    assert len(connection.read()) > size
+            with server.ask(path=path, stream=stream) as connection:
+                assert len(connection.read()) > size
 
     def test_production_pauses_meanwhile_and_goes_on(self) -> None:
         source = self.endless()

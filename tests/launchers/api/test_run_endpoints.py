@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from millrace import Limits, Message, Module, Warp
+from millrace.launchers.api import kept_runs
 from millrace.launchers.api.patience import Timings
 from millrace.streaming import (
     ContextLengthExceeded,
@@ -29,6 +30,7 @@ from millrace.streaming import (
     emit,
     status,
 )
+from millrace.streaming.registries import MemoryQueue
 from tests.launchers.support import Asking, Running, Source, echo, running, words
 from tests.support.leaks import eventually, leaks
 
@@ -137,6 +139,15 @@ class TestStarting:
             assert answer.json()["result"] == {"total": 2.5, "lines": ["flour"]}
             again = client.get(f"{RUNS}/{answer.json()['id']}")
             assert again.json() == answer.json()
+
+    def test_a_run_that_its_queue_does_not_keep_is_answered_all_the_same(self) -> None:
+        with running(words, queue=MemoryQueue(max_bytes=1)) as server, client_of(server) as client:
+            answer = client.post(RUNS, json={"input": "over the wheel", "session": "short"})
+            run = answer.json()
+            assert answer.status_code == 200
+            assert (run["status"], run["result"], run["session"]) == ("done", "over the wheel ", "short")
+            assert (run["id"], run["events"]) == (answer.headers["x-run-id"], 5)
+            assert client.get(f"{RUNS}/{run['id']}").status_code == 410
 
     def test_a_flow_of_flows_says_what_it_takes(self) -> None:
         with running(Warp(price)) as server, client_of(server) as client:
@@ -423,6 +434,47 @@ class TestStopping:
             assert source.produced <= 4
             eventually(server.idle)
 
+    def test_by_way_of_another_worker(self, tmp_path: Path) -> None:
+        source, queue = Source(), f"file://{tmp_path}/runs"
+        with running(source, queue=queue) as one, running(echo, queue=queue) as other:
+            with client_of(other) as client, ask(one, {"input": "a", "stream": True}) as asking:
+                source.allow(2)
+                asking.events(3)
+                run_id = asking.reply().headers["x-run-id"]
+                told = client.post(f"{RUNS}/{run_id}/cancel", json={"reason": "enough"}).json()
+                assert source.cleaned == 1
+                assert told == client.get(f"{RUNS}/{run_id}").json()
+            assert (told["status"], told["reason"]) == ("cancelled", "enough")
+            assert told["error"]["kind"] == "RunCancelled"
+
+    @pytest.mark.parametrize("where", ["here", "elsewhere"])
+    def test_one_that_takes_its_time_to_end(
+        self, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(kept_runs, "LONGEST_END", 0.3)
+        queue, gate = f"file://{tmp_path}/runs", asyncio.Event()
+
+        async def slow(text: str) -> AsyncIterator[str]:
+            try:
+                yield "begun"
+                await asyncio.Event().wait()
+            finally:
+                await gate.wait()
+
+        with (
+            running(slow, queue=queue) as one,
+            running(echo, queue=queue) as other,
+            client_of(one if where == "here" else other) as client,
+            ask(one, {"input": "a", "stream": True}) as asking,
+        ):
+            asking.events(2)
+            run_id = asking.reply().headers["x-run-id"]
+            told = client.post(f"{RUNS}/{run_id}/cancel").json()
+            assert (told["status"], told["ended"]) == ("running", None)
+            one.do(gate.set)
+            monkeypatch.undo()
+            assert client.post(f"{RUNS}/{run_id}/cancel").json()["status"] == "cancelled"
+
     def test_one_that_is_over_stays_as_it_is(self, client: httpx.Client) -> None:
         run = client.post(RUNS, json={"input": "a"}).json()
         assert client.post(f"{RUNS}/{run['id']}/cancel").json() == run
@@ -574,6 +626,34 @@ class TestFollowing:
             assert client.get(path).status_code == 429
             for follower in followers:
                 follower.close()
+
+    def test_no_owner_shuts_out_another(self) -> None:
+        source, keys = Source(), {name: f"sk-{name}-0123456789" for name in ("alice", "bob")}
+        limits = Limits(running=2, waiting=0)
+
+        def headers(name: str) -> dict[str, str]:
+            return {"authorization": f"Bearer {keys[name]}"}
+
+        with (
+            running(
+                source, limits=limits, api_keys=[f"{name}: {key}" for name, key in keys.items()]
+            ) as server,
+            ExitStack() as open_ones,
+        ):
+            paths = {}
+            for count, name in enumerate(keys, 1):
+                run_id = os.urandom(16).hex()
+                open_ones.enter_context(ask(server, {"input": "a"}, {**headers(name), "x-run-id": run_id}))
+                paths[name] = f"{RUNS}/{run_id}/events"
+                eventually(lambda count=count: source.started == count)  # type: ignore[misc]
+
+            def follow(name: str) -> int:
+                follower = open_ones.enter_context(server.connect())
+                follower.send("GET", paths[name], headers=headers(name))
+                return follower.reply().status
+
+            assert [follow("alice") for _ in range(5)] == [200] * 4 + [429]
+            assert [follow("bob") for _ in range(5)] == [200] * 4 + [429]
 
 
 class TestGoingOn:

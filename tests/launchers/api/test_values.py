@@ -10,11 +10,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from millrace import Parallel
 from millrace.launchers.api.values import as_json, as_text, plain, with_whole_numbers
-from tests.launchers.support import echo, question, running
+from tests.launchers.support import PATH, RESPONSES, echo, question, running
 
 
 class Model(BaseModel):
@@ -27,6 +27,17 @@ class Record:
     model: Model
 
 
+@dataclass(slots=True)
+class Result:
+    of: Any
+
+
+class Kept(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="allow")
+
+    error: ValueError
+
+
 class Mute:
     def __str__(self) -> str:
         raise RuntimeError("secret")
@@ -35,6 +46,13 @@ class Mute:
 def endless() -> list[Any]:
     value: list[Any] = []
     value.append(value)
+    return value
+
+
+def turning() -> list[Any]:
+    """An error, and itself, twice."""
+    value: list[Any] = [ValueError("secret")]
+    value += [value, value]
     return value
 
 
@@ -69,6 +87,7 @@ VALUES: list[tuple[Any, Any]] = [
     (deep(100_000), "(a list that cannot be shown)"),
     ({"\ud800": 1}, "{'\\ud800': 1}"),
     (["\ud800"], ["\ud800"]),
+    ([b"\xff", {"a": Result(ValueError("secret"))}], "[b'\\xff', {'a': {'of': 'ValueError'}}]"),
     (10**5000, "(a int that cannot be shown)"),
     ({"a": [10**5000, 7]}, {"a": ["(a int that cannot be shown)", 7]}),
 ]
@@ -92,6 +111,16 @@ def test_as_json(value: Any, shown: Any) -> None:
         (ValueError("secret"), "ValueError"),
         ([1, ValueError("secret")], "[1, 'ValueError']"),
         ({"a": ValueError("secret")}, "{'a': 'ValueError'}"),
+        ({"a": [(1, {"b": {ValueError("secret")}})]}, "{'a': [[1, {'b': ['ValueError']}]]}"),
+        ({ValueError("secret"): 1, (2, KeyError("secret")): 3}, "{'ValueError': 1, \"[2, 'KeyError']\": 3}"),
+        ([Result(ValueError("secret")), Result(1)], "[{'of': 'ValueError'}, {'of': 1}]"),
+        (
+            Kept(error=ValueError("secret"), more=[KeyError("secret")]),
+            "{'error': 'ValueError', 'more': ['KeyError']}",
+        ),
+        (Result("fine"), "Result(of='fine')"),
+        (turning(), "['ValueError', Ellipsis, Ellipsis]"),
+        ([ValueError("secret"), deep(100)], "['ValueError', " + "[" * 49 + "Ellipsis" + "]" * 50),
         (Mute(), "(a Mute that cannot be shown)"),
     ],
 )
@@ -126,6 +155,20 @@ def test_errors_that_a_parallel_keeps_are_told_by_their_types() -> None:
             connection.send("POST", "/v1/runs", {"input": "hi"})
             connection.reply()
             assert connection.json()["result"] == {"good": "hi", "bad": "ValueError"}
+
+
+def test_errors_that_lie_deep_are_told_by_their_types_on_every_endpoint() -> None:
+    async def gives(text: str) -> Any:
+        return {"a": {"b": [Result(ValueError("secret"))]}}
+
+    with running(gives) as server:
+        for path in (PATH, RESPONSES, "/v1/runs"):
+            for stream in (False, True):
+                with server.ask(stream=stream, path=path) as connection:
+                    assert connection.reply().status == 200
+                    body = connection.read()
+                    assert b"ValueError" in body
+                    assert b"secret" not in body
 
 
 def test_whole_numbers() -> None:
