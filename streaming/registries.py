@@ -241,7 +241,7 @@ def info_of(run: Run, size: int | None = None) -> RunInfo:
         id=run.id,
         status="lost" if not run.over and run.has_lost_its_loop() else run.status,
         created=now - (time.perf_counter() - run.born) if run.born else now,
-        session=run.session,
+        session=session_of(run),
         name=run.name,
         events=log.seq if log is not None else 0,
         size=size,
@@ -252,6 +252,12 @@ def info_of(run: Run, size: int | None = None) -> RunInfo:
         writer=os.getpid(),
         owner=run.owner,
     )
+
+
+def session_of(run: Run) -> str | None:
+    """The id of a run's session, where there is one yet: given, or asked for."""
+    known: str | None = run._session or vars(run).get("_new_session")
+    return session_of(run.parent) if known is None and run.parent is not None else known
 
 
 def shown(run_id: object) -> str:
