@@ -25,6 +25,7 @@ from ...streaming.errors import (
     RunCancelled,
     RunTimeout,
     SessionBusy,
+    WriterLost,
 )
 from ..quotas import QuotaExceeded
 
@@ -143,8 +144,8 @@ def refusal_of(error: BaseException, run_id: str | None = None, debug: bool = Fa
         case RunTimeout():
             return Refusal(
                 504,
-                "the deadline passed before the answer was complete; ask for less (max_tokens), "
-                "or have the server's default_timeout raised",
+                "the deadline passed before the answer was complete; ask for less, or for more time (timeout, up to "
+                "the server's default_timeout)",
                 "timeout",
                 headers=DO_NOT_RETRY,
             )
@@ -152,6 +153,9 @@ def refusal_of(error: BaseException, run_id: str | None = None, debug: bool = Fa
             return shutting_down()
         case RunCancelled():
             return Refusal(503, f"the run was cancelled: {error.reason}", "cancelled", headers=DO_NOT_RETRY)
+        case WriterLost():
+            message = "the process that ran it died before its end; begin it anew"
+            return Refusal(500, message, "run_lost", headers=DO_NOT_RETRY)
     return Refusal(500, _safe(error, run_id, debug), _code(error), headers=DO_NOT_RETRY)
 
 
