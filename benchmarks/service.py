@@ -53,7 +53,9 @@ def run() -> list[dict[str, Any]]:
             if peer:
                 rows.append(row(f"LitServe: {name}", values[2], values[1], None))
         rows.append(first_chunk(ports["stream"], bare))
-        return [*rows, refusals(ports["full"]), stops(programs["endless"])]
+        rows += [refusals(ports["full"]), stops(programs["endless"])]
+    with served("one worker") as one, served("two workers") as two:
+        return [*rows, scaling(one.port, two.port)]
 
 
 def row(name: str, value: float, floor: float, goal: float | None) -> dict[str, Any]:
@@ -75,6 +77,20 @@ def side_by_side(measure: Callable[[int], float], *ports: int) -> list[float]:
         measure(port)
     rounds = [[measure(port) for port in ports] for _ in range(ROUNDS)]
     return [statistics.median(values) for values in zip(*rounds, strict=True)]
+
+
+def scaling(one: int, two: int) -> dict[str, Any]:
+    """Whole answers that take 2 ms of work in Python each, from two processes and from one."""
+    value, floor = side_by_side(echoes, two, one)
+    return {
+        "name": "2 ms of work, 32 callers, two workers beside one",
+        "value": value,
+        "unit": "/s",
+        "floor": floor,
+        "ratio": value / floor,
+        "goal": "ratio > 1.6",
+        "ok": value / floor > 1.6,
+    }
 
 
 def first_chunk(ours: int, bare: int) -> dict[str, Any]:

@@ -106,8 +106,10 @@ def main(name: str) -> None:
 
         limits = Limits(running=1, waiting=0) if name == "full" else Limits(running=64, waiting=64)
         flows: dict[str, Any] = {"echo": echo, "endless": endless}
+        workers = {"one worker": 1, "two workers": 2}.get(name)
         serve(
-            flows.get(name, answer),
+            flows.get(name, answer) if workers is None else "benchmarks.service_programs:busy",
+            workers=workers or 1,
             port=0,
             limits=limits,
             announce=lambda url: print(url.rpartition(":")[2], flush=True),
