@@ -18,8 +18,8 @@ class RemoteModel(LanguageModel):
 
     It does what LocalModel does, with any server that speaks OpenAI's chat completions: vLLM, SGLang, LMDeploy,
     llama.cpp, Ollama, millrace's own service, OpenAI. Given text or one message, the model sees its system prompt, the
-    run's history and that; given a list of messages, exactly those. A stop closes the connection at once, which is how servers
-    are told to stop.
+    run's history and that; given a list of messages, exactly those. A stop closes the connection at once, which is how
+    servers are told to stop.
 
     Temperature and top_p are always sent, so that answers do not depend on a server's own defaults; the rest of
     `sampling` where it is set. `top_k`, `min_p`, `repetition_penalty` and `stop_token_ids` are no fields of OpenAI's:
