@@ -104,8 +104,7 @@ class Admission:
 
     def spent(self, owner: Owner, tokens: int) -> None:
         """A run of this owner has ended that read and produced so many tokens."""
-        account = self._accounts.get(owner.name)
-        budget = None if account is None else account.budget
+        budget = (self._accounts.get(owner.name) or self._account(owner)).budget
         if budget is not None:
             budget.spend(tokens, monotonic())
 

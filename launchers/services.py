@@ -186,7 +186,7 @@ class Service:
             login=login is not None,
             max_upload=self.max_upload,
             resume=self.timings.resume if self._desk.on_disconnect == "continue" else None,
-            queue=None if self._desk.queue is MEMORY else self._desk.queue,
+            queue=None if isinstance(self._desk.queue, MemoryQueue) else self._desk.queue,
         )
 
     async def _figures(self) -> dict[str, Any]:

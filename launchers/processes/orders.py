@@ -72,7 +72,7 @@ def options_to(options: Mapping[str, Any]) -> dict[str, Any]:
             json.dumps(told[name])
         except (TypeError, ValueError):
             raise MillraceError(
-                f"{name}, a {type(value).__name__}, cannot be given to workers, which are other processes; "
+                f"{name}, of type {type(value).__name__}, cannot be given to workers, which are other processes; "
                 "give text, numbers and lists of them, or serve with one worker"
             ) from None
     return told
