@@ -18,7 +18,7 @@ __all__ = ["Served"]
 
 
 class Served(AsyncGenerator):
-    """A generator in a service, whose items come over HTTP; those are counted that it makes after the cut here."""
+    """A generator in a service, whose items come over HTTP; those are counted that it makes after it has heard there."""
 
     pace = 0.02
 
@@ -36,7 +36,7 @@ class Served(AsyncGenerator):
     def make(self) -> None:
         self.made += 1
         self.far = current_run()
-        if self.run is not None and self.run.cut is not None:
+        if self.far is not None and self.far.cut is not None:
             self.made_after_the_cut += 1
 
     def mark(self) -> None:
