@@ -18,7 +18,7 @@ __all__ = ["Served"]
 
 
 class Served(AsyncGenerator):
-    """A generator in a service, whose items come over HTTP; those are counted that it makes after it has heard there."""
+    """A generator in a service, whose items come over HTTP; those count that it makes when it has heard there."""
 
     pace = 0.02
 
