@@ -15,6 +15,9 @@ pytest_plugins = ["tests.support.browser"]
 # Before torch is loaded, here or in a child: two teams of threads on two cores are ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+FAILED_TO = os.environ.get("FAILED_TO")
+"""A file for the names of the tests that have failed, one a line, in a form that pytest takes as `@file`."""
+
 LATER = ("slow", "browser", "gpu")
 
 
@@ -29,6 +32,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def lateness(item: pytest.Item) -> int:
     return max((1 + LATER.index(mark.name) for mark in item.iter_markers() if mark.name in LATER), default=0)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Writes down what has failed; where several processes run the tests, the one that hears of all does."""
+    if FAILED_TO and report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        with open(FAILED_TO, "a", encoding="utf-8") as names:
+            names.write(f"{report.nodeid}\n")
 
 
 @pytest.fixture
