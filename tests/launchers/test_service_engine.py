@@ -156,8 +156,7 @@ class TestDemo:
             connection.events(2)
             connection.reset()
             eventually(server.idle)
-            assert model.engine.status().running == 0
-            assert model.engine.status().blocks_used == 0
+            eventually(lambda: (model.engine.status().running, model.engine.status().blocks_used) == (0, 0))
             assert model.engine.status().tokens_produced < 2 * 150
 
     @pytest.mark.parametrize("seed", [1, 2])
