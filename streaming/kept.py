@@ -11,7 +11,7 @@ from time import time
 from typing import Any
 
 from .errors import QueueError, QueueFull
-from .events import Event, Path, RunFinished, TextDelta
+from .events import Event, Path, RunFinished, RunStarted, TextDelta
 from .logs import LogSource
 from .memory import pending_cancel
 from .paces import Pace
@@ -134,10 +134,16 @@ def weight_of(event: Event) -> int:
     """Bytes that an event takes, roughly: texts as their characters, of long lists a sample."""
     if type(event) is TextDelta:
         return 100 + len(event.text)
+    if type(event) is RunStarted:
+        return 100
+    if type(event) is RunFinished and event.error is None:
+        return 300 + _weigh(event.result)
     return 100 + sum(_weigh(value) for value in event.payload().values())
 
 
 def _weigh(value: Any, depth: int = 0) -> int:
+    if value is None:
+        return 16
     if isinstance(value, (str, bytes)):
         return 50 + len(value)
     items: Iterator[Any]

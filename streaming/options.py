@@ -61,7 +61,7 @@ class Options:
             raise ValueError(
                 f"timeout={timeout!r}: give a number of seconds above 0, or None for no deadline"
             )
-        if not all(isinstance(turn, Message) for turn in history or ()):
+        if history and not all(isinstance(turn, Message) for turn in history):
             raise TypeError(
                 "history is a list of Message, such as [Message.user('Hi'), Message.assistant('Hello')]"
             )

@@ -9,9 +9,8 @@ import weakref
 from asyncio import AbstractEventLoop
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import EventsExpired, RunUnknown
 from .events import Event
@@ -29,23 +28,36 @@ __all__ = ["MEMORY", "MemoryQueue", "shown"]
 
 T = TypeVar("T")
 
+Facts = tuple[Any, ...]
+
 MINUTE = 60.0
 REMEMBERED = 10_000
 """Ids of runs that have expired, or are kept in other queues; so many are remembered."""
 
 
+EVENTS = [field.name for field in fields(RunInfo)].index("events")
+
+
 @dataclass(slots=True)
 class Remains:
-    """What is kept of a run that is over: the events that its log had, without the frames of its errors."""
+    """What is kept of a run that is over: the events that its log had, without the frames of its errors.
 
-    info: RunInfo
+    `facts` is what `RunInfo` takes, in its order: most of the runs that are kept are never looked at.
+    """
+
+    facts: Facts
     events: list[Event]
     size: int
     until: float
 
     @property
+    def info(self) -> RunInfo:
+        return RunInfo(*self.facts)
+
+    @property
     def seq(self) -> int:
-        return self.info.events
+        seq: int = self.facts[EVENTS]
+        return seq
 
     @property
     def last(self) -> Event:
@@ -81,6 +93,7 @@ class MemoryQueue:
         self._ttl, self._max_bytes, self._most = ttl, max_bytes, runs
         self._lock = threading.RLock()
         self._forget_all()
+        QUEUES.add(self)
 
     def _forget_all(self) -> None:
         self._live: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
@@ -96,15 +109,17 @@ class MemoryQueue:
 
     def open_log(self, run: Run, listener: AbstractEventLoop | None) -> Log:
         """As `Queue.open_log`: without a listener everything is kept, up to 16 MiB."""
-        log = MemoryLog(listener) if listener is not None else KeptLog()
+        if self is MEMORY:
+            after_fork(self._forked)
+        run.registry = self
         with self._lock:
             self._live[run.id] = run
-        run.watch(partial(_ended, weakref.ref(self), weakref.ref(run)))
-        return log
+        return MemoryLog(listener) if listener is not None else KeptLog()
 
     def register(self, run: Run) -> None:
         """Makes a run known by its id."""
         after_fork(self._forked)
+        run.registry = self
         with self._lock:
             self._live[run.id] = run
         if run.settled:
@@ -122,7 +137,7 @@ class MemoryQueue:
                 return
             events = [without_traceback(event) for event in log.kept()]
             size = sum(map(weight_of, events))
-            self._over[run.id] = Remains(info_of(run, size), events, size, time.monotonic() + self._ttl)
+            self._over[run.id] = Remains(facts_of(run, size), events, size, time.monotonic() + self._ttl)
             self._size += size
             self._sweep()
 
@@ -149,17 +164,27 @@ class MemoryQueue:
         return () if found.log is None else found.log.kept()
 
     def where(self, run_id: str) -> Queue:
-        """The queue of a run of this process: this one, or the one that the run was given."""
+        """The queue of a run of this process: another memory queue, the one that the run was given, or this one."""
         with self._lock:
             run = self._live.get(run_id)
             queue = self._elsewhere.get(run_id) if run is None else run.queue
+        if queue is None and run is None:
+            queue = next((other for other in tuple(QUEUES) if other.has(run_id)), None)
         return self if queue is None else queue
+
+    def has(self, run_id: str) -> bool:
+        """Whether there is anything left of a run here."""
+        with self._lock:
+            return run_id in self._live or run_id in self._over or run_id in self._expired
 
     def loop_of(self, run_id: str) -> AbstractEventLoop | None:
         """The loop of a run that is going on in this process."""
-        with self._lock:
-            run = self._live.get(run_id)
-        return run.loop if run is not None else None
+        for queue in (self, *QUEUES):
+            with queue._lock:
+                run = queue._live.get(run_id)
+            if run is not None:
+                return run.loop
+        return None
 
     def info(self, run_id: str) -> RunInfo:
         """As `Queue.info`."""
@@ -217,14 +242,11 @@ class MemoryQueue:
         self._forget_all()
 
 
+QUEUES: weakref.WeakSet[MemoryQueue] = weakref.WeakSet()
+"""All memory queues of this process."""
+
 MEMORY = MemoryQueue()
-"""The one of this process, which every run is in that says something and whose id is known."""
-
-
-def _ended(queue: weakref.ref[MemoryQueue], run: weakref.ref[Run]) -> None:
-    there, over = queue(), run()
-    if there is not None and over is not None:
-        there.ended(over)
+"""The one for runs that were given none, and for those of queues on disk while they go on: by their ids."""
 
 
 def _remember(known: OrderedDict[str, T], run_id: str, value: T) -> None:
@@ -233,24 +255,29 @@ def _remember(known: OrderedDict[str, T], run_id: str, value: T) -> None:
         known.popitem(last=False)
 
 
-def info_of(run: Run, size: int | None = None) -> RunInfo:
+def info_of(run: Run) -> RunInfo:
     """How a run of this process is."""
-    log, now = run.log, time.time()
+    return RunInfo(*facts_of(run))
+
+
+def facts_of(run: Run, size: int | None = None) -> Facts:
+    """What `RunInfo` takes, of a run of this process."""
+    log, now, error = run.log, time.time(), run.error
     last = log.last if log is not None else None
-    return RunInfo(
-        id=run.id,
-        status="lost" if not run.over and run.has_lost_its_loop() else run.status,
-        created=now - (time.perf_counter() - run.born) if run.born else now,
-        session=session_of(run),
-        name=run.name,
-        events=log.seq if log is not None else 0,
-        size=size,
-        ended=last.time if last is not None else None,
-        reason=run.reason,
-        error=type(run.error).__name__ if run.error is not None else None,
-        usage=run.usage,
-        writer=os.getpid(),
-        owner=run.owner,
+    return (
+        run.id,
+        "lost" if not run.over and run.has_lost_its_loop() else run.status,
+        now - (time.perf_counter() - run.born) if run.born else now,
+        session_of(run),
+        run.name,
+        log.seq if log is not None else 0,
+        size,
+        last.time if last is not None else None,
+        run.reason,
+        type(error).__name__ if error is not None else None,
+        run.usage,
+        os.getpid(),
+        run.owner,
     )
 
 

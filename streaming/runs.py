@@ -28,7 +28,7 @@ from .notes import annotate
 from .options import NO_OPTIONS, Options
 from .queues import Queue
 from .readers import Reader
-from .registries import MEMORY
+from .registries import MEMORY, MemoryQueue
 from .sessions import SESSION, new_session_id
 from .turns import Turn
 from .usage import TokenUsage
@@ -73,6 +73,8 @@ class Run(Turn):
     queue: Queue | None = None
     owner: str | None = None
     hooks: Any = None
+    registry: MemoryQueue | None = None
+    """Who knows it by its id in this process, and keeps what is left of it."""
     stop_when: Callable[[str], bool] | None = None
     outputs = 0
     """How many streams of output text, ended or broken, have been heard of."""
@@ -161,7 +163,8 @@ class Run(Turn):
             if options.queue is not None:
                 self.queue = options.queue
                 self.log = options.queue.open_log(self, listener)
-                MEMORY.register(self)
+                if self.registry is None:
+                    MEMORY.register(self)
                 return
         if listener is not None:
             self.log = MemoryLog(listener)
@@ -263,8 +266,8 @@ class Run(Turn):
                 self.log.close(event, skip=status in ("cancelled", "timeout"))
         finally:
             self._written = True
-            if self.log is not None and self._id is not None:
-                MEMORY.ended(self)
+            if self.registry is not None:
+                self.registry.ended(self)
             watchers, self._watchers = self._watchers, None
             for watcher in watchers or ():
                 watcher()

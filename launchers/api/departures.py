@@ -20,7 +20,7 @@ MOMENT = 1.0
 
 
 class Departure:
-    """Listens for the client's leaving; to be entered once the request's body has been read."""
+    """The client's leaving; to be entered once the request's body has been read. It is listened for from `then` on."""
 
     __slots__ = ("_receive", "_task", "_then", "over")
 
@@ -35,6 +35,8 @@ class Departure:
         self._then = callback
         if self.over:
             callback()
+        else:
+            self._listener()
 
     def happen(self) -> None:
         """The client has left: heard here, or found out while sending."""
@@ -49,9 +51,14 @@ class Departure:
         That is uvicorn's connection; other servers end theirs when the answer breaks off.
         """
         connection = getattr(getattr(self._receive, "__self__", None), "transport", None)
-        if connection is not None and self._task is not None:
+        if connection is not None:
             connection.abort()
-            await asyncio.wait([self._task], timeout=MOMENT)
+            await asyncio.wait([self._listener()], timeout=MOMENT)
+
+    def _listener(self) -> asyncio.Task[None]:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._listen())
+        return self._task
 
     async def _listen(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -59,7 +66,6 @@ class Departure:
         self.happen()
 
     def __enter__(self) -> Self:
-        self._task = asyncio.get_running_loop().create_task(self._listen())
         return self
 
     def __exit__(

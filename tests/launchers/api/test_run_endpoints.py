@@ -819,7 +819,7 @@ class TestShutdown:
         with running(slow, timings=Timings(drain=0.8)) as server, client_of(server) as client:
             for text in ("short", "long"):
                 assert client.post(RUNS, json={"input": text, "background": True}).status_code == 202
-            eventually(lambda: len(server.runs) == 2)
+            eventually(lambda: {run.question for run in server.runs} == {"short", "long"})
             runs = {run.question: run for run in server.runs}
             tally = server.service.admission.tally
         assert cleaned == ["short", "long"]
