@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, get_args
 __all__ = ["Conversation", "FunctionCall", "Message", "Role"]
 
 Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[str, ...] = get_args(Role)
 
 
 class Called(Protocol):
@@ -70,8 +71,8 @@ class Message:
         return cls("tool", content, tool_call_id=tool_call_id)
 
     def __post_init__(self) -> None:
-        if self.role not in get_args(Role):
-            raise ValueError(f"a message's role is one of {', '.join(get_args(Role))}, not {self.role!r}")
+        if self.role not in ROLES:
+            raise ValueError(f"a message's role is one of {', '.join(ROLES)}, not {self.role!r}")
         if not isinstance(self.content, str):
             raise TypeError(f"a message's content is text, not {type(self.content).__name__}")
         if self.tool_calls:

@@ -12,6 +12,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 from .endings import RunStatus
 from .errors import QueueError
@@ -113,6 +114,8 @@ def open_queue(queue: Queue | str) -> Queue:
         if opened is None:
             raise QueueError(_unknown(queue))
         return opened(queue, rest)
+    if type(queue) in _queue_types:
+        return queue
     if hasattr(queue, "__fspath__"):
         raise QueueError(f"queue={queue!r} is a path; write its URL: file:///the/directory")
     lacking = [name for name in ("open_log", "read", "info", "runs", "cancel") if not hasattr(queue, name)]
@@ -121,7 +124,12 @@ def open_queue(queue: Queue | str) -> Queue:
             f"queue={queue!r} is no queue: it lacks {', '.join(lacking)}; give a URL such as "
             "'file:///var/lib/app/runs', or an object with the methods of millrace.streaming.Queue"
         )
+    _queue_types.add(type(queue))
     return queue
+
+
+_queue_types: WeakSet[type] = WeakSet()
+"""Types whose objects have proved to be queues: a service asks for each of its runs."""
 
 
 # ---------------------------------------------------------------- URLs

@@ -127,17 +127,17 @@ class MemoryQueue:
 
     def ended(self, run: Run) -> None:
         """Keeps what there is to be kept of a run that is over."""
-        log = run.log
+        log, run_id = run.log, run.id
         with self._lock:
-            self._live.pop(run.id, None)
-            if run.id in self._over or log is None:
+            self._live.pop(run_id, None)
+            if run_id in self._over or log is None:
                 return
             if run.queue is not None and run.queue is not self:
-                _remember(self._elsewhere, run.id, run.queue)
+                _remember(self._elsewhere, run_id, run.queue)
                 return
             events = [without_traceback(event) for event in log.kept()]
             size = sum(map(weight_of, events))
-            self._over[run.id] = Remains(facts_of(run, size), events, size, time.monotonic() + self._ttl)
+            self._over[run_id] = Remains(facts_of(run, size), events, size, time.monotonic() + self._ttl)
             self._size += size
             self._sweep()
 

@@ -67,6 +67,9 @@ def message_of(item: Any, where: str, parts: tuple[str, ...] = ("text",)) -> Mes
     role = item.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise invalid(f"{where}.role must be one of {', '.join(ROLES)}", f"{where}.role")
+    content = item.get("content")
+    if len(item) == 2 and type(content) is str:  # as most are
+        return Message(ROLES[role], check_text(content, f"{where}.content"))  # type: ignore[arg-type]
     for name in ("function_call", "audio"):
         if item.get(name):
             raise invalid(
@@ -75,7 +78,6 @@ def message_of(item: Any, where: str, parts: tuple[str, ...] = ("text",)) -> Mes
                 "unsupported_parameter",
             )
     calls = _calls(item.get("tool_calls"), role, f"{where}.tool_calls")
-    content = item.get("content")
     text = "" if calls and content is None else _content(content, f"{where}.content", parts)
     key = _call_id(item.get("tool_call_id"), role, f"{where}.tool_call_id")
     return Message(ROLES[role], text, {}, calls, key)  # type: ignore[arg-type]

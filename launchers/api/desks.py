@@ -327,7 +327,7 @@ class Work:
             if not self.run.over:
                 self.run.watch(self._end)
                 return
-        elif self._stream is not None:
+        elif self._stream is not None and not self.run.over:
             await self._leave(self._stream)
         self._end()
 

@@ -53,7 +53,7 @@ class Exchange:
             pass
         else:
             async with work:
-                await asyncio.sleep(0)  # the run's first step: one that needs no more has nobody to be left by
+                await asyncio.sleep(0)  # the first step of the run, which may be its last
                 with Departure(self.receive) as departure:
                     if not work.run.over:
                         departure.then(work.left)

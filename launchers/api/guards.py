@@ -10,6 +10,7 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -49,6 +50,7 @@ class Guard:
         self.keys = keys
         self.login = login
         self.hosts = None if hosts is None else frozenset(name.encode() for name in (*LOCAL, *hosts))
+        self._is_ours = lru_cache(maxsize=64)(self._is_known)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -76,7 +78,7 @@ class Guard:
         if self.hosts is None:
             return
         for name, value in scope["headers"]:
-            if name == b"host" and not self._is_ours(value.lower()):
+            if name == b"host" and not self._is_ours(value):
                 raise Refusal(
                     403,
                     "this server answers to localhost only, as it has no API keys; "
@@ -84,8 +86,9 @@ class Guard:
                     "host_not_allowed",
                 )
 
-    def _is_ours(self, host: bytes) -> bool:
+    def _is_known(self, host: bytes) -> bool:
         assert self.hosts is not None
+        host = host.lower()
         name, _, port = host.rpartition(b":")
         return host in self.hosts or (name in self.hosts and port.isdigit())
 

@@ -41,6 +41,8 @@ def as_json(value: Any) -> str:
 
 def as_text(value: Any) -> str:
     """A value as the text of an answer."""
+    if type(value) is str:
+        return value
     return "" if value is None else _in_words(value)
 
 

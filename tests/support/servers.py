@@ -90,8 +90,8 @@ class Connection:
 
     port: int
     timeout: float = 10.0
-    received: bytes = b""
-    body: bytes = b""
+    received: bytearray = field(default_factory=bytearray)
+    body: bytearray = field(default_factory=bytearray)
     chunked: bool = False
     ended: bool = False
     remaining: int | None = None
@@ -121,13 +121,13 @@ class Connection:
             f"{name}: {text}\r\n" for name, text in lines.items()
         )
         self.socket.sendall(head.encode() + b"\r\n" + payload)
-        self.body, self.ended = b"", False
+        self.body, self.ended = bytearray(), False
 
     def reply(self) -> Reply:
         """Reads the head of the response."""
         while b"\r\n\r\n" not in self.received:
             self._receive()
-        head, _, self.received = self.received.partition(b"\r\n\r\n")
+        head = self._cut(self.received.index(b"\r\n\r\n"), 4)
         first, *rest = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): text.strip() for name, _, text in (line.partition(":") for line in rest)}
         self.chunked = headers.get("transfer-encoding") == "chunked"
@@ -138,8 +138,8 @@ class Connection:
         """Reads the body to its end."""
         while self._more():
             pass
-        body, self.body = self.body, b""
-        return body
+        body, self.body = self.body, bytearray()
+        return bytes(body)
 
     def json(self) -> Any:
         return json.loads(self.read())
@@ -183,7 +183,7 @@ class Connection:
     def _receive(self) -> None:
         data = self.socket.recv(65536)
         if not data:
-            raise ConnectionError(f"the server closed the connection; unread: {self.received[:200]!r}")
+            raise ConnectionError(f"the server closed the connection; unread: {bytes(self.received[:200])!r}")
         self.received += data
 
     def _more(self) -> bool:
@@ -199,24 +199,30 @@ class Connection:
             except ConnectionError:
                 self.ended = True
                 return False
-            self.body, self.received = self.body + self.received, b""
+            self.body += self._cut(len(self.received))
             return True
         while len(self.received) < self.remaining:
             self._receive()
-        self.body, self.received = self.received[: self.remaining], self.received[self.remaining :]
+        self.body += self._cut(self.remaining)
         self.ended = True
         return True
 
     def _next_chunk(self) -> bool:
         while b"\r\n" not in self.received:
             self._receive()
-        line, _, self.received = self.received.partition(b"\r\n")
+        line = self._cut(self.received.index(b"\r\n"), 2)
         size = int(line.partition(b";")[0], 16)
         while len(self.received) < size + 2:
             self._receive()
-        self.body, self.received = self.body + self.received[:size], self.received[size + 2 :]
+        self.body += self._cut(size, 2)
         self.ended = size == 0
         return not self.ended
+
+    def _cut(self, size: int, end: int = 0) -> bytes:
+        """Takes so many bytes of what has been received, and drops those of their `end`."""
+        piece = bytes(self.received[:size])
+        del self.received[: size + end]
+        return piece
 
 
 def free_port() -> int:

@@ -393,7 +393,7 @@ def send_raw(
     head = f"{method} {path} HTTP/1.1\r\n".encode()
     head += b"".join(name + b": " + value + b"\r\n" for name, value in lines.items())
     connection.socket.sendall(head + b"\r\n" + payload)
-    connection.body, connection.ended = b"", False
+    connection.body, connection.ended = bytearray(), False
 
 
 class TestHeads:
@@ -474,7 +474,7 @@ class TestMethods:
                     connection.send("HEAD", place)
                     reply = connection.reply()
                     assert reply.status == 200, place
-                    connection.received = b""
+                    connection.received = bytearray()
                     connection.send("GET", "/health/live")
                     connection.chunked, connection.remaining = False, None
                     assert connection.reply().status == 200
