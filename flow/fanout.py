@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.notes import also_failed
+from ..streaming.tasks import begin
 
 __all__ = ["Group", "OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
 
@@ -48,7 +49,7 @@ class Group:
         self.values: list[Any] = [None] * len(work)
         self.failed: list[int] = []
         self.loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._limit = len(work) if concurrency is None else concurrency
         self._next = 0
         self._left = len(work)
@@ -99,31 +100,40 @@ class Group:
         self._next += 1
 
     def _start(self, i: int, context: Context) -> None:
-        self._tasks.add(self.loop.create_task(self._do(i), context=context))
+        task = begin(self.loop, self._do(i), context)
+        if not task.done():  # it may have begun at once, where the loop has a factory of its own
+            self._tasks[i] = task
 
     async def _do(self, i: int) -> None:
-        here = asyncio.current_task()
         try:
             self.values[i] = await self.work[i]()
         except BaseException as error:  # SystemExit too: in a task it would end the loop that all runs share
-            if not (self._stopping and isinstance(error, CancelledError)):
-                self.values[i] = error
-                self.failed.append(i)
-                if self.on_error == "raise" or not isinstance(error, (Exception, CancelledError)):
-                    self._stop(here)
+            self._fail(i, error)
+        self._over(i)
+
+    def _fail(self, i: int, error: BaseException) -> None:
+        """The work `i` has raised."""
+        if not (self._stopping and isinstance(error, CancelledError)):
+            self.values[i] = error
+            self.failed.append(i)
+            if self.on_error == "raise" or not isinstance(error, (Exception, CancelledError)):
+                self._stop(i)
+
+    def _over(self, i: int) -> None:
+        """The work `i` is over, one way or the other."""
         self._left -= 1
-        self._tasks.discard(here)
+        self._tasks.pop(i, None)
         if not self._stopping:
             self._go_on(i)
         if not self._left and not self._ended.done():
             self._ended.set_result(None)
 
-    def _stop(self, here: asyncio.Task[Any] | None) -> None:
-        """Cancels all that are at work, but for the task that calls."""
+    def _stop(self, i: int | None) -> None:
+        """Cancels all that are at work, but for the work `i`, which calls."""
         if not self._stopping:
             self._stopping = True
-            for task in self._tasks:
-                if task is not here:
+            for at, task in self._tasks.items():
+                if at != i:
                     task.cancel()  # one that has not begun never comes to its account
             if not self._ended.done():
                 self._ended.set_result(None)
@@ -131,7 +141,7 @@ class Group:
     async def _settle(self) -> None:
         """Waits for the cleanup of what was cancelled; a further cancel of the waiting task comes after it."""
         cancelled = False
-        while pending := [task for task in self._tasks if not task.done()]:
+        while pending := [task for task in self._tasks.values() if not task.done()]:
             try:
                 await asyncio.wait(pending)
             except CancelledError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from copy import copy
 from functools import partial
 from types import TracebackType
@@ -13,9 +13,10 @@ from ..streaming.events import Path
 from ..streaming.runs import Run
 from .args import Args
 from .checks import refuse_misfits
-from .fanout import OnError, Work, fan_out
+from .fanout import OnError, fan_out
 from .fans import Fan
 from .functions import as_step
+from .parts import Parts, are_bare
 from .performing import perform
 from .references import SCOPE
 from .steps import In, Out, Step
@@ -83,6 +84,7 @@ class Parallel(Base[In, Out]):
             keys=tuple(names) if names is not None else None,
             chosen=tuple(range(len(steps))),
             live=self.shared and any(s.live for s in steps),
+            bare=are_bare(*steps),
             gathers=self.kept or self.choose is not None or any(s.gathers or not s.live for s in steps),
         )
         refuse_misfits(self)
@@ -91,7 +93,7 @@ class Parallel(Base[In, Out]):
     """Whether all branches are given the same value."""
     choose: Step[Any, Any] | None = None
     keys: tuple[str, ...] | None = None
-    kept = False
+    kept = bare = False
     if TYPE_CHECKING:
         steps: tuple[Step[Any, Any], ...]
         labels: tuple[str | int, ...]
@@ -183,42 +185,61 @@ class Parallel(Base[In, Out]):
             if is_stream(x):
                 chosen, found = await self._live(x, run, path)
             else:
-                chosen, inputs = await self._chosen(x, run, path), self.inputs(x)
-                found = await self._fan_out(chosen, [self._branch(i, inputs[i], run, path) for i in chosen])
+                chosen = self.chosen if self.choose is None else await self._chosen(x, run, path)
+                found = await self._at_once(chosen, self.inputs(x), run, path)
         finally:
             SCOPE.set(outer)
         if self.keys is not None:
             return dict(zip([self.keys[i] for i in chosen], found, strict=True))
         return Args(*found)
 
-    def _branch(self, i: int, x: Any, run: Run, path: Path) -> Work:
-        return partial(perform, self.steps[i], x, run, path, self.labels[i], False)
+    def _at_once(
+        self, chosen: Sequence[int], inputs: Sequence[Any], run: Run, path: Path
+    ) -> Coroutine[Any, Any, list[Any]]:
+        steps, labels = self.steps, self.labels
+        if len(chosen) < len(steps):
+            steps, labels = tuple(steps[i] for i in chosen), tuple(labels[i] for i in chosen)
+            inputs = [inputs[i] for i in chosen]
+        parts = Parts(
+            steps,
+            inputs,
+            run,
+            path,
+            labels,
+            labels,
+            concurrency=self.concurrency,
+            on_error=self.on_error,
+            bare=self.bare,
+        )
+        return parts.results()
 
-    async def _fan_out(self, chosen: Sequence[int], work: Sequence[Work]) -> list[Any]:
-        labels = [self.labels[i] for i in chosen]
-        return await fan_out(work, labels, concurrency=self.concurrency, on_error=self.on_error)
+    def _branch(self, i: int, x: Any, run: Run, path: Path) -> Coroutine[Any, Any, Any]:
+        return perform(self.steps[i], x, run, path, self.labels[i], False)
 
     async def _live(self, stream: Any, run: Run, path: Path) -> tuple[Sequence[int], list[Any]]:
         """All branches on one upstream: those that take it live as it comes, the others on the whole of it."""
         if self.choose is not None:
             value = await gathered(stream)
             chosen = await self._chosen(value, run, path)
-            return chosen, await self._fan_out(chosen, [self._branch(i, value, run, path) for i in chosen])
+            return chosen, await self._at_once(chosen, self.inputs(value), run, path)
         chosen = self.chosen
         live = [i for i in chosen if self.steps[i].live]
         at_once = self.concurrency is None or self.concurrency >= len(chosen)
         tee = Tee(stream, len(live), len(live) < len(chosen), at_once)
         readers = dict(zip(live, tee.readers, strict=True))
         async with tee:
-            return chosen, await self._fan_out(
-                chosen, [partial(self._live_branch, i, tee, readers.get(i), run, path) for i in chosen]
+            return chosen, await fan_out(
+                [partial(self._live_branch, i, tee, readers.get(i), run, path) for i in chosen],
+                [self.labels[i] for i in chosen],
+                concurrency=self.concurrency,
+                on_error=self.on_error,
             )
 
     async def _live_branch(self, i: int, tee: Tee, reader: Any, run: Run, path: Path) -> Any:
         if reader is None:
-            return await self._branch(i, await tee.value(), run, path)()
+            return await self._branch(i, await tee.value(), run, path)
         with reader.at_work():
-            return await self._branch(i, reader, run, path)()
+            return await self._branch(i, reader, run, path)
 
 
 if not TYPE_CHECKING:

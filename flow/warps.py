@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,10 @@ from ..streaming.errors import FlowCallError
 from ..streaming.events import Path
 from ..streaming.runs import Run
 from .checks import refuse_misfits
-from .fanout import OnError, fan_out
+from .fanout import OnError
 from .fans import Fan
 from .flows import label_of
-from .performing import perform
+from .parts import Parts, are_bare
 from .pipeline import as_body
 from .steps import In, Out, Step
 
@@ -86,14 +85,16 @@ class Warp(Base[In, Out]):
                 f"{self!r} takes an iterable of items, not {type(x).__name__}; wrap it in a list"
             )
         items, label = list(x), label_of(self.inner)
-        labels = [f"{label}[{i}]" for i in range(len(items))]
-        where = (*path, label)
-        return await fan_out(
-            [
-                partial(perform, self.inner, item, run, where, i, False, labels[i])
-                for i, item in enumerate(items)
-            ],
-            labels,
+        many = range(len(items))
+        parts = Parts(
+            [self.inner] * len(items),
+            items,
+            run,
+            (*path, label),
+            many,
+            [f"{label}[{i}]" for i in many],
             concurrency=self.concurrency,
             on_error=self.on_error,
+            bare=are_bare(self.inner),
         )
+        return await parts.results()

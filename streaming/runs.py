@@ -30,6 +30,7 @@ from .queues import Queue
 from .readers import Reader
 from .registries import MEMORY, MemoryQueue
 from .sessions import SESSION, new_session_id
+from .tasks import begin
 from .turns import Turn
 from .usage import TokenUsage
 
@@ -187,7 +188,7 @@ class Run(Turn):
         if not LIVE:
             after_fork(LIVE.clear)
         LIVE.add(self)
-        self._task = loop.create_task(self._main(body), context=context)
+        self._task = begin(loop, self._main(body), context)
         if timeout is not None:
             self._timer = loop.call_later(timeout, self._cut, "deadline passed", "timeout")
 
@@ -252,10 +253,12 @@ class Run(Turn):
             if self.parent._children is not None:
                 self.parent._children.discard(self)
             self.parent.usage = self.parent.usage + self.usage
-        for child in list(self._children or ()):
-            child.cancel("parent ended")
-        for task in list(self._joined or ()):
-            task.cancel()
+        if self._children:
+            for child in list(self._children):
+                child.cancel("parent ended")
+        if self._joined:
+            for task in list(self._joined):
+                task.cancel()
         try:
             if self.takes_turn:
                 self.end_turn()
@@ -268,9 +271,10 @@ class Run(Turn):
             self._written = True
             if self.registry is not None:
                 self.registry.ended(self)
-            watchers, self._watchers = self._watchers, None
-            for watcher in watchers or ():
-                watcher()
+            if self._watchers is not None:
+                watchers, self._watchers = self._watchers, None
+                for watcher in watchers:
+                    watcher()
 
     # ------------------------------------------------------------ stopping it
 
