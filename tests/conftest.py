@@ -6,9 +6,16 @@ import os
 from collections.abc import Iterator
 from functools import partial
 
+import hypothesis
 import pytest
 
 from tests.support.leaks import Snapshot, forget_live_runs, nothing_beyond
+
+# How long a case takes says nothing where others are at work; `too_slow` would be about that as well.
+hypothesis.settings.register_profile(
+    "millrace", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("millrace")
 
 pytest_plugins = ["tests.support.browser"]
 
