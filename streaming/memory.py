@@ -173,10 +173,11 @@ class MemoryLog:
         event = self.ahead.popleft()
         self.behind.append(event)
         if self.room_waiters:
-            self._taken()
+            self.made_room()
         return event
 
-    def _taken(self) -> None:
+    def made_room(self) -> None:
+        """The listener has taken an event for whose place somebody may be waiting."""
         if self.bound and len(self.ahead) <= self.bound >> 1:
             if _get_running_loop() is self.loop:
                 self._make_room()

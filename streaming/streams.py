@@ -217,14 +217,18 @@ class Guard(Generic[Item]):
     def take(self) -> Item | None:
         """The next item that is there; None: wait."""
         log = self.log
-        while log.ahead:
+        ahead, pick = log.ahead, self.pick
+        while ahead:
             if log.skip:
                 log.jump()
             try:
-                event = log.take()
+                event = ahead.popleft()  # as `log.take`, without a call for each event
             except IndexError:
                 continue
-            item = self.pick(event)
+            log.behind.append(event)
+            if log.room_waiters:
+                log.made_room()
+            item = pick(event)
             if item is not None:
                 return item
         if self.finished is None and log.last is not None and not log.ahead:
