@@ -17,8 +17,8 @@ def begin(
 ) -> asyncio.Task[Any]:
     """`loop.create_task(coroutine, context=context)`, for code that runs on `loop`.
 
-    asyncio's own loops do nothing in between, unless they were given a task factory or are in debug mode.
+    asyncio's own loops do nothing in between, unless they were given a task factory.
     """
-    if type(loop).create_task is _make and loop.get_task_factory() is None and not loop.get_debug():
+    if type(loop).create_task is _make and loop.get_task_factory() is None:
         return asyncio.Task(coroutine, loop=loop, name="millrace", context=context)
     return loop.create_task(coroutine, context=context)

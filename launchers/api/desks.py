@@ -224,8 +224,7 @@ class Work:
             self._counted.admit()
         self._stream: Stream | None = None
         self._pace: Pace | None = None
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the work is."""
+        self._over: asyncio.Future[None] | None = None
         self._readers = 0
         self._absence: asyncio.TimerHandle | None = None
         try:
@@ -272,6 +271,13 @@ class Work:
         if not await self._ticket.wait():
             raise asyncio.CancelledError
         self._counted.admit()
+
+    @property
+    def over(self) -> asyncio.Future[None]:
+        """Done when the work is; for one of the desk's works."""
+        if self._over is None:
+            self._over = asyncio.get_running_loop().create_future()
+        return self._over
 
     # ------------------------------------------------------------ its client
 
@@ -349,7 +355,8 @@ class Work:
             self.desk.admission.spent(self.owner, self.run.usage.total_tokens)
             self._ticket.leave()
             self._counted.end()
-            self.over.set_result(None)
+            if self._over is not None:
+                self._over.set_result(None)
             if self.run.error is not None:
                 log_failure(self.run.error, self.run.id)
 

@@ -5,6 +5,7 @@ One loop sends, whatever the endpoint: how a run's events look on the wire is sa
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -94,9 +95,9 @@ class Reply:
             body = b""
         await self._write(body, more)
 
-    async def _write(self, body: bytes, more: bool) -> None:
+    def _write(self, body: bytes, more: bool) -> Awaitable[None]:
         message = {"type": "http.response.body", "body": body, "more_body": more}
-        await within(self.work.desk.timings.write_idle, self.send(message))
+        return within(self.work.desk.timings.write_idle, self.send(message))
 
     async def whole(self, body: bytes, status: int = 200) -> None:
         """Sends one JSON answer."""
