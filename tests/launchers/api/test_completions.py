@@ -36,12 +36,6 @@ from tests.support.servers import serving
 HELLO: Any = [{"role": "user", "content": "hello there you"}]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running(words) as server:
-        yield server
-
-
 @pytest.fixture
 def client(server: Running) -> Iterator[openai.OpenAI]:
     with client_of(server) as client:
