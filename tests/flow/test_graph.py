@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from millrace import Args, Graph, Parallel, Pipeline, arg, bind
-from tests.flow.graph_parts import add, both, diamond, double, every_way
+from tests.flow.parts import add, both, diamond, double, every_way
 
 DIAMOND = [("input", "a"), ("a", "b"), ("a", "c"), (("b", "c"), "join"), ("join", "output")]
 

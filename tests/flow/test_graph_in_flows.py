@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -11,19 +10,13 @@ import pytest
 
 from millrace import Args, Graph, Parallel, Pipeline, arg, bind
 from millrace.streaming import Data, StepFinished, StepStarted
-from tests.flow.graph_parts import MANY, Source, both, chain, count, dashed, dotted
+from tests.flow.parts import MANY, Source, both, chain, count, dashed, dotted, every_way
 
 
 @pytest.fixture(params=["asynchronous", "threaded"])
 def source(request: pytest.FixtureRequest) -> Any:
     made = Source()
     return made, getattr(made, request.param)
-
-
-def every_way(flow: Any, x: Any) -> Any:
-    value = flow(x)
-    assert flow.stream(x).result == asyncio.run(flow.acall(x)) == value
-    return value
 
 
 def test_in_a_pipeline(source: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from millrace import Args, Graph, Pipeline, arg, bind
 from millrace.streaming import TextDelta, status
-from tests.flow.graph_parts import MANY, Source, both, chain, count, count_sync, dashed, dotted
+from tests.flow.parts import MANY, Source, both, chain, count, count_sync, dashed, dotted, every_way
 from tests.support.leaks import eventually, leaks
 
 
@@ -23,12 +23,6 @@ async def first(pieces: AsyncIterator[str]) -> str:
 def source(request: pytest.FixtureRequest) -> Any:
     made = Source()
     return made, getattr(made, request.param)
-
-
-def every_way(flow: Any, x: Any) -> Any:
-    value = flow(x)
-    assert flow.stream(x).result == asyncio.run(flow.acall(x)) == value
-    return value
 
 
 class TestOneReader:

@@ -14,7 +14,7 @@ import pytest
 from millrace import Args, Graph, Pipeline, Warp, session
 from millrace.flow import threads
 from millrace.streaming import FlowCallError, StepStarted, current_session
-from tests.flow.graph_parts import add, both, diamond, double, every_way
+from tests.flow.parts import add, both, diamond, double, every_way
 from tests.support.leaks import eventually_async, leaks
 
 

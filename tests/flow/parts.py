@@ -1,4 +1,4 @@
-"""Graphs, and steps of them, that the tests of graphs share."""
+"""Steps and graphs that several tests build flows of, and a call of a flow in every way."""
 
 from __future__ import annotations
 
@@ -89,9 +89,10 @@ async def double(x: int) -> int:
 
 
 def every_way(flow: Any, x: Any) -> Any:
-    value = flow(x)
-    assert flow.stream(x).result == asyncio.run(flow.acall(x)) == value
-    assert type(flow.stream(x).result) is type(value)
+    """The value that three calls give: a plain one, a stream and an awaited one."""
+    value, streamed = flow(x), flow.stream(x).result
+    assert streamed == asyncio.run(flow.acall(x)) == value
+    assert type(streamed) is type(value)
     return value
 
 
