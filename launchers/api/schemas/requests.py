@@ -64,7 +64,7 @@ def run_id_header() -> dict[str, Any]:
 def deadline(longest: float) -> Schema:
     """The field `timeout`; `longest` in seconds."""
     seconds = {"type": "number", "minimum": SHORTEST_DEADLINE, "maximum": longest, "default": longest}
-    return nullable({**seconds, "description": "Deadline of the run in seconds, from when it begins"})
+    return nullable({**seconds, "description": "Deadline of the run in seconds, also while it waits in line"})
 
 
 def model_name(model: str) -> Schema:
