@@ -15,7 +15,7 @@ from ...streaming.messages import Message
 from ..abilities import Abilities
 from .chat_messages import conversation_of
 from .chat_tools import Tool, schema_of, tool_choice_of, tools_of
-from .parameters import Number, check_json, check_text, flag, invalid, refuse_unsupported, unsupported
+from .parameters import Known, Number, check_text, flag, invalid, unsupported
 
 __all__ = [
     "HARMLESS",
@@ -77,6 +77,8 @@ SHARED = frozenset(["model", "stream", "stream_options", "stop", "logit_bias", "
 
 OWN = SHARED | {"messages", "n", "tools", "tool_choice", "response_format", "logprobs", "top_logprobs"}
 """Parameters that need more than a look at their own value."""
+
+KNOWN = Known(OWN, HARMLESS, NEUTRAL, NUMBERS)
 
 CHOICES = Number(1, 16, whole=True)
 """How many answers one request may ask for."""
@@ -142,16 +144,7 @@ class ChatRequest(TextRequest):
         """
         able = able or Abilities()
         request = cls(model_of(body), conversation_of(body.get("messages"), able.results))
-        for name, value in body.items():
-            if value is None:
-                continue
-            number = NUMBERS.get(name)
-            if number is not None:
-                request.sampling[name] = number.check(value, name)
-            elif name in HARMLESS:
-                check_json(value, name)
-            elif name not in OWN:
-                refuse_unsupported(name, value, NEUTRAL)
+        request.sampling.update(KNOWN.check(body))
         request._take_shared(body, longest)
         request._take_own(body)
         request._take_form(body, able)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .chat_requests import SHORTEST_DEADLINE, model_of
-from .parameters import Number, check_json, check_text, invalid, refuse_unsupported
+from .parameters import Known, Number, check_text, invalid
 
 __all__ = ["HARMLESS", "MOST_TEXTS", "NEUTRAL", "OWN", "EmbeddingRequest"]
 
@@ -20,6 +20,8 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {"dimensions": ()}
 CURES = {"dimensions": "vectors have the length that the model gives them; leave it out"}
 
 OWN = frozenset(["model", "input", "encoding_format", "timeout"])
+
+KNOWN = Known(OWN, HARMLESS, NEUTRAL, cures=CURES)
 
 MOST_TEXTS = 2048
 """Texts in one request, as at OpenAI."""
@@ -43,13 +45,7 @@ class EmbeddingRequest:
             Refusal: 400, naming the parameter.
         """
         request = cls(model_of(body), _texts(body.get("input")))
-        for name, value in body.items():
-            if value is None or name in OWN:
-                continue
-            if name in HARMLESS:
-                check_json(value, name)
-            else:
-                refuse_unsupported(name, value, NEUTRAL, CURES)
+        KNOWN.check(body)
         if (encoding := body.get("encoding_format")) is not None:
             if encoding not in ("float", "base64"):
                 raise invalid('encoding_format must be "float" or "base64"', "encoding_format")

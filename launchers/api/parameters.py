@@ -9,17 +9,16 @@ from typing import Any, NamedTuple
 from .refusals import Refusal
 
 __all__ = [
+    "Known",
     "Number",
     "check_json",
     "check_keys",
     "check_text",
     "flag",
     "invalid",
-    "refuse_unsupported",
     "unsupported",
 ]
 
-NO_CURES: Mapping[str, str] = {}
 LEAVE_OUT = "leave it out"
 
 DEEPEST = 64
@@ -50,6 +49,47 @@ class Number(NamedTuple):
         }
 
 
+class Known(NamedTuple):
+    """What the body of a request may say at one endpoint, by what becomes of it."""
+
+    own: frozenset[str]
+    """What needs more than a look at its own value: left to the endpoint."""
+    harmless: frozenset[str]
+    """What is accepted and unused."""
+    neutral: Mapping[str, tuple[Any, ...]]
+    """What is not supported, with the values that ask for nothing."""
+    numbers: Mapping[str, Number] = {}
+    cures: Mapping[str, str] = {}
+    """What to do about a parameter that is refused, where that is more than to leave it out."""
+
+    def check(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Looks at every parameter, and gives the numbers; null is as if it were left out.
+
+        Raises:
+            Refusal: 400, naming the parameter.
+        """
+        numbers: dict[str, Any] = {}
+        for name, value in body.items():
+            if value is None:
+                continue
+            number = self.numbers.get(name)
+            if number is not None:
+                numbers[name] = number.check(value, name)
+            elif name in self.harmless:
+                check_json(value, name)
+            elif name not in self.own:
+                self._refuse(name, value)
+        return numbers
+
+    def _refuse(self, name: str, value: Any) -> None:
+        """Refuses a parameter that is not supported, unless it asks for nothing: has one of its `neutral` values."""
+        cure = self.cures.get(name, LEAVE_OUT)
+        if name not in self.neutral:
+            raise invalid(f"unknown parameter {name[:60]!r}; {cure}", name[:60], "unknown_parameter")
+        if not any(type(value) is type(nothing) and value == nothing for nothing in self.neutral[name]):
+            raise unsupported(name, cure=cure)
+
+
 def invalid(message: str, param: str | None, code: str = "invalid_value") -> Refusal:
     """400, for what is malformed."""
     return Refusal(400, message, code, param)
@@ -58,21 +98,6 @@ def invalid(message: str, param: str | None, code: str = "invalid_value") -> Ref
 def unsupported(name: str, why: str = "is not supported here", cure: str = LEAVE_OUT) -> Refusal:
     """400, for what is known and cannot be done."""
     return invalid(f"{name} {why}; {cure}", name, "unsupported_parameter")
-
-
-def refuse_unsupported(
-    name: str, value: Any, neutral: Mapping[str, tuple[Any, ...]], cures: Mapping[str, str] = NO_CURES
-) -> None:
-    """Refuses a parameter that is not supported, unless it asks for nothing: has one of its `neutral` values.
-
-    Raises:
-        Refusal: 400, with the parameter's cure, by default to leave it out.
-    """
-    cure = cures.get(name, LEAVE_OUT)
-    if name not in neutral:
-        raise invalid(f"unknown parameter {name[:60]!r}; {cure}", name[:60], "unknown_parameter")
-    if not any(type(value) is type(nothing) and value == nothing for nothing in neutral[name]):
-        raise unsupported(name, cure=cure)
 
 
 def flag(value: Any, name: str) -> bool:

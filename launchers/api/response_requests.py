@@ -13,7 +13,7 @@ from ...streaming.messages import Message
 from . import chat_requests
 from .chat_messages import check_turn, message_of
 from .chat_requests import SHARED, TextRequest, check_stream_options, model_of
-from .parameters import Number, check_json, check_text, flag, invalid, refuse_unsupported, unsupported
+from .parameters import Known, Number, check_json, check_text, flag, invalid, unsupported
 
 __all__ = ["CURES", "HARMLESS", "NEUTRAL", "NUMBERS", "OWN", "ResponseRequest"]
 
@@ -82,6 +82,8 @@ ECHOED = (
 
 OWN = SHARED | {"input", "instructions", "metadata", "parallel_tool_calls", "prompt_cache_options", "text"}
 
+KNOWN = Known(OWN, HARMLESS, NEUTRAL, NUMBERS, CURES)
+
 PARTS = ("input_text", "output_text")
 
 
@@ -99,16 +101,7 @@ class ResponseRequest(TextRequest):
             Refusal: 400, naming the parameter.
         """
         request = cls(model_of(body), _messages(body.get("input")))
-        for name, value in body.items():
-            if value is None:
-                continue
-            number = NUMBERS.get(name)
-            if number is not None:
-                request.sampling[name] = number.check(value, name)
-            elif name in HARMLESS:
-                check_json(value, name)
-            elif name not in OWN:
-                refuse_unsupported(name, value, NEUTRAL, CURES)
+        request.sampling.update(KNOWN.check(body))
         request._take_shared(body, longest)
         request._take_own(body)
         return request

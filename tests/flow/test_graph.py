@@ -8,38 +8,7 @@ from typing import Any
 import pytest
 
 from millrace import Args, Graph, Parallel, Pipeline, arg, bind
-
-
-def add(x: int) -> int:
-    return x + 1
-
-
-async def double(x: int) -> int:
-    await asyncio.sleep(0)
-    return x * 2
-
-
-def both(*values: Any) -> tuple[Any, ...]:
-    return values
-
-
-def every_way(flow: Any, x: Any) -> Any:
-    value = flow(x)
-    assert flow.stream(x).result == asyncio.run(flow.acall(x)) == value
-    assert type(flow.stream(x).result) is type(value)
-    return value
-
-
-def diamond(a: Any, b: Any, c: Any, join: Any, **options: Any) -> Any:
-    with Graph(**options) as g:
-        g.a, g.b, g.c, g.join = a, b, c, join
-        g.edge(g.input, g.a)
-        g.edge(g.a, g.b)
-        g.edge(g.a, g.c)
-        g.edge((g.b, g.c), g.join)
-        g.edge(g.join, g.output)
-    return g
-
+from tests.flow.parts import add, both, diamond, double, every_way
 
 DIAMOND = [("input", "a"), ("a", "b"), ("a", "c"), (("b", "c"), "join"), ("join", "output")]
 

@@ -3,86 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from millrace import Args, Graph, Pipeline, arg, bind
 from millrace.streaming import TextDelta, status
+from tests.flow.parts import MANY, Source, both, chain, count, count_sync, dashed, dotted, every_way
 from tests.support.leaks import eventually, leaks
-
-MANY = 1_000_000
-
-
-class Source:
-    """A step that streams, and counts."""
-
-    def __init__(self) -> None:
-        self.made = 0
-        self.closed = 0
-
-    async def asynchronous(self, n: int) -> AsyncIterator[str]:
-        try:
-            for i in range(n):
-                self.made += 1
-                yield f"{i} "
-                await asyncio.sleep(0)
-        finally:
-            self.closed += 1
-
-    def threaded(self, n: int) -> Iterator[str]:
-        try:
-            for i in range(n):
-                self.made += 1
-                yield f"{i} "
-        finally:
-            self.closed += 1
-
-
-async def dotted(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
-    async for piece in pieces:
-        yield piece.strip() + ". "
-
-
-def dashed(pieces: Iterator[str]) -> Iterator[str]:
-    for piece in pieces:
-        yield piece.strip() + "- "
-
-
-async def count(pieces: AsyncIterator[Any]) -> int:
-    return len([piece async for piece in pieces])
-
-
-def count_sync(pieces: Iterator[Any]) -> int:
-    return sum(1 for _ in pieces)
 
 
 async def first(pieces: AsyncIterator[str]) -> str:
     return await anext(pieces)
 
 
-def both(*values: Any) -> tuple[Any, ...]:
-    return values
-
-
-def chain(*names: str) -> list[tuple[str, str]]:
-    places = ["input", *names, "output"]
-    return list(pairwise(places))
-
-
 @pytest.fixture(params=["asynchronous", "threaded"])
 def source(request: pytest.FixtureRequest) -> Any:
     made = Source()
     return made, getattr(made, request.param)
-
-
-def every_way(flow: Any, x: Any) -> Any:
-    value = flow(x)
-    assert flow.stream(x).result == asyncio.run(flow.acall(x)) == value
-    return value
 
 
 class TestOneReader:

@@ -13,23 +13,8 @@ from hypothesis import strategies as st
 
 from millrace import Args, Diverter, Parallel, Pipeline, Warp, bind
 from millrace.streaming import FlowBuildError, FlowCallError, StepStarted, TextDelta, status
+from tests.flow.parts import add, double, every_way
 from tests.support.leaks import eventually
-
-
-def add(x: int) -> int:
-    return x + 1
-
-
-async def double(x: int) -> int:
-    await asyncio.sleep(0)
-    return x * 2
-
-
-def every_way(flow: Any, x: Any) -> Any:
-    value = flow(x)
-    assert flow.stream(x).result == asyncio.run(flow.acall(x)) == value
-    assert type(flow.stream(x).result) is type(value)
-    return value
 
 
 def test_results() -> None:

@@ -28,25 +28,6 @@ LEAVE = 3.0
 """Seconds in which a run must have ended whose page has gone; gradio is told within a tenth of that."""
 
 
-@pytest.fixture(scope="module")
-def scripted() -> Scripted:
-    return Scripted()
-
-
-@pytest.fixture(scope="module")
-def served(scripted: Scripted) -> Iterator[Served]:
-    """A service whose flow says what the test says."""
-    with serving(Service(step(scripted, name="scripted"), chat=True).app) as served:
-        yield served
-
-
-@pytest.fixture
-def chat(visit: Visit, served: Served) -> Iterator[ChatPage]:
-    """An open chat; at the end the page must have logged no error and asked no other host."""
-    yield ChatPage(visit.page, served.url)
-    visit.check()
-
-
 class TestAnswers:
     def test_they_stream(self, chat: ChatPage, scripted: Scripted) -> None:
         from playwright.sync_api import expect

@@ -32,7 +32,7 @@ CELLS = [(kind, way) for kind in KINDS for way in WAYS if impossible(kind, way._
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "way"), CELLS, ids=[f"{kind}: {way.__name__}" for kind, way in CELLS])
 def test_leaving(kind: str, way: Any) -> None:
-    for patience in (1.0, 5.0, 25.0) if way.__name__ in BY_TIME else (20.0,):
+    for patience in (0.2, 1.0, 5.0, 25.0) if way.__name__ in BY_TIME else (20.0,):
         subject = KINDS[kind]()
         subject.patience = patience
         try:

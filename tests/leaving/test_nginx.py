@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import select
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,8 @@ import pytest
 
 from millrace import Limits
 from millrace.launchers.api.patience import Timings
-from millrace.streaming import status
 from tests.launchers.support import PATH, Asking, Running, Source, echo, question, running
-from tests.leaving.kinds import KINDS
-from tests.leaving.subjects import Subject
-from tests.leaving.test_http import LEAVES, Client
+from tests.leaving.clients import LEAVES, leave_at_work, leave_in_line
 from tests.support.leaks import eventually
 from tests.support.proxies import nginx
 from tests.support.servers import free_port
@@ -53,38 +50,13 @@ class TestLeaving:
     @pytest.mark.parametrize("how", LEAVES)
     @pytest.mark.parametrize("kind", ["async generator", "awaiting", "model decoding"])
     def test_at_work(self, kind: str, how: str, stream: bool, tmp_path: Path) -> None:
-        subject: Subject = KINDS[kind]()
-        client = None
-        try:
-            with proxied(subject.flow, tmp_path) as server:
-                client = Client(server, PATH, stream, LEAVES[how])
-                subject.reach()
-                left = time.monotonic()
-                client.leave()
-                subject.stopped()
-                assert time.monotonic() - left < STOPPED_WITHIN
-                eventually(server.idle)
-        finally:
-            if client is not None:
-                client.close()
-            subject.close()
+        took = leave_at_work(kind, partial(proxied, directory=tmp_path), PATH, stream, how)
+        assert took < STOPPED_WITHIN
 
     @BOTH
     @pytest.mark.parametrize("how", LEAVES)
     def test_in_line(self, how: str, stream: bool, tmp_path: Path) -> None:
-        source = Source()
-        with proxied(source, tmp_path, limits=Limits(running=1, waiting=2)) as server:
-            first = server.ask()
-            eventually(lambda: source.started == 1)
-            client = Client(server, PATH, stream, LEAVES[how])
-            eventually(lambda: server.service.admission.waiting == 1)
-            client.leave()
-            eventually(lambda: server.service.admission.waiting == 0)
-            first.close()
-            eventually(server.idle)
-            client.close()
-        assert source.started == 1
-        assert status().runs == 0
+        leave_in_line(partial(proxied, directory=tmp_path), PATH, stream, how)
 
     def test_many_one_after_another(self, tmp_path: Path) -> None:
         """Connections to the service are used again, and none of them is left in a state."""

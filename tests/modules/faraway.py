@@ -8,9 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from millrace import RemoteFlow
+from millrace.streaming import (
+    ContextLengthExceeded,
+    Overloaded,
+    RemoteError,
+    RunCancelled,
+    RunTimeout,
+    SessionBusy,
+)
 from tests.launchers.support import Running, running
 
-__all__ = ["Far", "far"]
+__all__ = ["Far", "anything", "far"]
 
 
 class Far:
@@ -34,3 +42,23 @@ def far(flow: Any, **options: Any) -> Iterator[Far]:
         yield made
         for each in made.made:
             asyncio.run(each.release())
+
+
+async def anything(asked: Any) -> Any:
+    """What the flow there is: it does what the input says."""
+    match asked:
+        case {"do": "value", "value": value}:
+            return value
+        case {"do": "fail", "with": name}:
+            raise {
+                "KeyError": KeyError("secret"),
+                "Overloaded": Overloaded("it is full", 7.0),
+                "ContextLengthExceeded": ContextLengthExceeded("it does not fit"),
+                "SessionBusy": SessionBusy("somebody has it"),
+                "RunCancelled": RunCancelled("no more of this"),
+                "RunTimeout": RunTimeout("too late"),
+                "RemoteError": RemoteError("even further away", 502, "IndexError"),
+            }[name]
+        case {"do": "wait"}:
+            await asyncio.Event().wait()
+    return asked

@@ -14,15 +14,10 @@ from typing import Any
 import pytest
 
 from millrace import Parallel, Pipeline, session
-from millrace.streaming import (
-    FileQueue,
-    MemoryQueue,
-    Queue,
-    current_session,
-    status,
-)
+from millrace.streaming import FileQueue, MemoryQueue, Queue, current_session, status
 from tests.streaming.children import ROOT, child
 from tests.streaming.parts import count
+from tests.streaming.producers import Producer
 from tests.support.leaks import eventually, leaks
 
 
@@ -100,6 +95,55 @@ async def test_many_runs_of_one_session_each_with_a_stream_of_its_own() -> None:
     with session("alice"):
         heard = await asyncio.gather(*(listen(i) for i in range(20)))
     assert heard == [[f"alice/{i}/{n}" for n in range(200)] for i in range(20)]
+
+
+@pytest.mark.anyio
+async def test_sixty_four_at_once_half_of_them_without_a_session() -> None:
+    async def nonces(x: int) -> AsyncIterator[str]:
+        for i in range(200):
+            yield f"{x}:{i}"
+            await asyncio.sleep(0)
+
+    flow = Pipeline(nonces)
+
+    async def listen(i: int) -> None:
+        stream = flow.stream(i, session=f"user-{i % 4}" if i % 2 else None)
+        assert [piece async for piece in stream.text()] == [f"{i}:{k}" for k in range(200)]
+
+    await asyncio.gather(*(listen(i) for i in range(64)))
+
+
+@pytest.mark.anyio
+async def test_two_in_one_gather_without_ids() -> None:
+    async def letters(x: str) -> AsyncIterator[str]:
+        for _ in range(300):
+            yield x
+            await asyncio.sleep(0)
+
+    async def read(x: str) -> str:
+        return "".join([piece async for piece in Pipeline(letters).stream(x).text()])
+
+    assert await asyncio.gather(read("a"), read("b")) == ["a" * 300, "b" * 300]
+
+
+def test_threads_at_once() -> None:
+    def numbers(x: int) -> Iterator[str]:
+        for i in range(300):
+            yield f"{x}:{i}"
+
+    wrong: list[Any] = []
+
+    def listen(i: int) -> None:
+        got = list(Pipeline(numbers).stream(i).text())
+        if got != [f"{i}:{k}" for k in range(300)]:
+            wrong.append(got)
+
+    threads = [threading.Thread(target=listen, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert wrong == []
 
 
 @pytest.mark.slow
@@ -228,6 +272,27 @@ def test_8_generators_in_threads_feed_8_live_consumers() -> None:
     flow = Parallel(*[Pipeline(makes, eats, adds) for _ in range(8)])
     assert list(flow.stream(500).result) == [500 * 499] * 8
     assert pair.batch([500] * 8) == [500 * 499] * 8
+
+
+@pytest.mark.anyio
+async def test_driven_alternately_from_two_tasks_and_two_threads() -> None:
+    stream = Pipeline(Producer().pausing).stream(0)
+    async with stream:
+        reader = aiter(stream.text())
+        got = [await asyncio.create_task(anext(reader)) for _ in range(6)]  # type: ignore[arg-type]
+    assert got == [f"{i} " for i in range(6)]
+
+    def by_threads() -> list[str]:
+        pieces: list[str] = []
+        with Pipeline(Producer().pausing).stream(0) as stream:
+            reader = iter(stream.text())
+            for _ in range(6):
+                thread = threading.Thread(target=lambda: pieces.append(next(reader)))
+                thread.start()
+                thread.join(5)
+        return pieces
+
+    assert await asyncio.to_thread(by_threads) == got
 
 
 # ---------------------------------------------------------------- nothing is left

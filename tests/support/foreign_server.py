@@ -69,10 +69,7 @@ def foreign_server() -> Iterator[ForeignServer]:
             server.model = directory
             yield server
         finally:
-            end(process)  # type: ignore[arg-type]
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+            end(process)
 
 
 # ---------------------------------------------------------------- the other side

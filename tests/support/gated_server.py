@@ -108,10 +108,7 @@ def gated_server(limits: Limits | None = None) -> Iterator[GatedServer]:
     try:
         yield GatedServer(process)
     finally:
-        end(process)  # type: ignore[arg-type]
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+        end(process)
 
 
 # ---------------------------------------------------------------- the other side

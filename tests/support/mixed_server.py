@@ -160,10 +160,7 @@ def mixed_server(
         try:
             yield MixedServer(process, log, keys[0] if keys else None)
         finally:
-            end(process)  # type: ignore[arg-type]
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+            end(process)
 
 
 # ---------------------------------------------------------------- the other side

@@ -313,8 +313,9 @@ def answers(port: int, path: str) -> bool:
         return False
 
 
-def end(process: subprocess.Popen[bytes], grace: float = 15.0) -> None:
-    """Ends a child by its pid: SIGTERM; SIGKILL and a failure if it is still there after `grace` seconds."""
+def end(process: subprocess.Popen[Any], grace: float = 15.0) -> None:
+    """Ends a child by its pid, and closes its pipes: SIGTERM; SIGKILL and a failure if it is still there after `grace`
+    seconds."""
     if process.poll() is None:
         process.terminate()
     try:
@@ -323,3 +324,7 @@ def end(process: subprocess.Popen[bytes], grace: float = 15.0) -> None:
         process.kill()
         process.wait()
         raise AssertionError(f"process {process.pid} did not end within {grace} s of SIGTERM") from None
+    finally:
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()

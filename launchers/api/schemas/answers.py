@@ -13,6 +13,7 @@ __all__ = [
     "RUN_ID",
     "TEXT",
     "content",
+    "either",
     "headers",
     "json_answer",
     "nullable",
@@ -88,6 +89,11 @@ def stream_answer(text: str, data: Schema, example: str, last: str | None = None
         **headers("x-run-id", "Cache-Control", "X-Accel-Buffering"),
         "content": {"text/event-stream": {"itemSchema": event, "example": example}},
     }
+
+
+def either(whole: Mapping[str, Any], streamed: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer that comes whole, or streamed to a request that asks for that."""
+    return {**streamed, **whole, "content": {**whole["content"], **streamed["content"]}}
 
 
 def nullable(schema: Schema) -> Schema:

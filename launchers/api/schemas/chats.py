@@ -7,18 +7,18 @@ from typing import Any
 
 from ..chat_requests import HARMLESS, NEUTRAL, NUMBERS
 from ..refusals import Refusal
-from .answers import COUNT, LIKELY, TEXT, json_answer, nullable, one_of, stream_answer
+from .answers import COUNT, LIKELY, TEXT, either, json_answer, nullable, one_of, stream_answer
 from .chat_forms import CALLS, FORMS
 from .components import Components, Schema
 from .refusals import ERROR, Refused, refusals
 from .requests import (
     body,
-    deadline,
     harmless,
     logit_bias,
     message,
     model_name,
     neutral,
+    request_of,
     run_id_header,
     stop,
     stream_flag,
@@ -54,7 +54,6 @@ def describe_chats(components: Components, model: str, longest: float) -> dict[s
     )
     piece = {"anyOf": [chunk, components.name("Error", ERROR)]}
     streamed = stream_answer("", piece, _stream(model), "[DONE]")
-    both = {**streamed, **whole, "content": {**whole["content"], **streamed["content"]}}
     return {
         "/v1/chat/completions": {
             "post": {
@@ -69,7 +68,7 @@ def describe_chats(components: Components, model: str, longest: float) -> dict[s
                         "stream": ("Streamed, with the tokens counted at the end", {**asked, **STREAM}),
                     },
                 ),
-                "responses": {"200": both, **refusals(components, *MODEL_REFUSED)},
+                "responses": {"200": either(whole, streamed), **refusals(components, *MODEL_REFUSED)},
             }
         }
     }
@@ -93,16 +92,7 @@ def _request(components: Components, model: str, longest: float) -> Schema:
         "items": message(components),
         "description": "The last one must be of role user, or of role tool where the flow begins with a model",
     }
-    return {
-        "type": "object",
-        "required": ["messages"],
-        "additionalProperties": False,
-        "properties": {
-            "messages": messages,
-            "timeout": deadline(longest),
-            **{name: nullable(schema) for name, schema in fields.items()},
-        },
-    }
+    return request_of("messages", messages, longest, fields)
 
 
 # ---------------------------------------------------------------- answers

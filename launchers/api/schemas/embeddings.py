@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..embedding_requests import HARMLESS, MOST_TEXTS, NEUTRAL
-from .answers import COUNT, TEXT, json_answer, nullable
+from .answers import COUNT, TEXT, json_answer
 from .chats import MODEL_REFUSED
 from .components import Components, Schema
 from .refusals import refusals
-from .requests import body, deadline, harmless, model_name, neutral, run_id_header
+from .requests import body, harmless, model_name, neutral, request_of, run_id_header
 
 __all__ = ["describe_embeddings"]
 
@@ -56,16 +56,8 @@ def _request(model: str, longest: float) -> Schema:
         **{name: neutral(values) for name, values in NEUTRAL.items()},
     }
     several = {"type": "array", "minItems": 1, "maxItems": MOST_TEXTS, "items": TEXT}
-    return {
-        "type": "object",
-        "required": ["input"],
-        "additionalProperties": False,
-        "properties": {
-            "input": {"anyOf": [TEXT, several], "description": "One text, or several at once"},
-            "timeout": deadline(longest),
-            **{name: nullable(schema) for name, schema in fields.items()},
-        },
-    }
+    given = {"anyOf": [TEXT, several], "description": "One text, or several at once"}
+    return request_of("input", given, longest, fields)
 
 
 def _embeddings() -> Schema:

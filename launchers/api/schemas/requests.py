@@ -20,6 +20,7 @@ __all__ = [
     "message",
     "model_name",
     "neutral",
+    "request_of",
     "run_id_header",
     "sampling",
     "stop",
@@ -33,6 +34,20 @@ def body(schema: Schema, examples: Mapping[str, tuple[str, Any]], required: bool
     told = {name: {"summary": text, "value": value} for name, (text, value) in examples.items()}
     content = {"schema": schema, **({"examples": told} if told else {})}
     return {"required": required, "content": {"application/json": content}}
+
+
+def request_of(needed: str, schema: Schema, longest: float, fields: Mapping[str, Schema]) -> Schema:
+    """What a body must have, by its name, and what it may have: a deadline, and `fields`, each of which may be null."""
+    return {
+        "type": "object",
+        "required": [needed],
+        "additionalProperties": False,
+        "properties": {
+            needed: schema,
+            "timeout": deadline(longest),
+            **{name: nullable(schema) for name, schema in fields.items()},
+        },
+    }
 
 
 def run_id_header() -> dict[str, Any]:
@@ -49,7 +64,7 @@ def run_id_header() -> dict[str, Any]:
 def deadline(longest: float) -> Schema:
     """The field `timeout`; `longest` in seconds."""
     seconds = {"type": "number", "minimum": SHORTEST_DEADLINE, "maximum": longest, "default": longest}
-    return nullable({**seconds, "description": "Deadline of the run in seconds, from when it begins"})
+    return nullable({**seconds, "description": "Deadline of the run in seconds, also while it waits in line"})
 
 
 def model_name(model: str) -> Schema:

@@ -12,17 +12,17 @@ from ..response_items import MESSAGE, Output
 from ..response_objects import DEFAULTS, PREFIX, ResponseObject
 from ..response_replies import ResponseStream, ended
 from ..response_requests import HARMLESS, NEUTRAL, NUMBERS, PARTS
-from .answers import COUNT, TEXT, json_answer, nullable, stream_answer
+from .answers import COUNT, TEXT, either, json_answer, stream_answer
 from .chats import CREATED, MODEL_REFUSED
 from .components import Components, Schema
 from .refusals import Refused, refusals
 from .requests import (
     body,
-    deadline,
     harmless,
     logit_bias,
     model_name,
     neutral,
+    request_of,
     run_id_header,
     stop,
     stream_flag,
@@ -66,7 +66,6 @@ def describe_responses(components: Components, model: str, longest: float) -> di
         example,
     )
     streamed = stream_answer("", event, _stream(model))
-    both = {**streamed, **whole, "content": {**whole["content"], **streamed["content"]}}
     schema = {"type": "string", "pattern": f"^{PREFIX}[0-9a-f]{{32}}$"}
     response_id = {"name": "response_id", "in": "path", "required": True, "schema": schema}
     below = {"parameters": [{**response_id, "example": f"{PREFIX}{RUN}"}]}
@@ -88,7 +87,7 @@ def describe_responses(components: Components, model: str, longest: float) -> di
                         "stream": ("Streamed, with instructions", {**asked, **STREAM}),
                     },
                 ),
-                "responses": {"200": both, **refusals(components, *MODEL_REFUSED)},
+                "responses": {"200": either(whole, streamed), **refusals(components, *MODEL_REFUSED)},
             }
         },
         "/v1/responses/{response_id}": {
@@ -140,19 +139,11 @@ def _request(model: str, longest: float) -> Schema:
         **{name: neutral(values) for name, values in NEUTRAL.items()},
     }
     items = {"type": "array", "minItems": 1, "items": {"anyOf": [_message(), _reasoning()]}}
-    return {
-        "type": "object",
-        "required": ["input"],
-        "additionalProperties": False,
-        "properties": {
-            "input": {
-                "anyOf": [TEXT, items],
-                "description": "The last message must be of role user; those before it are the history",
-            },
-            "timeout": deadline(longest),
-            **{name: nullable(schema) for name, schema in fields.items()},
-        },
+    given = {
+        "anyOf": [TEXT, items],
+        "description": "The last message must be of role user; those before it are the history",
     }
+    return request_of("input", given, longest, fields)
 
 
 def _message() -> Schema:

@@ -480,7 +480,7 @@ class TestMethods:
                     assert connection.reply().status == 200
 
     def test_the_head_of_a_stream_does_not_wait_for_its_end(self) -> None:
-        source = Source()
+        source = Source(items=1)
         with running(source) as server, server.connect() as asking, server.connect() as connection:
             asking.send("POST", RUNS, {"input": "go", "background": True})
             asking.reply()
@@ -490,6 +490,8 @@ class TestMethods:
             connection.chunked = False
             connection.send("GET", "/health/live")
             assert Asking.reply(connection).status == 200
+            assert not source.cleaned
+            source.open()
 
     def test_nothing_there(self, server: Running) -> None:
         for path in (

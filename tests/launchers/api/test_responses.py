@@ -23,12 +23,6 @@ from tests.support.leaks import eventually
 SECRET = "the password is 123"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running(words) as server:
-        yield server
-
-
 @pytest.fixture
 def client(server: Running) -> Iterator[openai.OpenAI]:
     with client_of(server) as client:

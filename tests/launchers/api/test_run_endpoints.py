@@ -1,13 +1,10 @@
-"""/v1/runs: runs are started, looked at, followed, picked up again and stopped."""
+"""/v1/runs: runs are started, and answered whole or as a stream of events."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,59 +12,21 @@ from typing import Any
 import httpx
 import pytest
 
-from millrace import Limits, Message, Module, Warp
-from millrace.launchers.api import kept_runs
-from millrace.launchers.api.patience import Timings
+from millrace import Message, Module, Pipeline, Warp
 from millrace.streaming import (
     ContextLengthExceeded,
     Data,
     ReasoningDelta,
-    Run,
     Usage,
-    attach,
     current_run,
     current_session,
     emit,
     status,
 )
 from millrace.streaming.registries import MemoryQueue
-from tests.launchers.support import Asking, Running, Source, echo, running, words
-from tests.support.leaks import eventually, leaks
-
-RUNS = "/v1/runs"
-UNKNOWN = "0123456789abcdef0123456789abcdef"
-
-
-@pytest.fixture
-def run_id() -> str:
-    """One that a client may choose."""
-    return os.urandom(16).hex()
-
-
-@contextmanager
-def client_of(server: Running, **options: Any) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=10, **options) as client:
-        yield client
-
-
-def ask(server: Running, body: object, headers: dict[str, str] | None = None) -> Asking:
-    """A connection on which a run has been asked for, and nothing read."""
-    connection = server.connect()
-    connection.send("POST", RUNS, body, headers)
-    return connection
-
-
-def frames_of(text: str) -> list[dict[str, Any]]:
-    """The data of each server-sent event; its id and kind are those of the frame."""
-    found = []
-    for frame in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in frame.split("\n") if line and not line.startswith(":"))
-        if fields:
-            told = json.loads(fields["data"])
-            assert fields["event"] == told["kind"]
-            assert fields.get("id") == (str(told["seq"]) if "seq" in told else None)
-            found.append(told)
-    return found
+from tests.launchers.api.run_clients import RUNS, UNKNOWN, ask, client_of, frames_of
+from tests.launchers.support import Running, Source, echo, running, words
+from tests.support.leaks import eventually
 
 
 @dataclass
@@ -84,18 +43,6 @@ class Bill:
 
 async def price(order: Order) -> Bill:
     return Bill(order.count * 2.5, (order.item,))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running(words) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: Running) -> Iterator[httpx.Client]:
-    with client_of(server) as client:
-        yield client
 
 
 class TestStarting:
@@ -330,8 +277,6 @@ class TestVisibility:
         yield f"the prompt: {text}"
 
     def test_the_answer_alone(self) -> None:
-        from millrace import Pipeline
-
         with running(Pipeline(self.prepare, self.answer)) as server, client_of(server) as client:
             text = client.post(RUNS, json={"input": "a", "stream": True}).text
         kinds = [frame["kind"] for frame in frames_of(text)]
@@ -340,8 +285,6 @@ class TestVisibility:
         assert "note" not in text
 
     def test_all(self) -> None:
-        from millrace import Pipeline
-
         flow = Pipeline(self.prepare, self.answer)
         with running(flow, events="all") as server, client_of(server) as client:
             frames = frames_of(client.post(RUNS, json={"input": "a", "stream": True}).text)
@@ -353,479 +296,6 @@ class TestVisibility:
             "text_delta",
             "run_finished",
         ]
-
-
-class TestLooking:
-    def test_the_latest_first(self, client: httpx.Client) -> None:
-        ids = [client.post(RUNS, json={"input": str(i)}).json()["id"] for i in range(5)]
-        listed = client.get(RUNS, params={"limit": 3}).json()
-        assert (listed["object"], listed["has_more"]) == ("list", True)
-        assert [run["id"] for run in listed["data"]] == ids[:1:-1]
-        assert all("result" not in run for run in listed["data"])
-
-    @pytest.mark.parametrize("limit", ["0", "101", "-1", "x", "", "9" * 50])
-    def test_pages_have_a_size(self, client: httpx.Client, limit: str) -> None:
-        assert client.get(RUNS, params={"limit": limit}).json()["error"]["param"] == "limit"
-
-    @pytest.mark.parametrize("name", ["abc", UNKNOWN, "x" * 5000, "%00", "é"])
-    def test_there_is_no_such_run(self, client: httpx.Client, name: str) -> None:
-        for path in (name, f"{name}/events"):
-            answer = client.get(f"{RUNS}/{path}")
-            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "run_not_found")
-        assert client.post(f"{RUNS}/{name}/cancel").status_code == 404
-
-    def test_methods(self, client: httpx.Client) -> None:
-        one = f"/{UNKNOWN}"
-        for method, path in (("PUT", ""), ("POST", one), ("DELETE", one), ("GET", f"{one}/cancel")):
-            answer = client.request(method, f"{RUNS}{path}")
-            assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
-            assert answer.headers["allow"]
-        assert client.get(f"{RUNS}/{UNKNOWN}/elsewhere").status_code == 404
-
-
-class TestStopping:
-    def test_one_that_waits_in_line(self, run_id: str) -> None:
-        source = Source()
-        with running(source, limits=Limits(running=1, waiting=2)) as server, client_of(server) as client:
-            with (
-                ask(server, {"input": "first"}),
-                ask(server, {"input": "second"}, {"x-run-id": run_id}) as second,
-            ):
-                told = eventually(lambda: self.told(client, "queued"))
-                assert told["id"] == run_id
-                answer = client.post(f"{RUNS}/{run_id}/cancel", json={"reason": "changed my mind"})
-                assert answer.json()["status"] == "cancelled"
-                assert answer.json()["reason"] == "changed my mind"
-                assert second.reply().status == 503
-                assert second.json()["error"]["code"] == "cancelled"
-                assert server.service.admission.waiting == 0
-            eventually(server.idle)
-        assert source.started == 1
-
-    def told(self, client: httpx.Client, status: str) -> dict[str, Any] | None:
-        runs = client.get(RUNS).json()["data"]
-        return next((run for run in runs if run["status"] == status), None)
-
-    @pytest.mark.parametrize("body", [{"input": "a"}, {"input": "a", "stream": True}])
-    def test_one_that_has_said_nothing_yet(self, body: dict[str, Any], run_id: str) -> None:
-        source = Source()
-        with (
-            running(source) as server,
-            client_of(server) as client,
-            ask(server, body, {"x-run-id": run_id}) as asking,
-        ):
-            eventually(lambda: source.started == 1)
-            assert client.post(f"{RUNS}/{run_id}/cancel").json()["status"] == "cancelled"
-            assert source.cleaned == 1
-            assert asking.reply().status == 503
-            assert asking.json()["error"]["code"] == "cancelled"
-
-    def test_in_mid_stream(self) -> None:
-        source = Source()
-        with running(source) as server, client_of(server) as client:
-            with ask(server, {"input": "a", "stream": True}) as asking:
-                source.allow(2)
-                asking.events(3)
-                run_id = asking.reply().headers["x-run-id"]
-                told = client.post(f"{RUNS}/{run_id}/cancel").json()
-                last = json.loads(asking.events()[-1])
-            assert (told["status"], last["status"]) == ("cancelled", "cancelled")
-            assert told["error"]["kind"] == last["error"]["kind"] == "RunCancelled"
-            assert source.produced <= 4
-            eventually(server.idle)
-
-    def test_by_way_of_another_worker(self, tmp_path: Path) -> None:
-        source, queue = Source(), f"file://{tmp_path}/runs"
-        with running(source, queue=queue) as one, running(echo, queue=queue) as other:
-            with client_of(other) as client, ask(one, {"input": "a", "stream": True}) as asking:
-                source.allow(2)
-                asking.events(3)
-                run_id = asking.reply().headers["x-run-id"]
-                told = client.post(f"{RUNS}/{run_id}/cancel", json={"reason": "enough"}).json()
-                assert source.cleaned == 1
-                assert told == client.get(f"{RUNS}/{run_id}").json()
-            assert (told["status"], told["reason"]) == ("cancelled", "enough")
-            assert told["error"]["kind"] == "RunCancelled"
-
-    @pytest.mark.parametrize("where", ["here", "elsewhere"])
-    def test_one_that_takes_its_time_to_end(
-        self, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(kept_runs, "LONGEST_END", 0.3)
-        queue, gate = f"file://{tmp_path}/runs", asyncio.Event()
-
-        async def slow(text: str) -> AsyncIterator[str]:
-            try:
-                yield "begun"
-                await asyncio.Event().wait()
-            finally:
-                await gate.wait()
-
-        with (
-            running(slow, queue=queue) as one,
-            running(echo, queue=queue) as other,
-            client_of(one if where == "here" else other) as client,
-            ask(one, {"input": "a", "stream": True}) as asking,
-        ):
-            asking.events(2)
-            run_id = asking.reply().headers["x-run-id"]
-            told = client.post(f"{RUNS}/{run_id}/cancel").json()
-            assert (told["status"], told["ended"]) == ("running", None)
-            one.do(gate.set)
-            monkeypatch.undo()
-            assert client.post(f"{RUNS}/{run_id}/cancel").json()["status"] == "cancelled"
-
-    def test_one_that_is_over_stays_as_it_is(self, client: httpx.Client) -> None:
-        run = client.post(RUNS, json={"input": "a"}).json()
-        assert client.post(f"{RUNS}/{run['id']}/cancel").json() == run
-
-    @pytest.mark.parametrize("reason", ["", 7, "x" * 201, "a\nb"])
-    def test_a_reason_is_a_short_text(self, client: httpx.Client, reason: object) -> None:
-        run = client.post(RUNS, json={"input": "a"}).json()
-        answer = client.post(f"{RUNS}/{run['id']}/cancel", json={"reason": reason})
-        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "reason")
-
-    def test_it_stands_behind_no_limit(self, run_id: str) -> None:
-        source = Source()
-        with (
-            running(source, limits=Limits(running=1, waiting=0)) as server,
-            client_of(server) as client,
-            ask(server, {"input": "a"}, {"x-run-id": run_id}) as asking,
-        ):
-            eventually(lambda: source.started == 1)
-            assert client.post(RUNS, json={"input": "b"}).status_code == 429
-            assert client.get(f"{RUNS}/{run_id}").json()["status"] == "running"
-            assert client.post(f"{RUNS}/{run_id}/cancel").json()["status"] == "cancelled"
-            asking.reply()
-
-
-async def two_hundred(text: str) -> AsyncIterator[Any]:
-    """195 pieces and items of every kind; with both ends two hundred events at about."""
-    for i in range(195):
-        yield [f"{i} ", {"item": i, "part": [1.5, None, "é\u2028"]}, "", "\ud800x"][i % 4]
-        await asyncio.sleep(0)
-
-
-class TestFollowing:
-    @pytest.mark.parametrize("where", ["memory", "files"])
-    def test_from_every_event_on_the_rest_is_the_same_bytes(self, where: str, tmp_path: Path) -> None:
-        queue = "memory://" if where == "memory" else f"file://{tmp_path}/runs"
-        with (
-            running(two_hundred, queue=queue, on_disconnect="continue") as server,
-            client_of(server) as client,
-        ):
-            whole = client.post(RUNS, json={"input": "a", "stream": True})
-            path = f"{RUNS}/{whole.headers['x-run-id']}/events"
-            seqs = [frame["seq"] for frame in frames_of(whole.text)]
-            assert len(seqs) > 190
-            assert client.get(path).text == whole.text
-            for k in range(seqs[-1]):
-                rest = client.get(path, headers={"last-event-id": str(k)}).text
-                place = whole.text.index(f"id: {next(seq for seq in seqs if seq > k)}\n")
-                assert rest == whole.text[place:]
-            assert client.get(path, params={"after": seqs[-1]}).text == ""
-            beyond = client.get(path, params={"after": seqs[-1] + 1})
-            assert (beyond.status_code, beyond.json()["error"]["code"]) == (410, "events_expired")
-
-    @pytest.mark.parametrize("where", ["memory", "files"])
-    def test_while_it_is_written(self, where: str, tmp_path: Path) -> None:
-        source = Source(items=30)
-        queue = "memory://" if where == "memory" else f"file://{tmp_path}/runs"
-        with running(source, queue=queue) as server, client_of(server) as client:
-            with ask(server, {"input": "a", "stream": True}) as asking:
-                source.allow(5)
-                asking.events(6)
-                path = f"{RUNS}/{asking.reply().headers['x-run-id']}/events"
-                with server.connect() as follower:
-                    follower.send("GET", f"{path}?after=3")
-                    assert [json.loads(event)["text"] for event in follower.events(3)] == ["2 ", "3 ", "4 "]
-                    source.open()
-                    followed = [json.loads(event) for event in follower.events()]
-                    listened = [json.loads(event) for event in asking.events()]
-            assert followed == listened
-            assert followed[-1]["kind"] == "run_finished"
-            assert client.get(f"{path}?after=0").text.count("event: text_delta") == 30
-
-    def test_leaving_disturbs_nobody(self) -> None:
-        source = Source(items=5)
-        with running(source) as server, ask(server, {"input": "a", "stream": True}) as asking:
-            source.allow(1)
-            asking.events(2)
-            follower = server.connect()
-            follower.send("GET", f"{RUNS}/{asking.reply().headers['x-run-id']}/events")
-            follower.events(2)
-            follower.reset()
-            eventually(lambda: server.service._desk.followers == 0)
-            source.open()
-            assert json.loads(asking.events()[-1])["status"] == "done"
-
-    def test_what_is_not_kept_any_more(self) -> None:
-        with running(two_hundred) as server, client_of(server) as client:
-            whole = client.post(RUNS, json={"input": "a", "stream": True})
-            path = f"{RUNS}/{whole.headers['x-run-id']}/events"
-            assert client.get(path).status_code == 200
-            more = client.post(RUNS, json={"input": "a", "stream": True})
-
-        async def many(text: str) -> AsyncIterator[str]:
-            for i in range(300):
-                yield f"{i} "
-                await asyncio.sleep(0)
-
-        with running(many) as server, client_of(server) as client:
-            more = client.post(RUNS, json={"input": "a", "stream": True})
-            answer = client.get(f"{RUNS}/{more.headers['x-run-id']}/events")
-            assert (answer.status_code, answer.json()["error"]["code"]) == (410, "events_expired")
-
-    def test_an_id_that_is_none(self, client: httpx.Client) -> None:
-        run = client.post(RUNS, json={"input": "a"}).json()
-        path = f"{RUNS}/{run['id']}/events"
-        for wrong in ("x", "-1", "1.5", "9" * 40):
-            assert (
-                client.get(path, headers={"last-event-id": wrong}).json()["error"]["param"] == "Last-Event-ID"
-            )
-            assert client.get(path, params={"after": wrong}).json()["error"]["param"] == "after"
-
-    def test_a_chat_completion_can_be_picked_up_by_the_ids_of_its_chunks(self, server: Running) -> None:
-        with server.ask("over the wheel") as connection, client_of(server) as client:
-            body = connection.read().decode()
-            assert [line for line in body.split("\n") if line.startswith("id: ")] == [
-                "id: 2",
-                "id: 3",
-                "id: 4",
-            ]
-            run_id = connection.reply().headers["x-run-id"]
-            rest = frames_of(client.get(f"{RUNS}/{run_id}/events", headers={"last-event-id": "3"}).text)
-            assert [frame.get("text") for frame in rest] == ["wheel ", None]
-
-    def test_heartbeats_while_it_is_silent(self) -> None:
-        timings = Timings(first_output=0.03, heartbeat=0.03)
-        with (
-            running(Source(), timings=timings) as server,
-            ask(server, {"input": "a", "stream": True}) as asking,
-        ):
-            run_id = asking.reply().headers["x-run-id"]
-            with server.connect() as follower:
-                follower.send("GET", f"{RUNS}/{run_id}/events?after=1")
-                follower.reply()
-                eventually(lambda: follower._more() and follower.body.count(b": keep-alive") >= 2)
-
-    def test_they_are_bounded(self) -> None:
-        source = Source()
-        with (
-            running(source, limits=Limits(running=1, waiting=0)) as server,
-            client_of(server) as client,
-            ask(server, {"input": "a", "stream": True}) as asking,
-        ):
-            source.allow(1)
-            asking.events(1)
-            path = f"{RUNS}/{asking.reply().headers['x-run-id']}/events"
-            followers = [server.connect() for _ in range(4)]
-            for follower in followers:
-                follower.send("GET", path)
-                assert follower.reply().status == 200
-            assert client.get(path).status_code == 429
-            for follower in followers:
-                follower.close()
-
-    def test_no_owner_shuts_out_another(self) -> None:
-        source, keys = Source(), {name: f"sk-{name}-0123456789" for name in ("alice", "bob")}
-        limits = Limits(running=2, waiting=0)
-
-        def headers(name: str) -> dict[str, str]:
-            return {"authorization": f"Bearer {keys[name]}"}
-
-        with (
-            running(
-                source, limits=limits, api_keys=[f"{name}: {key}" for name, key in keys.items()]
-            ) as server,
-            ExitStack() as open_ones,
-        ):
-            paths = {}
-            for count, name in enumerate(keys, 1):
-                run_id = os.urandom(16).hex()
-                open_ones.enter_context(ask(server, {"input": "a"}, {**headers(name), "x-run-id": run_id}))
-                paths[name] = f"{RUNS}/{run_id}/events"
-                eventually(lambda count=count: source.started == count)  # type: ignore[misc]
-
-            def follow(name: str) -> int:
-                follower = open_ones.enter_context(server.connect())
-                follower.send("GET", paths[name], headers=headers(name))
-                return follower.reply().status
-
-            assert [follow("alice") for _ in range(5)] == [200] * 4 + [429]
-            assert [follow("bob") for _ in range(5)] == [200] * 4 + [429]
-
-
-class TestGoingOn:
-    """on_disconnect="continue": the run of a client that leaves goes on, for a while."""
-
-    def test_it_can_be_picked_up_again(self) -> None:
-        source = Source(items=6)
-        with running(source, on_disconnect="continue") as server, leaks(), client_of(server) as client:
-            asking = ask(server, {"input": "a", "stream": True})
-            source.allow(2)
-            asking.events(3)
-            run_id = asking.reply().headers["x-run-id"]
-            asking.reset()
-            (run,) = server.runs
-            source.allow(2)
-            eventually(lambda: source.produced == 4)
-            assert not run.over
-            assert server.service.admission.running == 1
-            source.open()
-            rest = frames_of(client.get(f"{RUNS}/{run_id}/events", headers={"last-event-id": "3"}).text)
-            assert [frame.get("text") for frame in rest] == ["2 ", "3 ", "4 ", "5 ", None]
-            assert rest[-1]["status"] == "done"
-            eventually(server.idle)
-
-    @pytest.mark.parametrize("stream", [True, False])
-    def test_nobody_comes_back(self, stream: bool, run_id: str) -> None:
-        source = Source()
-        timings = Timings(resume=0.1)
-        with (
-            running(source, on_disconnect="continue", timings=timings) as server,
-            client_of(server) as client,
-        ):
-            asking = ask(server, {"input": "a", "stream": stream}, {"x-run-id": run_id})
-            eventually(lambda: source.started == 1)
-            asking.close()
-            eventually(lambda: source.cleaned == 1)
-            told = client.get(f"{RUNS}/{run_id}").json()
-            assert (told["status"], told["reason"]) == ("cancelled", "client left and did not come back")
-            eventually(server.idle)
-            tally = server.service.admission.tally
-            assert (tally.started, tally.ended["cancelled"]) == (1, 1)
-
-    def test_while_somebody_follows_it_goes_on(self, run_id: str) -> None:
-        source = Source()
-        with running(source, on_disconnect="continue", timings=Timings(resume=0.2)) as server:
-            asking = ask(server, {"input": "a", "stream": True}, {"x-run-id": run_id})
-            source.allow(1)
-            asking.events(2)
-            (run,) = server.runs
-            with server.connect() as follower:
-                follower.send("GET", f"{RUNS}/{run_id}/events")
-                follower.events(2)
-                asking.close()
-                eventually(lambda: self.readers(server, run) == 1)
-                until = asyncio.run(self.later(0.4))
-                assert until
-                assert not run.over
-            eventually(lambda: run.over)
-            assert run.reason == "client left and did not come back"
-
-    def test_and_while_somebody_follows_it_by_way_of_another_worker(
-        self, run_id: str, tmp_path: Path
-    ) -> None:
-        source = Source()
-        shared: dict[str, Any] = {"queue": f"file://{tmp_path}/runs", "timings": Timings(resume=0.3)}
-        with running(source, on_disconnect="continue", **shared) as one, running(echo, **shared) as other:
-            asking = ask(one, {"input": "a", "stream": True}, {"x-run-id": run_id})
-            source.allow(1)
-            asking.events(2)
-            (run,) = one.runs
-            with other.connect() as follower:
-                follower.send("GET", f"{RUNS}/{run_id}/events")
-                follower.events(2)
-                asking.close()
-                asyncio.run(self.later(0.9))
-                assert not run.over
-            eventually(lambda: run.over)
-            assert run.reason == "client left and did not come back"
-
-    def readers(self, server: Running, run: Run) -> int:
-        return server.service._desk.works[run.id]._readers
-
-    async def later(self, seconds: float) -> bool:
-        await asyncio.sleep(seconds)  # longer than an unattended run would go on
-        return True
-
-    @pytest.mark.parametrize("where", ["memory", "files"])
-    def test_a_client_that_pauses_is_waited_for_until_it_leaves(self, where: str, tmp_path: Path) -> None:
-        made = 0
-
-        async def large(text: str) -> AsyncIterator[str]:
-            nonlocal made
-            for _ in range(2000):
-                made += 1
-                yield "x" * 4096 if where == "memory" else "x" * 16384
-
-        queue = "memory://" if where == "memory" else f"file://{tmp_path}/runs"
-        with running(large, queue=queue, on_disconnect="continue") as server:
-            asking = ask(server, {"input": "a", "stream": True})
-            asking.events(2)
-            (run,) = server.runs
-            paused_at = eventually(lambda: self.stands_still(lambda: made))
-            assert paused_at < 2000
-            assert not run.over
-            asking.close()
-            eventually(lambda: run.over)
-            assert (run.status, made) == ("done", 2000)
-
-    def stands_still(self, count: Callable[[], int]) -> int:
-        """How many there were and still are a while later; 0 if they are not the same."""
-        before = count()
-        threading.Event().wait(0.3)
-        return before if count() == before else 0
-
-    def test_the_request_may_choose(self) -> None:
-        source = Source()
-        with running(source) as server:
-            for choice, is_cut in (("continue", False), ("cancel", True)):
-                asking = ask(server, {"input": "a", "stream": True, "on_disconnect": choice})
-                source.allow(1)
-                asking.events(2)
-                (run,) = server.runs
-                asking.close()
-                if is_cut:
-                    eventually(lambda run=run: run.over)  # type: ignore[misc]
-                    assert run.reason == "client left"
-                else:
-                    eventually(lambda run=run: self.readers(server, run) == 0)  # type: ignore[misc]
-                    assert not run.over
-                    run.cancel("enough")
-                    eventually(server.idle)
-
-    def test_background_runs_need_nobody(self) -> None:
-        source = Source(items=2)
-        with running(source, timings=Timings(resume=0.05)) as server, client_of(server) as client:
-            run_id = client.post(RUNS, json={"input": "a", "background": True}).json()["id"]
-            eventually(lambda: source.started == 1)
-            asyncio.run(self.later(0.2))
-            source.open()
-            eventually(lambda: client.get(f"{RUNS}/{run_id}").json()["status"] == "done")
-
-    def test_other_processes_follow_it_on_disk(self, tmp_path: Path) -> None:
-        queue = f"file://{tmp_path}/runs"
-        source = Source(items=3)
-        with running(source, queue=queue) as server, client_of(server) as client:
-            run_id = client.post(RUNS, json={"input": "a", "background": True}).json()["id"]
-            source.open()
-            assert "".join(attach(run_id, queue).text()) == "0 1 2 "
-
-
-class TestShutdown:
-    def test_runs_in_the_background_have_their_time_and_then_their_cleanup(self) -> None:
-        cleaned: list[str] = []
-
-        async def slow(text: str) -> str:
-            try:
-                await asyncio.sleep(0.3 if text == "short" else 60)
-                return text
-            finally:
-                await asyncio.sleep(0.05)
-                cleaned.append(text)
-
-        with running(slow, timings=Timings(drain=0.8)) as server, client_of(server) as client:
-            for text in ("short", "long"):
-                assert client.post(RUNS, json={"input": text, "background": True}).status_code == 202
-            eventually(lambda: {run.question for run in server.runs} == {"short", "long"})
-            runs = {run.question: run for run in server.runs}
-            tally = server.service.admission.tally
-        assert cleaned == ["short", "long"]
-        assert (runs["short"].status, runs["long"].status) == ("done", "cancelled")
-        assert runs["long"].reason == "the server is shutting down"
-        assert (tally.started, tally.ended["completed"], tally.ended["cancelled"]) == (2, 1, 1)
 
 
 class TestMessages:

@@ -9,9 +9,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from millrace.launchers.api.patience import AFTER_DRAIN, Timings
+from millrace.launchers.api import desks, servers
+from millrace.launchers.api.patience import Timings
 from tests.launchers.support import Running, echo, running
 from tests.support.leaks import eventually
+
+AFTER_DRAIN = 0.5
+"""Seconds, for a test that waits them out."""
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
@@ -43,7 +47,12 @@ def options(server: Running) -> tuple[int, int, int]:
 
 
 @pytest.mark.slow
-def test_a_client_that_takes_nothing_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_takes_nothing_does_not_hold_up_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (desks, servers):
+        monkeypatch.setattr(module, "AFTER_DRAIN", AFTER_DRAIN)
+
     async def flood(text: str) -> AsyncIterator[str]:
         while True:
             yield "x" * 10_000

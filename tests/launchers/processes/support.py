@@ -199,7 +199,7 @@ def supervised(
         for one in left:
             if one.status() == psutil.STATUS_STOPPED:
                 one.kill()
-        end(process)  # type: ignore[arg-type]
+        end(process)
         for one in left:
             if alive(one):
                 one.kill()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from millrace import Message, Service, step
-from tests.support.browser import Visit, visiting
+from tests.support.browser import visiting
 from tests.support.chat_pages import ChatPage, Scripted
 from tests.support.servers import Served, millrace_process, serving
 
@@ -26,25 +25,6 @@ FOCUSED = (
     "(document.activeElement)"
 )
 """What a screen reader calls that which has the focus."""
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Scripted:
-    return Scripted()
-
-
-@pytest.fixture(scope="module")
-def served(scripted: Scripted) -> Iterator[Served]:
-    """A service whose flow says what the test says."""
-    with serving(Service(step(scripted, name="scripted"), chat=True).app) as served:
-        yield served
-
-
-@pytest.fixture
-def chat(visit: Visit, served: Served) -> Iterator[ChatPage]:
-    """An open chat; at the end the page must have logged no error and asked no other host."""
-    yield ChatPage(visit.page, served.url)
-    visit.check()
 
 
 def say(chat: ChatPage, scripted: Scripted, question: str, answer: str) -> None:

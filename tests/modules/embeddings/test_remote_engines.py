@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from millrace.modules.embeddings import RemoteEmbeddingEngine
-from millrace.modules.remote import Timeouts, tries
+from millrace.modules.remote import Timeouts
 from millrace.streaming import ContextLengthExceeded, Limits, Overloaded, RemoteError, RunTimeout, TokenUsage
 from tests.support.leaks import eventually_async, leaks
 from tests.support.scripted import Exchange, ScriptedServer, in_turn, refuses, scripted
@@ -35,8 +35,7 @@ async def hangs(exchange: Exchange) -> None:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
-    monkeypatch.setattr(tries, "FIRST_PAUSE", 0.01)
+def server() -> Iterator[ScriptedServer]:
     with scripted(lengths) as made:
         yield made
 

@@ -285,18 +285,16 @@ class TestStops:
             await asyncio.gather(*(one(chance.randrange(100)) for _ in range(8)))
         assert engine.status().blocks_used == 0
 
-    async def test_a_flow_that_is_left(self, hand: paced.Paced) -> None:
-        model = LocalModel(Engine(paced.load, process=True), sampling={"max_tokens": 400})
+    async def test_a_flow_that_is_left(self, engine: Engine, hand: paced.Paced) -> None:
+        model = LocalModel(engine, sampling={"max_tokens": 400})
         await model.ready()
         hand.pace(0.02)
         before = hand.forwards
         async for _ in Pipeline(model).stream("the mill").text():
             break
-        await eventually_async(lambda: model.engine.status().running == 0)
-        assert model.engine.status().blocks_used == 0
+        await eventually_async(lambda: engine.status().running == 0)
+        assert engine.status().blocks_used == 0
         assert hand.forwards - before < 20
-        hand.run_free()
-        await model.engine.aclose()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A scripted server for each test, and no waiting between attempts."""
+"""A scripted server for each test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from millrace.modules.remote import tries
 from tests.support.scripted import ScriptedServer, scripted
 
 
@@ -14,8 +13,3 @@ from tests.support.scripted import ScriptedServer, scripted
 def server() -> Iterator[ScriptedServer]:
     with scripted() as made:
         yield made
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tries, "FIRST_PAUSE", 0.01)

@@ -100,8 +100,11 @@ def test_a_run_that_is_stopped_with_the_connection_cannot_be_picked_up() -> None
 
 
 def test_it_is_not_picked_up_for_ever() -> None:
-    source = Source()
-    with far(source, on_disconnect="continue") as there, breaking(there.server.port) as proxy:
+    source, soon = Source(), Timings(drain=0.1)
+    with (
+        far(source, on_disconnect="continue", timings=soon) as there,
+        breaking(there.server.port) as proxy,
+    ):
         flow = there.flow(proxy.url, resume=0.5)
         stream = flow.stream("x")
         source.allow(3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -14,24 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from millrace.streaming.errors import EventsExpired, QueueError, QueueFull, RunUnknown
-from millrace.streaming.files import FileStore, SegmentWriter
-from tests.streaming.files import workers
+from millrace.streaming.errors import EventsExpired, QueueError, RunUnknown
+from millrace.streaming.files import FileStore
 from tests.streaming.files.support import (
+    age,
     file_of,
     mode_of,
     read_to_end,
     read_what_is_there,
-    segment,
-    start_of,
     swept_already,
 )
-from tests.support.leaks import eventually, leaks, open_descriptors
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore.at(tmp_path / "runs")
+from tests.support.leaks import leaks
 
 
 def test_what_is_written_is_read_while_it_is_written_and_after(store: FileStore) -> None:
@@ -184,224 +176,6 @@ def test_a_large_run_is_taken_in_pieces(store: FileStore) -> None:
     assert read_what_is_there(store.read("run", after=3)) == payloads[3:]
 
 
-class TestLists:
-    def test_states_are_told_apart(self, store: FileStore) -> None:
-        live, ended, left = (store.create(name, {"n": name}) for name in ("live", "ended", "left"))
-        swept_already()  # or else it mends the dead one below
-        for writer in (live, ended, left):
-            writer.append(b"1")
-        ended.end(b"bye")
-        left.abandon()
-        file_of(store.root, "dead").write_bytes(segment("dead", [b"1", b"2"]))
-        entries = {entry.run_id: entry for entry in store.runs()}
-        assert {name: entry.state for name, entry in entries.items()} == {
-            "live": "live",
-            "ended": "ended",
-            "left": "lost",
-            "dead": "lost",
-        }
-        assert {name: entry.frames for name, entry in entries.items()} == {
-            "live": None,
-            "ended": 2,
-            "left": 1,
-            "dead": 2,
-        }
-        assert {name: entry.last for name, entry in entries.items() if entry.last} == {"ended": b"bye"}
-        for name, entry in entries.items():
-            assert entry.bytes == file_of(store.root, name).stat().st_size
-            assert entry == store.entry(name)
-        assert entries["live"].header["n"] == "live"
-        live.end(b"")
-
-    def test_oldest_change_comes_first(self, store: FileStore) -> None:
-        for name, seconds in (("b", 10), ("a", 30), ("c", 20)):
-            store.create(name, {}).end(b"")
-            age(file_of(store.root, name), seconds)
-        assert [entry.run_id for entry in store.runs()] == ["a", "c", "b"]
-
-    def test_foreign_and_damaged_files_harm_only_themselves(
-        self, store: FileStore, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        root = Path(store.root)
-        store.create("good", {}).end(b"good")
-        (root / "notes.txt").write_text("mine")
-        file_of(root, "foreign").write_bytes(b"\x7fELF and so on")
-        file_of(root, "empty").write_bytes(b"")
-        file_of(root, "half").write_bytes(start_of("half")[:40])
-        file_of(root, "renamed").write_bytes(segment("other", [b"x"], b"end"))
-        file_of(root, "header").write_bytes(start_of("header").replace(b"created", b"kreated"))
-        file_of(root, "leads out").write_bytes(start_of("leads out", lock="../../x.lock"))
-        file_of(root, "folder").mkdir()
-        os.mkfifo(file_of(root, "pipe"))
-        before = {path for path in root.iterdir() if path.suffix != ".lock"}
-        assert [entry.run_id for entry in store.runs()] == ["good"]
-        for run_id in ("foreign", "renamed", "header", "leads out", "folder", "pipe"):
-            with pytest.raises(QueueError, match=str(file_of(root, run_id))) as caught:
-                store.read(run_id)
-            assert caught.type is QueueError
-            assert str(file_of(root, run_id)) in caplog.text
-        for run_id in ("empty", "half"):  # as if their writers had only begun
-            with pytest.raises(RunUnknown):
-                store.read(run_id)
-        assert store.sweep() == 0
-        assert store.read("good").take() == [b"good"]
-        assert {path for path in root.iterdir() if path.suffix != ".lock"} == before
-        assert (root / "notes.txt").read_text() == "mine"
-
-
-class TestLinks:
-    """A link planted in the store is refused, and what it points to is not touched."""
-
-    @pytest.fixture
-    def outside(self, tmp_path: Path) -> Path:
-        path = tmp_path / "outside"
-        path.write_bytes(segment("run", [b"secret"], b"end"))
-        path.chmod(0o644)
-        return path
-
-    def test_in_place_of_a_run(self, store: FileStore, outside: Path) -> None:
-        file_of(store.root, "run").symlink_to(outside)
-        for call in (
-            lambda: store.read("run"),
-            lambda: store.header("run"),
-            lambda: store.cancel("run", "x"),
-            lambda: store.delete("run"),
-            lambda: store.repair("run"),
-        ):
-            with pytest.raises(QueueError, match="symbolic link"):
-                call()
-        with pytest.raises(QueueError, match="already"):
-            store.create("run", {})
-        assert list(store.runs()) == []
-        assert store.sweep() == 0
-        self.is_untouched(outside)
-
-    def test_that_leads_nowhere(self, store: FileStore, tmp_path: Path) -> None:
-        file_of(store.root, "run").symlink_to(tmp_path / "made")
-        file_of(store.root, "other", ".gone").symlink_to(tmp_path / "made")
-        with pytest.raises(QueueError, match="already"):
-            store.create("run", {})
-        store.create("other", {}).end(b"")
-        swept_already()
-        age(file_of(store.root, "other"), 10_000)
-        assert store.sweep() == 1
-        assert not (tmp_path / "made").exists()
-
-    def test_in_place_of_the_locks(self, store: FileStore, outside: Path) -> None:
-        (Path(store.root) / "sweep.lock").symlink_to(outside)
-        with pytest.raises(QueueError, match="symbolic link"):
-            store.sweep()
-        (Path(store.root) / "sweep.lock").unlink()
-        store.create("a", {}).end(b"")
-        lock = Path(store.root) / store.header("a")["lock"]
-        eventually(lambda: not lock.exists())
-        lock.symlink_to(outside)
-        lock.with_suffix(".mail").symlink_to(outside)
-        file_of(store.root, "b").write_bytes(segment("b", [b"1"], lock=lock.name))
-        reader = store.read("b")
-        assert (read_what_is_there(reader), reader.lost) == ([b"1"], True)
-        assert store.cancel("b", "x") is False
-        assert store.sweep() == 0
-        self.is_untouched(outside)
-
-    def test_while_a_run_is_written(self, store: FileStore, outside: Path) -> None:
-        writer = written_long_ago(store, "run")
-        file_of(store.root, "run").unlink()
-        file_of(store.root, "run").symlink_to(outside)
-        with pytest.raises(QueueError, match="symbolic link"):
-            writer.append(b"x")
-        writer.abandon()
-        self.is_untouched(outside)
-
-    def test_another_file_under_the_name(self, store: FileStore, outside: Path) -> None:
-        writer = written_long_ago(store, "run")
-        file_of(store.root, "run").unlink()
-        os.link(outside, file_of(store.root, "run"))
-        with pytest.raises(QueueError, match="removed"):
-            writer.append(b"x")
-        writer.abandon()
-        self.is_untouched(outside)
-
-    def test_the_root_itself_may_be_one(self, tmp_path: Path) -> None:
-        (tmp_path / "real").mkdir(0o700)
-        (tmp_path / "link").symlink_to("real")
-        FileStore.at(tmp_path / "link").create("run", {}).end(b"x")
-        assert FileStore.at(tmp_path / "real").read("run").take() == [b"x"]
-        assert FileStore.at(tmp_path / "link").root == str(tmp_path / "real")
-
-    @staticmethod
-    def is_untouched(outside: Path) -> None:
-        assert outside.read_bytes() == segment("run", [b"secret"], b"end")
-        assert mode_of(outside) == 0o644
-
-
-class TestCancel:
-    def test_it_reaches_the_writer_in_another_process(self, tmp_path: Path) -> None:
-        worker = workers.start("hold", tmp_path, "run", "1")
-        assert workers.told(worker) == "begun"
-        store = FileStore.at(tmp_path)
-        assert store.cancel("run", "enough\nof it") is True
-        assert workers.told(worker) == "cancelled: enough"
-        assert workers.told(worker) == "of it"
-        store.cancel("run", "again")
-        assert workers.finish(worker, "end\n") == ""
-        assert store.cancel("run", "too late") is False
-        assert store.read("run").take() == [b"1", b"the end"]
-
-    def test_it_waits_for_somebody_to_hear_it(self, store: FileStore) -> None:
-        writer, other = store.create("run", {}), store.create("other", {})
-        heard, heard_by_other = [], []
-        other.on_cancel = heard_by_other.append
-        for run_id, reason in (("run", "early"), ("run", "twice"), ("other", "later")):
-            store.cancel(run_id, reason)
-        eventually(lambda: heard_by_other == ["later"])
-        writer.on_cancel = heard.append
-        assert heard == ["early"]
-        writer.end(b"")
-        other.end(b"")
-
-    def test_it_reaches_a_run_that_has_only_just_begun(self, store: FileStore) -> None:
-        missed = []
-
-        def cancel(run_id: str) -> None:
-            while True:
-                try:
-                    store.cancel(run_id, "x")
-                    return
-                except RunUnknown:
-                    pass
-
-        for number in range(100):
-            heard, thread = threading.Event(), threading.Thread(target=cancel, args=(f"run-{number}",))
-            thread.start()
-            writer = store.create(f"run-{number}", {})
-            writer.on_cancel = lambda reason, heard=heard: heard.set()
-            if not heard.wait(5):
-                missed.append(number)
-            thread.join()
-            writer.end(b"")
-        assert missed == []
-
-    def test_what_is_over_is_not_cancelled(self, store: FileStore) -> None:
-        store.create("run", {}).abandon()
-        assert store.cancel("run", "x") is False
-        with pytest.raises(RunUnknown):
-            store.cancel("none", "x")
-
-    def test_a_failing_listener_is_logged_and_others_are_told(
-        self, store: FileStore, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        writers, heard = [store.create(name, {}) for name in "ab"], threading.Event()
-        writers[0].on_cancel = lambda reason: [][1]
-        writers[1].on_cancel = lambda reason: heard.set()
-        for name in "ab":
-            store.cancel(name, "x")
-        assert heard.wait(5)
-        assert "IndexError" in caplog.text
-        for writer in writers:
-            writer.end(b"")
-
-
 class TestDelete:
     def test_a_deleted_run_is_unknown(self, store: FileStore) -> None:
         store.create("run", {}).end(b"")
@@ -507,33 +281,6 @@ class TestSettings:
         assert found == [*(b"%d" % number for number in range(200)), b"end"]
 
 
-class TestQuota:
-    def test_a_run_cannot_have_more_than_the_store(self, tmp_path: Path) -> None:
-        store = FileStore.at(tmp_path, max_bytes=1000)
-        writer = store.create("run", {})
-        with pytest.raises(QueueFull, match=r"1000.*max_bytes"):
-            for _ in range(1000):
-                writer.append(b"x" * 50)
-        frames = writer.frames
-        assert 5 < frames < 20
-        writer.end(b"e" * 1000)
-        assert store.read("run", after=frames).take() == [b"e" * 1000]
-
-    def test_nothing_begins_while_live_runs_fill_it(self, tmp_path: Path) -> None:
-        store = FileStore.at(tmp_path, max_bytes=1000)
-        writers = [store.create(f"run-{i}", {}) for i in range(3)]
-        for writer in writers:
-            writer.append(b"x" * 500)
-        store.sweep()
-        with pytest.raises(QueueFull, match="still live"):
-            store.create("one more", {})
-        for writer in writers:
-            writer.end(b"")
-        store.sweep()
-        assert len(list(store.runs())) == 1
-        store.create("one more", {}).end(b"")
-
-
 def test_nothing_is_left_in_the_process(tmp_path: Path) -> None:
     FileStore.at(tmp_path / "warm").create("run", {}).end(b"")
     with leaks():
@@ -569,24 +316,3 @@ def test_a_header_is_plain_json_in_the_file(store: FileStore) -> None:
     assert data[:8] == b"millrun\x01"
     length = int.from_bytes(data[8:12], "little") & 2**30 - 1
     assert json.loads(data[16 : 16 + length])["session"] == "alice"
-
-
-def written_long_ago(store: FileStore, run_id: str) -> SegmentWriter:
-    """The writer of a run whose file was closed, since many others were written since."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (80, before[1]))
-    try:
-        writer = store.create(run_id, {})
-        others = [store.create(f"{run_id}-{i}", {}) for i in range(50)]
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert str(file_of(store.root, run_id)) not in open_descriptors()
-    for other in others:
-        other.end(b"")
-    return writer
-
-
-def age(path: Path, seconds: float) -> None:
-    """Makes a file look as if it was last changed so long ago."""
-    found = path.stat()
-    os.utime(path, (found.st_atime - seconds, found.st_mtime - seconds))

@@ -11,13 +11,8 @@ import pytest
 
 from millrace.streaming.errors import EventsExpired, RunUnknown
 from millrace.streaming.files import FileStore
-from tests.streaming.files.support import LOCK, file_of, segment, swept_already
+from tests.streaming.files.support import LOCK, age, file_of, segment, swept_already
 from tests.support.leaks import eventually
-
-
-def ages(path: Path, seconds: float) -> None:
-    found = path.stat()
-    os.utime(path, (found.st_atime, found.st_mtime - seconds))
 
 
 def test_the_locks_of_dead_writers_go_and_those_of_others_stay(tmp_path: Path) -> None:
@@ -28,11 +23,11 @@ def test_the_locks_of_dead_writers_go_and_those_of_others_stay(tmp_path: Path) -
     ]
     assert len(own) == 2
     for path in own:
-        ages(path, 10_000)
+        age(path, 10_000)
     for name, seconds in ((LOCK, 61), ("1" * 32 + ".lock", 30)):
         for ending in (".lock", ".mail"):
             (tmp_path / name).with_suffix(ending).write_bytes(b"")
-            ages((tmp_path / name).with_suffix(ending), seconds)
+            age((tmp_path / name).with_suffix(ending), seconds)
     store.sweep()
     left = {path.name for path in tmp_path.iterdir()} - {"sweep.lock", file_of(tmp_path, "run").name}
     assert left == {*(path.name for path in own), "1" * 32 + ".lock", "1" * 32 + ".mail"}
@@ -44,16 +39,16 @@ def test_an_expired_run_is_remembered_for_a_day(tmp_path: Path) -> None:
     store = FileStore.at(tmp_path, ttl=10)
     store.create("run", {}).end(b"")
     swept_already()
-    ages(file_of(tmp_path, "run"), 11)
+    age(file_of(tmp_path, "run"), 11)
     assert store.sweep() == 1
     with pytest.raises(EventsExpired):
         store.read("run")
     trace = file_of(tmp_path, "run", ".gone")
     assert trace.read_bytes() == b""
-    ages(trace, 23 * 3600)
+    age(trace, 23 * 3600)
     store.sweep()
     assert trace.exists()
-    ages(trace, 2 * 3600)
+    age(trace, 2 * 3600)
     store.sweep()
     with pytest.raises(RunUnknown):
         store.read("run")
@@ -62,10 +57,10 @@ def test_an_expired_run_is_remembered_for_a_day(tmp_path: Path) -> None:
 def test_a_lost_run_expires_by_its_last_frame_though_it_is_mended_later(tmp_path: Path) -> None:
     store = FileStore.at(tmp_path)
     file_of(tmp_path, "run").write_bytes(segment("run", [b"1"])[:-1])
-    ages(file_of(tmp_path, "run"), 3000)
+    age(file_of(tmp_path, "run"), 3000)
     assert store.sweep() == 0
     assert store.repair("run") == 0, "the sweep has done it"
-    ages(file_of(tmp_path, "run"), 700)
+    age(file_of(tmp_path, "run"), 700)
     assert store.sweep() == 1
 
 
@@ -75,10 +70,10 @@ def test_damaged_and_foreign_files_stay_for_whoever_wants_to_look(tmp_path: Path
     data[-100] ^= 1
     for name, content in (("foreign", b"MZ" + bytes(1000)), ("header", b"millrun\x01" + bytes(100))):
         file_of(tmp_path, name).write_bytes(content)
-        ages(file_of(tmp_path, name), 10**6)
+        age(file_of(tmp_path, name), 10**6)
     for name in ("0" * 64 + ".RUN", "0" * 63 + ".run", "x.run", "1" * 64 + ".gone.bak", "core"):
         (tmp_path / name).write_bytes(b"")
-        ages(tmp_path / name, 10**6)
+        age(tmp_path / name, 10**6)
     before = {path for path in tmp_path.iterdir() if path.suffix != ".lock"}
     assert store.sweep() == 0
     assert {path for path in tmp_path.iterdir() if path.suffix != ".lock"} == before

@@ -1,4 +1,4 @@
-"""What other processes do to a store in these tests: `python -m tests.streaming.files.workers write ROOT ...`."""
+"""What other processes do to a store in these tests: `python -m tests.streaming.files.workers hold ROOT ...`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import IO
@@ -63,20 +64,21 @@ def say(what: str) -> None:
     print(what, flush=True)
 
 
-def write(root: str, runs: str, sizes: str) -> None:
+def write(root: Path, runs: Sequence[str], sizes: Sequence[int]) -> None:
     """Writes frames of random sizes into several runs, a thread each, until it is killed."""
-    store, most = FileStore.at(root), [int(size) for size in sizes.split(",")]
+    store = FileStore.at(root)
 
     def forever(run_id: str) -> None:
         writer, dice, number = store.create(run_id, {}), random.Random(run_id), 0
         while True:
             number += 1
-            writer.append(payload(run_id, number, dice.randrange(dice.choice(most))))
+            writer.append(payload(run_id, number, dice.randrange(dice.choice(sizes))))
 
-    threads = [threading.Thread(target=forever, args=(run_id,)) for run_id in runs.split(",")]
+    threads = [threading.Thread(target=forever, args=(run_id,)) for run_id in runs]
     for thread in threads:
         thread.start()
-    say("begun")
+    for thread in threads:
+        thread.join()
 
 
 def produce(root: str, prefix: str, runs: str, frames: str) -> None:
