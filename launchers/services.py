@@ -12,7 +12,6 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
-from ..flow.functions import as_step
 from ..flow.steps import Step
 from ..streaming.errors import FlowCallError, MillraceError, require
 from ..streaming.file_queues import FileQueue
@@ -22,6 +21,7 @@ from ..streaming.registries import MEMORY, MemoryQueue
 from ..streaming.runs import HOOKS
 from .admission import Admission
 from .file_inputs import MAX_UPLOAD
+from .inputs import answering_flow
 from .listeners import bind, url_of
 from .targets import load_target
 
@@ -90,6 +90,7 @@ class Service:
 
     Raises:
         MillraceError: an unsafe or impossible setting; when it is entered, a port that cannot be had.
+        FlowBuildError: a flow that no request could call, such as a function of two values.
         MissingExtra: the extra `serve` (or, for `chat`, `chat`) is not installed.
     """
 
@@ -124,7 +125,7 @@ class Service:
 
         _check(on_disconnect, events, default_timeout)
         check_exposure(host, api_keys, insecure)
-        self.flow = as_step(flow)
+        self.flow = answering_flow(flow)
         self.host, self.port, self.chat = host, port, chat
         self.title, self.default_timeout, self.debug = title, default_timeout, debug
         self.conversations, self.max_upload = conversations, max_upload
