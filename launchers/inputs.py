@@ -7,10 +7,13 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..flow.arguments import Given
 from ..flow.bindings import BoundFlow
+from ..flow.checks import Walk
 from ..flow.fans import Fan
-from ..flow.functions import FunctionStep
+from ..flow.functions import FunctionStep, as_step
 from ..flow.graph import Graph
+from ..flow.hints import Several
 from ..flow.loop import Loop
 from ..flow.pipeline import Pipeline
 from ..flow.policies import PolicyStep, bare
@@ -23,6 +26,7 @@ from ..modules.language_models import LanguageModel
 from ..streaming.messages import Message
 
 __all__ = [
+    "answering_flow",
     "answering_models",
     "begins_with_model",
     "ends_of",
@@ -31,6 +35,21 @@ __all__ = [
     "modules_of",
     "takes_messages",
 ]
+
+
+def answering_flow(flow: Any) -> Step[Any, Any]:
+    """A flow as a step that can be called as requests do: with one value.
+
+    Raises:
+        FlowBuildError: it cannot be, whatever the value is; says why.
+    """
+    checked = as_step(flow).check()
+    first = first_of(checked)
+    if isinstance(first, FunctionStep):
+        walk = Walk()
+        walk.through(first, Given(Several((Any,)), Any, None))
+        walk.complain(checked)
+    return checked
 
 
 def takes_messages(flow: Step[Any, Any]) -> bool:

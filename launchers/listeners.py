@@ -9,7 +9,7 @@ import sys
 
 from ..streaming.errors import MillraceError
 
-__all__ = ["bind", "bind_each", "url_of"]
+__all__ = ["bind", "bind_each", "check_exposure", "url_of"]
 
 BACKLOG = 2048
 
@@ -68,6 +68,17 @@ def _bound(host: str, port: int, shared: bool = False) -> socket.socket:
         listener.close()
         raise MillraceError(_why_not(host, port, error)) from None
     return listener
+
+
+def check_exposure(host: str, api_keys: object, insecure: bool) -> None:
+    """Raises MillraceError where a service would answer anybody who reaches this machine."""
+    from .api.guards import is_loopback
+
+    if not is_loopback(host) and api_keys is None and not insecure:
+        raise MillraceError(
+            f"refusing to listen on {host} without API keys: anybody who reaches this machine could use "
+            "it; give api_keys (--api-keys FILE), or insecure=True (--insecure) if that is meant"
+        )
 
 
 def _share(listener: socket.socket) -> None:

@@ -18,13 +18,15 @@ KEY = "millrace.owner"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose a run or a session is: the name of an API key; None where there are no keys.
+    """Whose a run or a session is: the name of an API key; None where there are no keys. `sees_all`: what the others
+    have used is told to it as well.
 
     Two owners' sessions of one name are two sessions: inside, the name has the owner's mark before it.
     """
 
     name: str | None = None
     quota: Quota = field(default_factory=Quota)
+    sees_all: bool = False
 
     @property
     def mark(self) -> str:

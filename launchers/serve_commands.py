@@ -149,7 +149,7 @@ def _serve(target: str, conversations: str | None, **options: Any) -> None:
     elif conversations != "none":
         options["conversations"] = conversations
     with Loading(lambda: loading_stage(flow), chat=options["chat"]) as loading:
-        serve(flow, announce=loading.announce, **options)
+        serve(flow, announce=loading.announce, tell=loading.tell, **options)
 
 
 def _supervise(

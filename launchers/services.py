@@ -12,7 +12,6 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
-from ..flow.functions import as_step
 from ..flow.steps import Step
 from ..streaming.errors import FlowCallError, MillraceError, require
 from ..streaming.file_queues import FileQueue
@@ -21,8 +20,10 @@ from ..streaming.queues import Queue, open_queue
 from ..streaming.registries import MEMORY, MemoryQueue
 from ..streaming.runs import HOOKS
 from .admission import Admission
+from .endings import ending_words
 from .file_inputs import MAX_UPLOAD
-from .listeners import bind, url_of
+from .inputs import answering_flow
+from .listeners import bind, check_exposure, url_of
 from .targets import load_target
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .api.servers import Server
     from .api.siblings import Siblings
 
-__all__ = ["Service", "ServiceOptions", "check_exposure", "loop_factory", "serve"]
+__all__ = ["Service", "ServiceOptions", "loop_factory", "serve"]
 
 logger = logging.getLogger("millrace.service")
 
@@ -90,6 +91,7 @@ class Service:
 
     Raises:
         MillraceError: an unsafe or impossible setting; when it is entered, a port that cannot be had.
+        FlowBuildError: a flow that no request could call, such as a function of two values.
         MissingExtra: the extra `serve` (or, for `chat`, `chat`) is not installed.
     """
 
@@ -124,7 +126,7 @@ class Service:
 
         _check(on_disconnect, events, default_timeout)
         check_exposure(host, api_keys, insecure)
-        self.flow = as_step(flow)
+        self.flow = answering_flow(flow)
         self.host, self.port, self.chat = host, port, chat
         self.title, self.default_timeout, self.debug = title, default_timeout, debug
         self.conversations, self.max_upload = conversations, max_upload
@@ -149,6 +151,8 @@ class Service:
             events,
         )
         self.own_figures = figures_of(self._desk, self.readiness)
+        self.tell: Callable[[str], object] = logger.info
+        """Called with what the user should know."""
         self._given: socket.socket | None = None
         self._at_once = True
         self._listener: socket.socket | None = None
@@ -271,6 +275,8 @@ class Service:
 
     def _drain(self) -> None:
         """The server has begun to end: pages that only stay open are let go."""
+        if going_on := self.admission.running + self.admission.waiting:
+            self.tell(ending_words(going_on, self.timings.drain))
         self._desk.drain()
         if self.chat:
             self.app.state.chat.close()
@@ -311,6 +317,7 @@ def serve(
     workers: int = 1,
     reload: bool = False,
     announce: Callable[[str], object] | None = None,
+    tell: Callable[[str], object] = logger.info,
     **options: Unpack[ServiceOptions],
 ) -> None:
     """Serves a flow until SIGINT or SIGTERM; a second signal ends everything at once.
@@ -320,6 +327,7 @@ def serve(
         workers: how many processes serve it; more than one need its name. `limits` hold for each.
         reload: serve with one worker, which another one replaces whenever a file of the flow's has changed.
         announce: called with the URL once the port is open.
+        tell: called with what the user should know: that the end has begun, and what it still waits for.
         options: as Service takes them.
 
     Raises:
@@ -348,22 +356,12 @@ def serve(
         supervisor_for(flow, workers, reload, options).run(announce)
         return
     service = Service(load_target(flow) if isinstance(flow, str) else flow, **options)
+    service.tell = tell
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             runner.run(service.serve(announce))
         except KeyboardInterrupt:
             pass
-
-
-def check_exposure(host: str, api_keys: object, insecure: bool) -> None:
-    """Raises MillraceError where a service would answer anybody who reaches this machine."""
-    from .api.guards import is_loopback
-
-    if not is_loopback(host) and api_keys is None and not insecure:
-        raise MillraceError(
-            f"refusing to listen on {host} without API keys: anybody who reaches this machine could use "
-            "it; give api_keys (--api-keys FILE), or insecure=True (--insecure) if that is meant"
-        )
 
 
 def _check(on_disconnect: str, events: str, default_timeout: float) -> None:

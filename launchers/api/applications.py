@@ -18,11 +18,12 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...streaming.errors import MissingExtra
+from ..owners import owner_of
 from ..web.logins import Login
 from .completions import ChatCompletions
 from .desks import Desk
 from .embeddings import Embeddings
-from .figures import told
+from .figures import seen_by, told
 from .guards import Guard, Keys
 from .manuals import add_manual
 from .metrics import Metrics
@@ -192,13 +193,14 @@ def _add_figures(app: FastAPI, read: Callable[[], Awaitable[dict[str, Any]]]) ->
 
     @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", summary="The same for Prometheus", response_class=PlainTextResponse)
-    async def prometheus() -> Response:
+    async def prometheus(request: Request) -> Response:
         try:
             if not metrics:
                 metrics.append(Metrics())
         except MissingExtra as error:
             raise Refusal(501, str(error), "missing_extra") from None
-        return Response(metrics[0].text(await read()), media_type="text/plain; version=0.0.4; charset=utf-8")
+        figures = seen_by(owner_of(request.scope), await read())
+        return Response(metrics[0].text(figures), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import socket
 from collections.abc import Awaitable, Iterable
 from http import HTTPStatus
@@ -36,6 +37,11 @@ LINGER = 2.0
 """Seconds in which a client that was answered early may notice it; what it still sends is thrown away."""
 
 PROBES = 4
+
+OFFER = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
+"""The header by which a client offers to speak another protocol, as Java's does with every request: it is not taken
+up (RFC 9110, 7.8). To a parser it ends the request at its head, and the body is lost.
+"""
 
 
 class BoundedHeads:
@@ -93,6 +99,8 @@ class Bounded(asyncio.Protocol):
             return
         room = LARGEST_HEAD - self._fed
         self._fed += len(data)
+        if b"pgrade" in data or b"PGRADE" in data:
+            data = without_offer(data)
         if room:
             super().data_received(data if len(data) <= room else data[:room])
         if self.cycle is not cycle:  # the head is complete
@@ -191,6 +199,12 @@ class Bounded(asyncio.Protocol):
 def connection_type(timings: Timings) -> type[asyncio.Protocol]:
     """uvicorn's HTTP protocol, the faster one of its two that is installed, with all that stands above."""
     return type("Connection", (Bounded, AutoHTTPProtocol), {"timings": timings})
+
+
+def without_offer(data: bytes) -> bytes:
+    """What has come of a head, where the header OFFER has another name of the same length."""
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return OFFER.sub(b"\r\nx-offer", head) + end + rest
 
 
 def head_too_large(why: str) -> Refusal:

@@ -13,11 +13,12 @@ from typing import Any
 
 from ...modules.local import EngineStatus
 from ..histograms import quantile
+from ..owners import Owner
 from ..tallies import LATELY, OUTCOMES
 from .desks import Desk
 from .readiness import Readiness
 
-__all__ = ["figures_of", "interrupted", "told"]
+__all__ = ["figures_of", "interrupted", "seen_by", "told"]
 
 ENGINE_FIGURES = (
     "state",
@@ -91,6 +92,13 @@ def told(figures: Figures) -> Figures:
         },
     }
     return shown
+
+
+def seen_by(owner: Owner, figures: Figures) -> Figures:
+    """The figures as an owner may see them: of what keys have used only its own, unless it sees all."""
+    if owner.name is None or owner.sees_all:
+        return figures
+    return {**figures, "keys": {name: used for name, used in figures["keys"].items() if name == owner.name}}
 
 
 def interrupted(ended: Mapping[str, int]) -> float | None:

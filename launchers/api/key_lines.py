@@ -1,11 +1,13 @@
-"""Lines of API keys: `[name:] key [running=2] [requests=100/min] [tokens=1m/day]`, and `#` for a comment.
+"""Lines of API keys: `[name:] key [running=2] [requests=100/min] [tokens=1m/day] [figures=all]`; `#` for a comment.
 
-For a key its digest may stand, as `sha256:` and 64 hex digits. Keys of one name are one owner's; its quota is what
-all its lines say together. Errors have nothing of a line in them, since any part of it may be a key.
+For a key its digest may stand, as `sha256:` and 64 hex digits. Keys of one name are one owner's; its quota, and
+whether it sees the figures of all others, is what all its lines say together. Errors have nothing of a line in them,
+since any part of it may be a key.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable
 from hashlib import sha256
@@ -18,11 +20,18 @@ from ..quotas import Quota
 
 __all__ = ["is_name", "parse_lines"]
 
+logger = logging.getLogger("millrace.service")
+
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 COMMENT = re.compile(r"(?:^|\s)#.*")
+SHORTEST = 16
+"""Characters of a key that is not warned of."""
 UNNAMED = 6
 """Digits of its digest that a key without a name is called by."""
+
+
+TOO_SHORT = "%s %d: this key has fewer than %d characters and could be guessed; give one that is random"
 
 
 class Entry(NamedTuple):
@@ -31,6 +40,7 @@ class Entry(NamedTuple):
     name: str
     digest: bytes
     said: dict[str, str]
+    short: bool
 
 
 def parse_lines(lines: Iterable[str], where: str) -> dict[bytes, Owner]:
@@ -51,13 +61,15 @@ def parse_lines(lines: Iterable[str], where: str) -> dict[bytes, Owner]:
                 if names.setdefault(entry.digest, entry.name) != entry.name:
                     raise ValueError("this key is in a line above already, under another name")
                 _add(quotas.setdefault(entry.name, {}), entry.said, number)
+                if entry.short:
+                    logger.warning(TOO_SHORT, where, number, SHORTEST)
         except ValueError as error:
             raise MillraceError(f"{where} {number}: {error}") from None
     if not names:
         raise MillraceError(
             f"{where.rpartition(',')[0]} must have at least one key, of visible ASCII characters"
         )
-    owners = {name: Owner(name, _quota(said)) for name, said in quotas.items()}
+    owners = {name: Owner(name, _quota(said), "figures" in said) for name, said in quotas.items()}
     return {digest: owners[name] for digest, name in names.items()}
 
 
@@ -78,7 +90,8 @@ def _parse(words: list[str]) -> Entry | None:
     if not words or words[0].partition("=")[0] in CHECKS:
         raise ValueError("there is no key; write [name:] key [running=2] [requests=100/min] [tokens=1m/day]")
     digest = _digest(words[0])
-    return Entry(name or f"key-{digest.hex()[:UNNAMED]}", digest, _said(words[1:]))
+    short = len(words[0]) < SHORTEST
+    return Entry(name or f"key-{digest.hex()[:UNNAMED]}", digest, _said(words[1:]), short)
 
 
 def _digest(key: str) -> bytes:
@@ -101,6 +114,10 @@ def _is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) > 0
 
 
+def _is_all(text: str) -> bool:
+    return text == "all"
+
+
 def _is_pace(text: str) -> bool:
     try:
         pace_of(text)
@@ -113,6 +130,7 @@ CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
     "running": (_is_count, "a number above 0, as in running=2"),
     "requests": (_is_pace, "a rate, as in requests=100/min"),
     "tokens": (_is_pace, "a rate, as in tokens=1m/day"),
+    "figures": (_is_all, "all, as in figures=all"),
 }
 
 
@@ -121,7 +139,7 @@ def _said(words: list[str]) -> dict[str, str]:
     for word in words:
         name, _, text = word.partition("=")
         if name not in CHECKS:
-            raise ValueError("after the key only running=, requests= and tokens= may stand")
+            raise ValueError("after the key only running=, requests=, tokens= and figures= may stand")
         good, wanted = CHECKS[name]
         if not good(text):
             raise ValueError(f"after {name}= stands {wanted}")

@@ -43,6 +43,7 @@ FULL = "too many requests at once; try again later"
 TOO_LATE = "no place became free in time; try again later"
 TOO_LONG = "the prompt and its answer do not fit the model's context; shorten the prompt or lower max_tokens"
 SESSION_BUSY = "another run of this session is at its turn; wait for that one's end, or use another session"
+CANCELLED = "the run was cancelled: stopped by the flow"
 EXPIRED = (
     "what the run said there is not kept any more, or it has not said so much; start it again, or have the server keep "
     "its runs on disk"
@@ -117,10 +118,9 @@ def overloaded(error: Overloaded, message: str | None = None) -> Refusal:
     status, code = (503, "queue_timeout") if error.waited else (429, "overloaded")
     if isinstance(error, QuotaExceeded):
         code = "quota_exceeded"
-    wait = {
-        "retry-after": str(math.ceil(error.retry_after)),
-        "retry-after-ms": str(math.ceil(error.retry_after * 1000)),
-    }
+    said = error.retry_after  # where a step has raised it, that may be anything
+    seconds = max(0.0, said) if math.isfinite(said) else 1.0
+    wait = {"retry-after": str(math.ceil(seconds)), "retry-after-ms": str(math.ceil(seconds * 1000))}
     return Refusal(status, message or str(error), code, headers=wait)
 
 
@@ -152,7 +152,7 @@ def refusal_of(error: BaseException, run_id: str | None = None, debug: bool = Fa
         case RunCancelled(reason=reason) if reason == SHUTTING_DOWN:
             return shutting_down()
         case RunCancelled():
-            return Refusal(503, f"the run was cancelled: {error.reason}", "cancelled", headers=DO_NOT_RETRY)
+            return Refusal(503, _told(error, CANCELLED, debug), "cancelled", headers=DO_NOT_RETRY)
         case WriterLost():
             message = "the process that ran it died before its end; begin it anew"
             return Refusal(500, message, "run_lost", headers=DO_NOT_RETRY)
@@ -160,9 +160,12 @@ def refusal_of(error: BaseException, run_id: str | None = None, debug: bool = Fa
 
 
 def log_failure(error: BaseException, run_id: str) -> None:
-    """Writes down what a client may not see of an error that ended its run."""
+    """Writes down what a client may not see of an error that ended its run: in a line, where its kind says enough."""
     if refusal_of(error).status == 500:
         logger.error("run %s failed", run_id, exc_info=error)
+    elif not getattr(error, "public", False):
+        words = "; ".join([str(error), *getattr(error, "__notes__", ())])
+        logger.warning("run %s ended with %s: %s", run_id, type(error).__name__, words)
 
 
 def _told(error: MillraceError, message: str, debug: bool) -> str:
@@ -194,4 +197,4 @@ def refusal_of_end(status: str, reason: str | None, error: Any, run_id: str, deb
         return refusal_of(RunTimeout(), run_id, debug)
     if error is not None:
         return refusal_of(error, run_id, debug)
-    return refusal_of(RunCancelled(reason or status), run_id, debug)
+    return refusal_of(RunCancelled(reason or status).for_clients(), run_id, debug)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...streaming.errors import MillraceError, require
 from ...streaming.queues import Queue, open_queue
-from ..services import check_exposure
+from ..listeners import check_exposure
 
 if TYPE_CHECKING:
     from .supervisors import Supervisor

@@ -16,7 +16,9 @@ from typing import Any
 
 from ...streaming.errors import MillraceError
 from ...streaming.file_queues import FileQueue
+from ..api.patience import Timings
 from ..api.siblings import added, remains
+from ..endings import ending_words
 from ..listeners import bind_each, url_of
 from .folders import Folder
 from .orders import Orders, longest_end, options_to
@@ -36,6 +38,9 @@ ENDS = (signal.SIGINT, signal.SIGTERM)
 
 PATIENCE = 0.5
 """Seconds that a worker has to tell its figures to another."""
+
+SOON = 1.0
+"""Seconds after which an end is one that is waited for."""
 
 
 class StartFailed(MillraceError):
@@ -87,6 +92,7 @@ class Supervisor:
         self.count = workers
         self.tell = tell
         self.longest_end = longest_end(options)
+        self.drain = (options.get("timings") or Timings()).drain
         self._options = options_to(options)
         self._folder: str | None = None
         self._listeners: list[socket.socket] = []
@@ -152,7 +158,10 @@ class Supervisor:
             await asyncio.wait([*keepers, ending], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._end()
-            _, late = await asyncio.wait(keepers, timeout=self.longest_end)
+            _, late = await asyncio.wait(keepers, timeout=SOON)
+            if late:
+                self.tell(ending_words(None, self.drain))
+                _, late = await asyncio.wait(late, timeout=self.longest_end)
             if late:
                 logger.warning("workers did not end within %.0f s; killing them", self.longest_end)
                 self._kill()

@@ -12,6 +12,7 @@ from .attention import LayerShape, LayerShapes, register
 from .core import EngineCore
 from .loading import LoadedModel, find_dtype, load
 from .memory import PoolSize
+from .places import shown_name
 from .pools import KVPool
 from .probing import LENGTHS, layer_shapes, probe, probe_tokens, reference_logits
 from .prompts import PromptBuilder
@@ -60,7 +61,7 @@ def assemble(settings: EngineSettings, say: Callable[[float, str], None]) -> Ass
     )
     prompts = PromptBuilder(
         loaded.tokenizer,
-        loaded.name,
+        shown_name(loaded.name),
         context_length,
         size.tokens,
         loaded.vocab_size,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...streaming.errors import ModelError
 
-__all__ = ["find_weights"]
+__all__ = ["find_weights", "shown_name"]
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -30,6 +30,12 @@ def find_weights(source: str | os.PathLike[str]) -> Path:
         f"there is no directory {path}; give one with config.json, the tokenizer and *.safetensors, or the "
         "org/name of a model in the local cache of the hub"
     )
+
+
+def shown_name(source: str | os.PathLike[str]) -> str:
+    """What a model is called in messages that others read too: `org/name`, or of a path its last part."""
+    path = Path(source).expanduser()
+    return path.resolve().name if path.is_dir() else os.fspath(source)
 
 
 def _from_cache(name: str) -> Path:

@@ -29,11 +29,13 @@ from millrace import (
 from millrace.launchers import demo
 from millrace.launchers.abilities import Abilities
 from millrace.launchers.inputs import (
+    answering_flow,
     answering_models,
     begins_with_model,
     gives_embeddings,
     takes_messages,
 )
+from millrace.streaming import FlowBuildError
 from tests.launchers.support import echo, words
 
 if TYPE_CHECKING:
@@ -209,3 +211,41 @@ class TestAbilities:
         assert Abilities.of(step(echo)) == Abilities()
         assert Abilities().lack == "this flow ends in no model"
         assert Abilities.of(step(of_list)).results
+
+
+def of_two(left: str, right: str) -> str: ...
+
+
+def of_none() -> str: ...
+
+
+def of_one_and_more(text: str, more: int = 0, *rest: int, **names: int) -> str: ...
+
+
+@pytest.mark.parametrize(
+    "flow", [of_two, Pipeline(of_two, echo), lambda left, right: left, step(of_two, retry=2)]
+)
+def test_what_takes_several_values_answers_no_request(flow: Any) -> None:
+    with pytest.raises(FlowBuildError, match=r"is given 1 value, and .* takes 2"):
+        answering_flow(flow)
+
+
+def test_what_takes_none_answers_no_request() -> None:
+    with pytest.raises(FlowBuildError, match="of_none takes no value"):
+        answering_flow(of_none)
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        echo,
+        of_one_and_more,
+        bind(of_two, right="x"),
+        Pipeline(Parallel(echo, words), of_two),
+        Diverter(echo, words),
+        Warp(echo),
+        lambda *values: values,
+    ],
+)
+def test_what_takes_one_value_does(flow: Any) -> None:
+    answering_flow(flow)

@@ -147,6 +147,14 @@ class TestDemo:
             assert len([delta for delta in deltas if delta]) > 5
             assert whole["usage"]["completion_tokens"] > 5
 
+    def test_what_it_cannot_do_is_told_without_its_place(self) -> None:
+        asked = {"max_tokens=1000000": {"max_tokens": 10**6}, "999999999": {"logit_bias": {"999999999": 1}}}
+        with running(LocalModel.demo()) as server:
+            for told, settings in asked.items():
+                code, _, answer = server.post(question(self.QUESTION, **settings))
+                assert (code, told in answer["error"]["message"]) == (400, True)
+                assert str(weights_path().parent) not in answer["error"]["message"]
+
     def test_leaving_stops_it(self) -> None:
         model = LocalModel.demo()
         long = {"max_tokens": 150, "logit_bias": {str(self.end_token()): -100}}

@@ -20,7 +20,7 @@ import pytest
 from millrace import Limits, MillraceError, Module, Pipeline, Service, session, step
 from millrace.flow import hooks
 from millrace.launchers.api.patience import Timings
-from millrace.streaming import FlowCallError, QueueError, current_session, status
+from millrace.streaming import FlowBuildError, FlowCallError, QueueError, current_session, status
 from tests.launchers.support import PATH, Asking, Source, echo, question, running, words
 from tests.support.leaks import eventually, eventually_async, leaks
 from tests.support.servers import ROOT
@@ -127,6 +127,12 @@ class TestBlock:
 
 
 class TestSettings:
+    def test_a_flow_that_no_request_could_call(self) -> None:
+        def two(left: str, right: str) -> str: ...
+
+        with pytest.raises(FlowBuildError, match=r"two takes 2 \(left, right\)"):
+            Service(two)
+
     def test_choices_are_named(self) -> None:
         with pytest.raises(MillraceError, match=r"on_disconnect='go on': there are 'cancel' and 'continue'"):
             Service(echo, on_disconnect="go on")  # type: ignore[arg-type]

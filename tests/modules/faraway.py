@@ -55,7 +55,7 @@ async def anything(asked: Any) -> Any:
                 "Overloaded": Overloaded("it is full", 7.0),
                 "ContextLengthExceeded": ContextLengthExceeded("it does not fit"),
                 "SessionBusy": SessionBusy("somebody has it"),
-                "RunCancelled": RunCancelled("no more of this"),
+                "RunCancelled": RunCancelled("secret"),
                 "RunTimeout": RunTimeout("too late"),
                 "RemoteError": RemoteError("even further away", 502, "IndexError"),
             }[name]

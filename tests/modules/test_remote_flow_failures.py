@@ -65,7 +65,7 @@ def test_errors_come_over(values: Far, late: Far, name: str, kind: type[Exceptio
     if isinstance(error, RemoteError):
         assert (error.kind, error.status) == ("IndexError" if name == "RemoteError" else name, 500)
     if isinstance(error, RunCancelled):
-        assert error.reason == "no more of this"
+        assert error.reason == "stopped by the flow"
     if isinstance(error, Overloaded) and when == "before a word":
         assert error.retry_after == 7.0
 
@@ -147,7 +147,7 @@ def test_errors_come_over_from_two_services_away(values: Far, name: str) -> None
         else:
             assert type(error).__name__ == name
         assert getattr(error, "retry_after", 7.0) == 7.0
-        assert getattr(error, "reason", "no more of this") == "no more of this"
+        assert getattr(error, "reason", "stopped by the flow") == "stopped by the flow"
 
 
 def test_a_step_that_fails_there_is_named_here() -> None:

@@ -197,15 +197,15 @@ def _tool_call(frame: Json) -> ToolCall | ToolCallDelta:
 # ---------------------------------------------------------------- errors
 
 
+TOLD = ("retry_after", "waited", "setting", "public")
+"""What our errors know beside their texts."""
+
+
 def error_to(error: BaseException) -> Json:
     return {
         "type": type(error).__name__,
         "message": str(error),
-        "extra": {
-            name: getattr(error, name)
-            for name in ("retry_after", "package", "extra", "setting")
-            if hasattr(error, name)
-        },
+        "extra": {name: getattr(error, name) for name in (*TOLD, "package", "extra") if hasattr(error, name)},
         "cause": repr(error.__cause__) if error.__cause__ is not None else None,
     }
 
@@ -219,7 +219,7 @@ def error_from(frame: Json) -> BaseException:
             found = kind(extra["package"], extra["extra"]) if "package" in extra else kind(message)
         except TypeError:
             found = ModelError(f"{name}: {message}")
-        for name in ("retry_after", "setting"):
+        for name in TOLD:
             if name in extra:
                 setattr(found, name, extra[name])
     else:

@@ -293,7 +293,7 @@ ERRORS = [
         "lower max_tokens",
     ),
     (SessionBusy(SECRET), 409, "session_busy", "another run of this session"),
-    (RunCancelled("an operator"), 503, "cancelled", "an operator"),
+    (RunCancelled(SECRET), 503, "cancelled", "the run was cancelled"),
 ]
 
 

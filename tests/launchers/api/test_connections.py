@@ -238,6 +238,26 @@ class TestNoHeads:
             eventually(server.idle)
 
 
+class TestOffers:
+    """Other protocols are offered by Java's HTTP client with every request, and by curl --http2."""
+
+    @pytest.mark.parametrize("name", [b"Upgrade", b"upgrade", b"UPGRADE"])
+    @pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+    def test_they_are_not_taken_up(self, server: Running, name: bytes, protocol: bytes) -> None:
+        body = json.dumps(question("\r\nupgrade: me")).encode()
+        offer = (
+            name + b": " + protocol + b"\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMA\r\n"
+        )
+        for cut in (0, len(ASKED)):  # with the head, and after it
+            with server.connect() as connection:
+                for _ in range(2):
+                    head = ASKED + offer + f"Content-Length: {len(body)}\r\n\r\n".encode()
+                    connection.socket.sendall(head + body[:cut])
+                    connection.socket.sendall(body[cut:])
+                    assert connection.reply().status == 200
+                    again(connection)
+
+
 class TestRests:
     """A body that had not come when its request was answered."""
 

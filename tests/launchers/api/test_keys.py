@@ -56,10 +56,23 @@ class TestLines:
         assert parse_lines([line], "keys.txt, line") == {bytes.fromhex(DIGEST): Owner(name, quota)}
         assert Keys([line]).owner(SECRET.encode()) == Owner(name, quota)
 
+    def test_who_sees_the_figures_of_all(self) -> None:
+        lines = [f"alice: {SECRET}", f"alice: {SECRET}2 figures=all", f"bob: {SECRET}3"]
+        assert {owner.name: owner.sees_all for owner in parse_lines(lines, "").values()} == {
+            "alice": True,
+            "bob": False,
+        }
+
+    def test_one_that_can_be_guessed_is_warned_of(self, caplog: pytest.LogCaptureFixture) -> None:
+        parse_lines([f"alice: {SECRET}", "bob: hunter2", f"sha256:{DIGEST[::-1]}"], "keys.txt, line")
+        (told,) = [record.getMessage() for record in caplog.records]
+        assert told.startswith("keys.txt, line 2: this key has fewer than 16 characters")
+        assert "hunter2" not in told
+
     @pytest.mark.parametrize(
         ("line", "told"),
         [
-            (f"alice {SECRET}", "after the key only running=, requests= and tokens= may stand"),
+            (f"alice {SECRET}", "after the key only running=, requests=, tokens= and figures= may stand"),
             (f"alice:{SECRET}", "there is no colon in a key; after a name stand a colon and a space"),
             ("alice:", "there is no key"),
             ("alice: running=2", "there is no key"),
@@ -72,6 +85,7 @@ class TestLines:
             (f"{SECRET} running=0", "after running= stands a number above 0"),
             (f"{SECRET} running={SECRET}", "after running= stands a number above 0"),
             (f"{SECRET} running=2 running=2", "running= stands there twice"),
+            (f"{SECRET} figures=own", "after figures= stands all, as in figures=all"),
             (f"{SECRET} requests=100", "after requests= stands a rate, as in requests=100/min"),
             (f"{SECRET} tokens={SECRET}", "after tokens= stands a rate, as in tokens=1m/day"),
             (f"bob: {SECRET}2", "this key is in a line above already, under another name"),

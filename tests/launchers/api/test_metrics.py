@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from typing import Any
+from unittest.mock import ANY
 
 import prometheus_client
 import pytest
@@ -23,10 +24,10 @@ from tests.support.leaks import eventually
 Labels = tuple[str, ...]
 
 
-def scrape(server: Running) -> dict[str, dict[Labels, float]]:
+def scrape(server: Running, name: str = "") -> dict[str, dict[Labels, float]]:
     """The samples by name and by the values of their labels, sorted."""
     with server.connect() as connection:
-        connection.send("GET", "/metrics")
+        connection.send("GET", "/metrics", headers={"x-name": name})
         reply = connection.reply()
         assert reply.status == 200
         assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -94,14 +95,14 @@ async def costly(text: str) -> str:
 
 
 class Named:
-    """A middleware that says whose a request is, as the Guard does."""
+    """A middleware that says whose a request is, as the Guard does; the name `all` sees all."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         name = dict(scope.get("headers", ())).get(b"x-name", b"").decode()
-        await self.app({**scope, KEY: Owner(name or None)}, receive, send)
+        await self.app({**scope, KEY: Owner(name or None, sees_all=name == "all")}, receive, send)
 
 
 def test_keys_by_their_names() -> None:
@@ -115,6 +116,13 @@ def test_keys_by_their_names() -> None:
         assert server.post(question(), {"x-name": "alice"})[0] == 429
         server.do(ticket.leave)
         found = scrape(server)
+        assert scrape(server, "all") == {**found, "millrace_uptime_seconds": ANY}
+        own = scrape(server, "alice")
+        none = scrape(server, "carol")
+    for name in ("millrace_key_runs_total", "millrace_key_tokens_total"):
+        assert own[name] == {labels: count for labels, count in found[name].items() if labels[0] == "alice"}
+        assert name not in none
+    assert own["millrace_runs_started_total"] == none["millrace_runs_started_total"] == {(): 5}
     runs = {labels: count for labels, count in found["millrace_key_runs_total"].items() if count}
     assert runs == {("alice", "completed"): 2, ("alice", "rejected"): 1, ('b"ob\\', "completed"): 1}
     assert found["millrace_key_tokens_total"] == {

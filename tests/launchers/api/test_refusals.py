@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 from pathlib import Path
 
 import pytest
 
 from millrace import Limits
+from millrace.streaming import MillraceError, Overloaded, RunCancelled, RunTimeout, SessionBusy
 from tests.launchers.support import PATH, RESPONSES, Source, asked, running
 from tests.modules.faraway import far
 from tests.support.leaks import eventually
@@ -45,3 +48,47 @@ def test_what_the_service_says_itself_is_told(where: str, tmp_path: Path) -> Non
         told = server.get(f"{RUNS}/{headers['x-run-id']}")[1]
         assert told["error"]["message"] == answer["error"]["message"]
         holder.reset()
+
+
+@pytest.mark.parametrize("where", ["memory", "files"])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Overloaded("secret"), 429),
+        (RunCancelled("secret"), 503),
+        (RunTimeout("secret"), 504),
+        (SessionBusy("secret"), 409),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_what_a_step_says_in_our_words_is_for_the_log(
+    error: MillraceError, status: int, where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(text: str) -> str:
+        raise error
+
+    queue = "memory://" if where == "memory" else f"file://{tmp_path}/runs"
+    with running(fails, queue=queue) as server, caplog.at_level(logging.WARNING, "millrace.service"):
+        for path in (PATH, RESPONSES, RUNS):
+            got, headers, answer = server.post(asked(path), path=path)
+            run_id = headers["x-run-id"]
+            assert got == status
+            told = [answer, server.get(f"{RUNS}/{run_id}")[1], server.get(f"{RESPONSES}/resp_{run_id}")[1]]
+            assert "secret" not in json.dumps(told)
+            (line,) = [record.getMessage() for record in caplog.records if run_id in record.getMessage()]
+            assert f"ended with {type(error).__name__}: " in line
+            assert "secret" in line
+            assert "in fails" in line
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [(math.inf, "1"), (math.nan, "1"), (-5.0, "0"), (0.2, "1"), (90_000.5, "90001")]
+)
+def test_a_step_may_ask_for_any_wait(said: float, told: str) -> None:
+    def fails(text: str) -> str:
+        raise Overloaded("later", retry_after=said)
+
+    with running(fails) as server:
+        for path in (PATH, RESPONSES, RUNS):
+            status, headers, _ = server.post(asked(path), path=path)
+            assert (status, headers["retry-after"]) == (429, told)

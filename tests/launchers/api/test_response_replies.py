@@ -158,7 +158,7 @@ class TestErrors:
         [
             (ValueError(SECRET), 500, "flow_error", None),
             (ContextLengthExceeded("too long"), 400, "context_length_exceeded", "input"),
-            (RunCancelled("an operator"), 503, "cancelled", None),
+            (RunCancelled(SECRET), 503, "cancelled", None),
         ],
         ids=lambda e: type(e).__name__,
     )

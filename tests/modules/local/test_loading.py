@@ -15,7 +15,7 @@ from millrace.modules.local.attention import LayerShape
 from millrace.modules.local.estimates import check_memory, estimate_weights
 from millrace.modules.local.loading import find_device, find_dtype, load
 from millrace.modules.local.memory import PoolSize
-from millrace.modules.local.places import find_weights
+from millrace.modules.local.places import find_weights, shown_name
 from millrace.modules.local.sizing import available_memory, pool_size
 from millrace.modules.local.sources import EngineSettings, Source
 from millrace.streaming.errors import ModelError
@@ -63,6 +63,14 @@ class TestFinding:
         (place / "refs").mkdir()
         (place / "refs" / "main").write_text("aaa")
         assert find_weights("org/tiny").name == "aaa"
+
+    def test_where_it_is_is_not_told_to_others(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert shown_name(directory) == shown_name(f"{directory}/") == directory.name
+        monkeypatch.chdir(directory)
+        assert shown_name(".") == directory.name
+        assert shown_name("org/tiny") == "org/tiny"
 
     def test_other_formats_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text("{}")

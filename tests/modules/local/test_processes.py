@@ -191,8 +191,9 @@ class TestErrors:
         first = engine.submit(request(sampling=ENDLESS))
         async for _ in first:
             break
-        with pytest.raises(Overloaded, match="no turn came within"):
+        with pytest.raises(Overloaded, match="no turn came within") as refused:
             await engine.submit(request()).result()
+        assert refused.value.public
         late = engine.submit(request(deadline=time.monotonic() + 0.1))
         assert (await late.result()).finish_reason == "timeout"
         await first.aclose()
