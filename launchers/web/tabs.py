@@ -74,7 +74,11 @@ class Tab:
 
     @property
     def turns(self) -> list[Turn]:
-        return self.conversation.turns
+        """Those of its conversation, as this tab shows them."""
+        live, turns = self.conversation.live, self.conversation.turns
+        if live is None:
+            return turns
+        return [live.turn_for(self) if turn is live.turn else turn for turn in turns]
 
     @property
     def session(self) -> str:

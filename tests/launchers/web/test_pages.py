@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from millrace import Message, Service, step
+from millrace.streaming import TextDelta, attach
 from tests.support.browser import Visit, visiting
 from tests.support.chat_pages import ChatPage, Scripted
 from tests.support.servers import Served, millrace_process, serving
@@ -259,22 +260,28 @@ class TestReload:
         second.finish()
         chat.wait_ready()
 
-    def test_where_runs_go_on_the_same_answer_is_picked_up(self, browser: Browser) -> None:
+    def test_where_runs_go_on_the_same_answer_is_picked_up_from_its_queue(
+        self, browser: Browser, tmp_path: Path
+    ) -> None:
         from playwright.sync_api import expect
 
-        scripted = Scripted()
-        service = Service(step(scripted), chat=True, on_disconnect="continue")
+        scripted, queue = Scripted(), f"file://{tmp_path}"
+        service = Service(step(scripted), chat=True, on_disconnect="continue", queue=queue)
         with serving(service.app) as served, visiting(browser) as visit:
             chat = ChatPage(visit.page, served.url)
             work = chat.begin("go on", scripted)
-            work.say("before ")
-            expect(chat.answers).to_have_text("before")
+            work.say(*(f"{number} " for number in range(300)), "before ")
+            expect(chat.answers).to_contain_text("299 before")
             chat.page.reload()
-            expect(chat.answers).to_have_text("before")
-            work.say("after")
-            expect(chat.answers).to_have_text("before after")
+            expect(chat.answers).to_contain_text("299 before")
+            with attach(work.run_id, queue) as run:
+                said = [event.text for event in iter(run.take, None) if type(event) is TextDelta]
+            assert chat.answers.inner_text() == "".join(said).strip()
+            work.say("and ", "after")
+            expect(chat.answers).to_have_text("".join(said) + "and after")
             work.finish()
             chat.wait_ready()
+            expect(chat.answers).to_have_text("".join(said) + "and after")
             assert scripted.works.empty()
             visit.check()
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from millrace import Limits, Message, step
+from millrace import Limits, Message, Pipeline, step
 from millrace.launchers.admission import Admission
 from millrace.launchers.web.archives import FileArchives
 from millrace.launchers.web.identities import Identity
 from millrace.launchers.web.tabs import Tab, Tabs
 from millrace.launchers.web.turns import Turn
-from millrace.streaming import SessionBusy, current_run, status
+from millrace.streaming import SessionBusy, TextDelta, attach, current_run, status
+from millrace.streaming.queues import Queue, open_queue
 from tests.support.leaks import eventually_async
 
 ALICE, BOB = Identity.of_browser("cookie", "alice"), Identity.of_browser("cookie", "bob")
@@ -44,10 +45,16 @@ class Echo:
                 raise
 
 
-def tabs_of(flow: Any, directory: Path | None = None, resume: float | None = None, **limits: int) -> Tabs:
+def tabs_of(
+    flow: Any,
+    directory: Path | None = None,
+    resume: float | None = None,
+    queue: Queue | None = None,
+    **limits: int,
+) -> Tabs:
     archives = None if directory is None else FileArchives(directory)
     admission = Admission(Limits(**{"running": 2, "waiting": 2, **limits}))
-    return Tabs(step(flow), admission, archives=archives, resume=resume)
+    return Tabs(step(flow), admission, archives=archives, resume=resume, queue=queue)
 
 
 async def ask(tabs: Tabs, tab: Tab, question: str) -> Turn:
@@ -234,6 +241,60 @@ class TestLeaving:
             following = asyncio.create_task(follow(tabs, back))
             flow.go.set()
             assert ((await following).state, flow.stopped) == ("done", 0)
+
+        run(test)
+
+    @pytest.mark.parametrize("kind", ["memory", "file"])
+    def test_with_resume_a_page_that_comes_back_reads_the_run_from_its_queue(
+        self, kind: str, tmp_path: Path
+    ) -> None:
+        async def test() -> None:
+            ids: list[str] = []
+            more = asyncio.Event()
+
+            async def think(question: str) -> AsyncIterator[str]:
+                yield f"about {question}"
+
+            async def answer(thought: str) -> AsyncIterator[str]:
+                for number in range(300):  # more than a stream keeps behind its listener
+                    yield f"\n{number}: 河 <é>"
+                run = current_run()
+                assert run is not None
+                ids.append(run.id)
+                for piece in ("and ", "more"):
+                    await more.wait()
+                    more.clear()
+                    yield piece
+                await more.wait()
+
+            def in_the_queue() -> str:
+                with attach(ids[0], queue) as said:
+                    return "".join(
+                        event.text
+                        for event in iter(said.take, None)
+                        if type(event) is TextDelta and event.output
+                    )
+
+            queue = None if kind == "memory" else open_queue(f"file://{tmp_path}")
+            tabs = tabs_of(Pipeline(think, answer), resume=60.0, queue=queue)
+            tab = tabs.open("a", ALICE)
+            tabs.arrive("a", ALICE)
+            live = tabs.begin(tab, "rivers")
+            await eventually_async(lambda: ids and "299" in live.turn.text)
+            tabs.depart("a", ALICE)
+            live.turn.add("this was never said")
+            back = tabs.open("b", ALICE)
+            assert back.show(tab.conversation.id)
+            for ending in ("é>", "and ", "more"):
+                await eventually_async(lambda ending=ending: back.turns[-1].text.endswith(ending))
+                assert back.turns[-1].text == in_the_queue()
+                assert [part.text for part in back.turns[-1].parts] == ["about rivers"]
+                assert back.turns[-1].parts[0].seconds == live.turn.parts[0].seconds
+                assert not live.turn.over
+                more.set()
+            await live.ended.wait()
+            assert back.turns[-1] is live.turn
+            assert live.turn.state == "done"
 
         run(test)
 
