@@ -116,8 +116,8 @@ class LiveTurn:
             self._wakers.discard(waker)
 
     def turn_for(self, tab: Tab) -> Turn:
-        """What a tab shows of it. Where runs outlive their page, and another tab has asked (as before a reload), that is
-        what the run's queue has, from the first event on.
+        """What a tab shows of it. Where runs outlive their page, and another tab has asked (as before a reload), that
+        is what the run's queue has, from the first event on.
         """
         run = self._run
         if tab.asked is self or self.tabs.resume is None or run is None or self.turn.state != "running":
