@@ -59,7 +59,7 @@ class Handlers:
 
     async def answer_example(self, request: gradio.Request, example: gradio.SelectData) -> Updates:
         tab = self.tab(request)
-        await tab.conversation.stopped("an example was clicked")
+        await tab.make_way("an example was clicked")
         async with aclosing(self._asked(tab, example.value["text"], request)) as updates:
             async for update in updates:
                 yield update

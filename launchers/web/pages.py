@@ -96,7 +96,8 @@ def _chat(page: Handlers, welcome: Welcome, blocks: Any, login: bool) -> None:
             box = _box()
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    shown = {"outputs": [box, chatbot, side], **quiet}
+    # Of what goes on the list is told: the chat takes no edits while it is thought to be busy.
+    shown = {"outputs": [box, chatbot, side], "show_progress_on": [side], **quiet}
     # Streams stand under admission's limits; a second event of a tab is refused where the end of the first is known.
     streams = {"concurrency_limit": None, "trigger_mode": "multiple", **shown}
     box.submit(page.answer, inputs=[box], **streams)

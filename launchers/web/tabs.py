@@ -134,11 +134,15 @@ class Tab:
         self.conversations.delete(self.conversation.id)
         self.begin()
 
+    async def make_way(self, reason: str) -> None:
+        """Stops what goes on, waits for its end, and shows it no more: what is shown next is what comes next."""
+        self.shown = None
+        await self.conversation.stopped(reason)
+
     async def cut(self, turn: int) -> str:
         """Stops what goes on, takes the turns from that one on away, and returns its question; empty without one."""
         conversation = self.conversation
-        self.shown = None  # what is shown next is what is left
-        await conversation.stopped("asked anew in the chat")
+        await self.make_way("asked anew in the chat")
         if not 0 <= turn < len(conversation.turns):
             return ""
         question = conversation.turns[turn].question
