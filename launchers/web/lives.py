@@ -61,6 +61,7 @@ class LiveTurn:
 
     def __init__(self, turn: Turn, tab: Tab, tabs: Tabs) -> None:
         self.turn = turn
+        self.asker = tab
         self.conversation = tab.conversation
         self.conversations = tab.conversations
         self.visitor = tab.visitor
@@ -68,7 +69,6 @@ class LiveTurn:
         self.tabs = tabs
         self.record = tabs.records.begin(self.owner, turn.question, tabs.flow.name)
         self.ended = asyncio.Event()
-        self.followers = 0
         self._wakers: set[asyncio.Event] = set()
         self._readings: WeakKeyDictionary[Tab, Reading] = WeakKeyDictionary()
         self._run: Run | None = None
@@ -101,7 +101,6 @@ class LiveTurn:
         """
         waker = asyncio.Event()
         self._wakers.add(waker)
-        self.followers += 1
         try:
             yield
             over = False
@@ -112,7 +111,6 @@ class LiveTurn:
                 if not over:
                     await asyncio.sleep(INTERVAL)
         finally:
-            self.followers -= 1
             self._wakers.discard(waker)
 
     def turn_for(self, tab: Tab) -> Turn:
@@ -120,7 +118,7 @@ class LiveTurn:
         is what the run's queue has, from the first event on.
         """
         run = self._run
-        if tab.asked is self or self.tabs.resume is None or run is None or self.turn.state != "running":
+        if tab is self.asker or self.tabs.resume is None or run is None or self.turn.state != "running":
             return self.turn
         try:
             reading = self._readings.get(tab)

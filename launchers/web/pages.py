@@ -50,8 +50,17 @@ PANELS = (
 )
 
 
-def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = PANELS, login: bool = False) -> Any:
-    """The page as Gradio Blocks: the chat, and a tab for each panel. With a `login` it tells who is logged in."""
+def build(
+    tabs: Tabs,
+    welcome: Welcome,
+    panels: Sequence[Panel] = PANELS,
+    login: bool = False,
+    mounted: bool = True,
+) -> Any:
+    """The page as Gradio Blocks: the chat, and a tab for each panel. With a `login` it tells who is logged in.
+
+    A page that is not to be `mounted` here is known to be there by Gradio's own means, a connection that it keeps open.
+    """
     page = Handlers(tabs)
     with gradio.Blocks(analytics_enabled=False, title=welcome.title, fill_height=True) as blocks:
         gradio.HTML(_head(welcome.title), elem_id="mr-head", padding=False, js_on_load=None)
@@ -60,6 +69,8 @@ def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = PANELS, login:
                 stack.enter_context(gradio.Tabs(elem_id="mr-tabs"))
             with _panel(label("Chat"), bool(panels)):
                 _chat(page, welcome, blocks, login)
+            if not mounted:
+                blocks.unload(page.leave)
             for panel in panels:
                 with _panel(label(panel.name), True):
                     panel.build(page)
@@ -111,7 +122,6 @@ def _chat(page: Handlers, welcome: Welcome, blocks: Any, login: bool) -> None:
     begin.click(page.begin, **streams)
     box.stop(page.stop, queue=False, **quiet)
     search.change(page.search, [search], [side], queue=False, trigger_mode="always_last", **quiet)
-    blocks.unload(page.leave)
     if adjusting is not None:
         adjusting.connect(side)
     if account is not None:

@@ -74,7 +74,7 @@ def build_runs(view: RunsView, find: Find) -> None:
             return gradio.skip()
         return retold(view.run(owner, chosen), language_of(request.request.scope))
 
-    chosen = gradio.State("")
+    chosen = gradio.Textbox("", visible=False)  # for a State, each page would keep a connection open
     cards.look(look, [chosen], [cards, opened, chosen], **QUIET)
     opened.look(follow, [chosen], [opened], **QUIET)
 

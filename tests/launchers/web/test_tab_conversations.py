@@ -181,6 +181,27 @@ class TestSeveralTabs:
 
         run(test)
 
+    def test_coming_back_to_an_answer_that_is_silent_is_not_being_told_of_it(self) -> None:
+        async def test() -> None:
+            tabs = tabs_of(Echo())
+            tab = tabs.open("a", ALICE)
+            asking = asyncio.create_task(ask(tabs, tab, "wait"))
+            await eventually_async(lambda: tab.turns and tab.turns[0].text)
+            assert tab.follows
+            waiting = tab.conversation
+            tab.begin()
+            assert tab.show(waiting.id)
+            assert tab.busy
+            assert not tab.follows, "its page would not draw it"
+            again = asyncio.create_task(follow(tabs, tab))
+            await eventually_async(lambda: tab.follows)
+            tab.stop("enough")
+            assert (await again).state == "stopped"
+            await asking
+            assert not tab.follows
+
+        run(test)
+
     def test_what_another_tab_deleted_is_not_asked_again(self) -> None:
         async def test() -> None:
             tabs = tabs_of(Echo())
@@ -295,6 +316,60 @@ class TestLeaving:
             await live.ended.wait()
             assert back.turns[-1] is live.turn
             assert live.turn.state == "done"
+
+        run(test)
+
+    def test_all_that_was_asked_in_the_page_stops(self) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow, running=3)
+            tab = tabs.open("a", ALICE)
+            tabs.arrive("a", ALICE)
+            turns = [await begin(tabs, tab)]
+            tab.begin()
+            turns.append(await begin(tabs, tab))
+            others = await begin(tabs, tabs.open("b", ALICE))
+            tabs.depart("a", ALICE)
+            await eventually_async(lambda: all(turn.over for turn in turns))
+            assert (flow.stopped, others.state) == (2, "running")
+            tabs.cancel_all("the end")
+
+        run(test)
+
+    def test_a_page_that_has_heard_all_has_not_left(self) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow)
+            tabs.arrive("a", ALICE)
+            turn = await begin(tabs, tabs.open("a", ALICE))
+            tabs.depart("a", ALICE, left=False)
+            await asyncio.sleep(0)
+            assert turn.state == "running"
+            tabs.leave("a", ALICE)
+            await eventually_async(lambda: turn.over)
+
+        run(test)
+
+    def test_with_resume_one_that_comes_back_and_leaves_again_stops_it(self) -> None:
+        async def test() -> None:
+            flow = Echo()
+            tabs = tabs_of(flow, resume=0.2)
+            tab = tabs.open("a", ALICE)
+            tabs.arrive("a", ALICE)
+            turn = await begin(tabs, tab)
+            back = tabs.open("b", ALICE)
+            tabs.arrive("b", ALICE)
+            back.show(tab.conversation.id)
+            following = asyncio.create_task(follow(tabs, back))
+            await eventually_async(lambda: back.follows)
+            tabs.depart("a", ALICE)
+            absence = tab.visitor.absence
+            assert absence is not None
+            await eventually_async(lambda: tab.visitor.absence is None)
+            assert turn.state == "running"
+            tabs.depart("b", ALICE)
+            await eventually_async(lambda: turn.over)
+            assert (await following, turn.state, flow.stopped) == (turn, "stopped", 1)
 
         run(test)
 
