@@ -27,6 +27,7 @@ from .run_tabs import RunsView
 from .tabs import Tabs
 from .views import build_flow, build_runs
 from .welcomes import Welcome
+from .words import CHINESE
 
 __all__ = ["build", "mount"]
 
@@ -196,7 +197,7 @@ def _chatbot(welcome: Welcome) -> Any:
         height=None,
         scale=1,
         placeholder=f'<div class="mr-welcome"><span class="mr-icon"></span><h2>{escaped(welcome.title)}</h2>'
-        f"<p>{escaped(welcome.line)}</p></div>",
+        f"<p>{label(welcome.line) if welcome.line in CHINESE else escaped(welcome.line)}</p></div>",
         examples=[{"text": example} for example in welcome.examples] or None,
         latex_delimiters=LATEX,
         feedback_options=None,

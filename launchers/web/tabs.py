@@ -149,17 +149,17 @@ class Tab:
         await self.conversation.stopped(reason)
 
     async def cut(self, turn: int) -> str:
-        """Stops what goes on, takes the turns from that one on away, and returns its question; empty without one."""
+        """Stops what goes on, takes the turns from that one on away, and returns its question; empty without one.
+
+        Its files wait for another question.
+        """
         conversation = self.conversation
         await self.make_way("asked anew in the chat")
         if not 0 <= turn < len(conversation.turns):
             return ""
-        question = conversation.turns[turn].question
-        del conversation.turns[turn:]
-        conversation.changes += 1
-        if conversation.turns:
-            self.conversations.keep(conversation)
-        return question
+        first = conversation.turns[turn]
+        self.conversations.cut(conversation, turn)
+        return first.question
 
 
 class Tabs:
