@@ -73,8 +73,8 @@ def mount_chat(
 ) -> FastAPI:
     """Puts the chat of a flow into an application, at `path`; routes that are there already come first.
 
-    `app.state.chat` is what its server ends it with: `close()` when it begins to shut down, which lets go of open
-    pages (a server that waits for them waits for ever), and `cancel_all(reason)` when it will wait no longer.
+    `app.state.chat` is what its server ends it with: `close()` when it begins to shut down, from when on no question is
+    taken, and `cancel_all(reason)` when it will wait for answers no longer.
 
     Args:
         admission: how many at once; share it with the API, so that both stand under one limit.
@@ -138,4 +138,4 @@ def build_chat(
 
     flow = as_step(flow)
     tabs = Tabs(flow, admission or Admission(LIMITS), timeout=timeout, debug=debug)
-    return build(tabs, welcome_for(flow, title, examples))
+    return build(tabs, welcome_for(flow, title, examples), mounted=False)

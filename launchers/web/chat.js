@@ -175,14 +175,22 @@ watch("value", () => {
     history.replaceState(null, "", current ? `#${current}` : location.pathname + location.search);
   }
   channel?.postMessage("changed");
-  if (nav()?.hasAttribute("data-live")) trigger("follow", {});
+  follow();
 });
+// What nobody looks at follows no answer of another tab: a browser has six connections for all of its tabs.
+const follow = () => {
+  if (nav()?.hasAttribute("data-live") && document.visibilityState === "visible") trigger("follow", {});
+};
 let due = 0;
 const refresh = () => {
   due ||= setTimeout(() => ((due = 0), tell("refresh")), 150); // one answer to all that is told meanwhile
 };
 if (channel) channel.onmessage = refresh;
-document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && refresh());
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState !== "visible") return;
+  refresh();
+  follow();
+});
 addEventListener("hashchange", () => tell("open", { id: location.hash.slice(1) }));
 
 // ---- the round buttons of the box have no words of their own

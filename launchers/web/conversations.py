@@ -212,6 +212,25 @@ class Conversations:
         except (OSError, QueueError) as error:
             logger.warning("a conversation was not written down: %s", error)
 
+    def cut(self, conversation: Conversation, turn: int) -> None:
+        """Takes the turns from that one on away, with the files that no other one names; its own wait for another
+        question. Where none is left, nothing is kept.
+        """
+        taken = conversation.turns[turn:]
+        del conversation.turns[turn:]
+        conversation.changes += 1
+        if conversation.turns:
+            self.keep(conversation)
+        else:
+            self._archive.remove(hashed(conversation.id))
+            conversation.stamp = None
+        if self.shelf is not None:
+            left = [file for one in conversation.turns for file in (*one.files, *one.made)]
+            for file in taken[0].files:
+                if file not in left:
+                    self.shelf.release(file, conversation.id)
+            self.shelf.prune(conversation.id, left)
+
     def rename(self, id: str, title: str) -> None:
         """Gives it another title; an empty one changes nothing."""
         conversation, words = self.open(id), " ".join(title.split())[:LONGEST_TITLE]

@@ -59,7 +59,7 @@ class Handlers:
 
     async def answer_example(self, request: gradio.Request, example: gradio.SelectData) -> Updates:
         tab = self.tab(request)
-        await tab.conversation.stopped("an example was clicked")
+        await tab.make_way("an example was clicked")
         async with aclosing(self._asked(tab, example.value["text"], request)) as updates:
             async for update in updates:
                 yield update
@@ -117,11 +117,13 @@ class Handlers:
         self, tab: Tab, request: gradio.Request, box: dict[str, Any] | None = None
     ) -> Updates:
         """The page as it is, and each time there is something new until the turn that goes on is over."""
-        tab.shown = live = tab.conversation.live
+        live = tab.conversation.live
+        look = tab.look(live)
         try:
             yield self._view(tab, request, box)
         except BaseException:
-            tab.shown = None
+            if tab.looks == look:
+                tab.shown = None
             raise
         if live is None:
             return

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from ...flow.calls import start_body
-from ...streaming.errors import AdmissionError, Overloaded, RunCancelled
+from ...streaming.attachments import attach
+from ...streaming.errors import AdmissionError, Overloaded, QueueError, RunCancelled
 from ...streaming.events import Data, Event, RunFinished, TextDelta
 from ...streaming.messages import Conversation as History
 from ...streaming.messages import Message
 from ...streaming.options import Options
 from ...streaming.runs import Run
+from ...streaming.starting import start
 from ...streaming.streams import Stream
 from ..file_inputs import FileRefused
 from ..loading import loading_stage
 from .products import files_in
+from .readings import Reading
 from .turns import Failure, Turn, failure_of
 
 if TYPE_CHECKING:
@@ -49,10 +54,14 @@ KEEP = 2.0
 
 
 class LiveTurn:
-    """The run of a turn, from its place in line to its end. Any number of pages `follow` it."""
+    """The run of a turn, from its place in line to its end. Any number of pages `follow` it.
+
+    Where runs outlive the page that asked, this one has no listener: it is in its queue, and read from there.
+    """
 
     def __init__(self, turn: Turn, tab: Tab, tabs: Tabs) -> None:
         self.turn = turn
+        self.asker = tab
         self.conversation = tab.conversation
         self.conversations = tab.conversations
         self.visitor = tab.visitor
@@ -60,8 +69,8 @@ class LiveTurn:
         self.tabs = tabs
         self.record = tabs.records.begin(self.owner, turn.question, tabs.flow.name)
         self.ended = asyncio.Event()
-        self.followers = 0
         self._wakers: set[asyncio.Event] = set()
+        self._readings: WeakKeyDictionary[Tab, Reading] = WeakKeyDictionary()
         self._run: Run | None = None
         self._counted: Counted | None = None
         self._ticket: Ticket | None = None
@@ -92,7 +101,6 @@ class LiveTurn:
         """
         waker = asyncio.Event()
         self._wakers.add(waker)
-        self.followers += 1
         try:
             yield
             over = False
@@ -103,8 +111,23 @@ class LiveTurn:
                 if not over:
                     await asyncio.sleep(INTERVAL)
         finally:
-            self.followers -= 1
             self._wakers.discard(waker)
+
+    def turn_for(self, tab: Tab) -> Turn:
+        """What a tab shows of it. Where runs outlive their page, and another tab has asked (as before a reload), that
+        is what the run's queue has, from the first event on.
+        """
+        run = self._run
+        if tab is self.asker or self.tabs.resume is None or run is None or self.turn.state != "running":
+            return self.turn
+        try:
+            reading = self._readings.get(tab)
+            if reading is None:
+                reading = self._readings[tab] = Reading(self.turn, attach(run.id, self.tabs.queue))
+            return reading.turn()
+        except QueueError as error:
+            logger.warning("an answer cannot be read from its queue: %s", error)
+            return self.turn
 
     def _wake(self) -> None:
         for waker in self._wakers:
@@ -166,6 +189,8 @@ class LiveTurn:
             turn.end(failure_of(error, tabs.debug))
         finally:
             turn.end()
+            for reading in self._readings.values():
+                reading.close()
             failure = turn.failure
             self.record.end("error" if failure else "cancelled", None if failure is None else failure.what)
             tabs.lives.discard(self)
@@ -192,11 +217,11 @@ class LiveTurn:
             queue=tabs.queue,
             owner=self.owner.name,
         )
-        stream = Stream(partial(start_body, tabs.flow, x), options, None, tabs.flow.name)
-        async with stream:
-            self._run = counted.run = stream.run
+        async with self._running(x, options) as events:
+            run = counted.run = self._run
+            assert run is not None
             try:
-                async for event in stream:
+                async for event in events:
                     await self._keep_files(event)
                     turn.take(event)
                     self.record.take(event)
@@ -208,8 +233,27 @@ class LiveTurn:
                     if event.time - self._kept > KEEP:
                         self._kept = event.time
                         self.conversations.keep(self.conversation)
+                run.outcome()
             finally:
-                tabs.admission.spent(self.owner, stream.run.usage.total_tokens)
+                tabs.admission.spent(self.owner, run.usage.total_tokens)
+
+    @asynccontextmanager
+    async def _running(self, x: Any, options: Options) -> AsyncIterator[AsyncIterable[Event]]:
+        """Has the run begin, gives what it says, and ends it with the block."""
+        body, name = partial(start_body, self.tabs.flow, x), self.tabs.flow.name
+        if self.tabs.resume is None:
+            async with Stream(body, options, None, name) as stream:
+                self._run = stream.run
+                yield stream
+            return
+        run = self._run = start(body, options, name, asyncio.get_running_loop())
+        events = run.events()
+        try:
+            yield events
+        finally:
+            events.close()
+            run.cancel("its turn has ended")
+            await run.wait()
 
     async def _input(self, history: History) -> Any:
         """What the flow is called with."""

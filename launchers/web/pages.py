@@ -27,6 +27,7 @@ from .run_tabs import RunsView
 from .tabs import Tabs
 from .views import build_flow, build_runs
 from .welcomes import Welcome
+from .words import CHINESE
 
 __all__ = ["build", "mount"]
 
@@ -50,8 +51,17 @@ PANELS = (
 )
 
 
-def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = PANELS, login: bool = False) -> Any:
-    """The page as Gradio Blocks: the chat, and a tab for each panel. With a `login` it tells who is logged in."""
+def build(
+    tabs: Tabs,
+    welcome: Welcome,
+    panels: Sequence[Panel] = PANELS,
+    login: bool = False,
+    mounted: bool = True,
+) -> Any:
+    """The page as Gradio Blocks: the chat, and a tab for each panel. With a `login` it tells who is logged in.
+
+    A page that is not to be `mounted` here is known to be there by Gradio's own means, a connection that it keeps open.
+    """
     page = Handlers(tabs)
     with gradio.Blocks(analytics_enabled=False, title=welcome.title, fill_height=True) as blocks:
         gradio.HTML(_head(welcome.title), elem_id="mr-head", padding=False, js_on_load=None)
@@ -60,6 +70,8 @@ def build(tabs: Tabs, welcome: Welcome, panels: Sequence[Panel] = PANELS, login:
                 stack.enter_context(gradio.Tabs(elem_id="mr-tabs"))
             with _panel(label("Chat"), bool(panels)):
                 _chat(page, welcome, blocks, login)
+            if not mounted:
+                blocks.unload(page.leave)
             for panel in panels:
                 with _panel(label(panel.name), True):
                     panel.build(page)
@@ -96,7 +108,8 @@ def _chat(page: Handlers, welcome: Welcome, blocks: Any, login: bool) -> None:
             box = _box()
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    shown = {"outputs": [box, chatbot, side], **quiet}
+    # Of what goes on the list is told: the chat takes no edits while it is thought to be busy.
+    shown = {"outputs": [box, chatbot, side], "show_progress_on": [side], **quiet}
     # Streams stand under admission's limits; a second event of a tab is refused where the end of the first is known.
     streams = {"concurrency_limit": None, "trigger_mode": "multiple", **shown}
     box.submit(page.answer, inputs=[box], **streams)
@@ -110,7 +123,6 @@ def _chat(page: Handlers, welcome: Welcome, blocks: Any, login: bool) -> None:
     begin.click(page.begin, **streams)
     box.stop(page.stop, queue=False, **quiet)
     search.change(page.search, [search], [side], queue=False, trigger_mode="always_last", **quiet)
-    blocks.unload(page.leave)
     if adjusting is not None:
         adjusting.connect(side)
     if account is not None:
@@ -185,7 +197,7 @@ def _chatbot(welcome: Welcome) -> Any:
         height=None,
         scale=1,
         placeholder=f'<div class="mr-welcome"><span class="mr-icon"></span><h2>{escaped(welcome.title)}</h2>'
-        f"<p>{escaped(welcome.line)}</p></div>",
+        f"<p>{label(welcome.line) if welcome.line in CHINESE else escaped(welcome.line)}</p></div>",
         examples=[{"text": example} for example in welcome.examples] or None,
         latex_delimiters=LATEX,
         feedback_options=None,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from ..owners import owner_of
 from .exports import FORMS, disposition
@@ -59,7 +59,11 @@ CLOSED = (
 )
 """Parts of the page's server that this chat does not use; programs have the API under /v1."""
 
-HEARTBEAT = "/heartbeat/"
+ANSWERS = "/queue/data"
+"""The request by which a page waits for answers; it is there while one is on its way."""
+
+ENDING = b'data: {"msg":"close_stream"'
+"""How the last that is said on it begins: the page has all that it waited for."""
 
 EXPORT = "/conversations/"
 """Where a conversation can be downloaded: its id, and `.md` or `.json`."""
@@ -69,9 +73,9 @@ class ChatPolicy:
     """Pure ASGI middleware around the page's server.
 
     Tells whose a request is, and gives a cookie to whoever opens the page without one. Safe headers on all answers;
-    nothing from pages of other sites; no proxying or API pages, and files only by file_routes.py. A page keeps one long
-    request open, by which it is known to be there; when the server itself is to go, that request ends as if the page
-    had left, so that nobody waits for it.
+    nothing from pages of other sites; no proxying or API pages, and files only by file_routes.py. A page that waits for
+    an answer keeps one long request open, by which it is known to be there; one that waits for nothing keeps none: a
+    browser has six for all of its tabs.
     """
 
     def __init__(self, app: App, tabs: Tabs, answerer: str) -> None:
@@ -110,16 +114,28 @@ class ChatPolicy:
         if below.startswith(CLOSED):
             await _answer(guarded, 404)
             return
-        if not below.startswith(HEARTBEAT):
+        if below == ANSWERS:
+            await self._attend(scope, receive, guarded)
+        else:
             await self.app(scope, receive, guarded)
-            return
-        name = below.removeprefix(HEARTBEAT).strip("/")
+
+    async def _attend(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A page waits for answers: it is there until it has them, or leaves."""
+        asked = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        name = asked.get("session_hash", [""])[0]
         identity = identity_of(scope, name)
+        heard = False
+
+        async def hearing(message: Message) -> None:
+            nonlocal heard
+            heard = heard or message.get("body", b"").startswith(ENDING)
+            await send(message)
+
         self.tabs.arrive(name, identity)
         try:
-            await self.app(scope, self._until_closed(receive, name, identity), guarded)
+            await self.app(scope, receive, hearing)
         finally:
-            self.tabs.depart(name, identity)
+            self.tabs.depart(name, identity, left=not heard)
 
     def _cookie(self, scope: Scope) -> bytes:
         """The browser's own again, for another year, or a new one."""
@@ -141,21 +157,6 @@ class ChatPolicy:
         ]
         content = write(conversation, self.answerer)
         await _answer(send, 200, headers, content.encode("utf-8", "replace"))
-
-    def _until_closed(self, receive: Receive, name: str, identity: Identity) -> Receive:
-        """`receive` of a page's long request, which is told that its client has left when the server closes."""
-
-        async def receive_or_leave() -> Message:
-            received = asyncio.ensure_future(receive())
-            closed = asyncio.ensure_future(self.tabs.until_closed(name, identity))
-            try:
-                await asyncio.wait((received, closed), return_when=asyncio.FIRST_COMPLETED)
-                return received.result() if received.done() else {"type": "http.disconnect"}
-            finally:
-                received.cancel()
-                closed.cancel()
-
-        return receive_or_leave
 
 
 async def _answer(

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,16 @@ class Shelf:
             return True
         return False
 
+    def release(self, file: StoredFile, compartment: str) -> None:
+        """Takes a file out of a conversation, to wait for another question."""
+        folder = self._found(hashed(compartment))
+        if folder is None or file.entry not in folder.names():
+            return
+        there = self._folder(WAITING)
+        os.link(file.entry, file.entry, src_dir_fd=folder.descriptor, dst_dir_fd=there.descriptor)
+        os.utime(file.entry, dir_fd=there.descriptor)
+        folder.remove(file.entry)
+
     # ------------------------------------------------------------ going out
 
     def open(self, file: StoredFile, compartment: str) -> int | None:
@@ -189,6 +199,14 @@ class Shelf:
         folder = self._found(WAITING)
         if folder is not None:
             folder.remove(file.entry)
+
+    def prune(self, compartment: str, kept: Iterable[StoredFile]) -> None:
+        """Removes the files of a conversation but for those that are kept."""
+        folder, named = self._found(hashed(compartment)), {file.entry for file in kept}
+        if folder is not None:
+            for entry in folder.names():
+                if entry not in named:
+                    folder.remove(entry)
 
     def forget(self, compartment: str) -> None:
         """Removes the files of a conversation."""

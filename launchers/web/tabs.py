@@ -38,11 +38,10 @@ LEFT = "the page was left"
 
 
 class Visitor:
-    """Somebody who chats, in any number of tabs. `pages` is how many of their pages are there."""
+    """Somebody who chats, in any number of tabs."""
 
     def __init__(self, conversations: Conversations) -> None:
         self.conversations = conversations
-        self.pages = 0
         self.tabs = 0
         self.absence: asyncio.TimerHandle | None = None
 
@@ -50,9 +49,10 @@ class Visitor:
 class Tab:
     """One browser tab: its user, the conversation that it shows, and the turn that was asked for in it.
 
-    `pages` is how many pages are there under its name: one, unless it was left or is just coming back. `attached` are
-    the files that go with the next question, `adjusted` the id of the conversation whose settings it shows. `words` is
-    what the list is searched for, `found` the ids of what was found; None without a search.
+    `pages` is how many connections of its page wait for answers: one, while one is on its way. `attached` are the files
+    that go with the next question, `adjusted` the id of the conversation whose settings it shows. `words` is what the
+    list is searched for, `found` the ids of what was found; None without a search. `shown` is the turn that its page is
+    being told of; whenever that changes `looks` is counted up, so that whoever told of another one ceases.
     """
 
     def __init__(self, identity: Identity, visitor: Visitor) -> None:
@@ -66,6 +66,7 @@ class Tab:
         self.adjusted = ""
         self.asked: LiveTurn | None = None
         self.shown: LiveTurn | None = None
+        self.looks = 0
         self.seen = self.state
 
     @property
@@ -74,7 +75,11 @@ class Tab:
 
     @property
     def turns(self) -> list[Turn]:
-        return self.conversation.turns
+        """Those of its conversation, as this tab shows them."""
+        live, turns = self.conversation.live, self.conversation.turns
+        if live is None:
+            return turns
+        return [live.turn_for(self) if turn is live.turn else turn for turn in turns]
 
     @property
     def session(self) -> str:
@@ -104,6 +109,12 @@ class Tab:
         """What the next turn sees of the earlier ones."""
         return self.conversation.history()
 
+    def look(self, live: LiveTurn | None) -> int:
+        """Its page is told of this turn from now on, and no more of others; None: of none."""
+        self.shown = live
+        self.looks += 1
+        return self.looks
+
     def stop(self, reason: str) -> None:
         """Stops the turn that goes on in its conversation, if one does; without waiting."""
         self.conversation.stop(reason)
@@ -111,8 +122,9 @@ class Tab:
     def show(self, id: str) -> bool:
         """Turns to another conversation; false where there is none of that id. What goes on in the last one goes on."""
         found = self.conversations.open(id)
-        if found is not None:
+        if found is not None and found is not self.conversation:
             self.conversation = found
+            self.look(None)
         return found is not None
 
     def refresh(self) -> None:
@@ -124,33 +136,38 @@ class Tab:
         """A new conversation, which is a new session; one in which nothing was asked stays."""
         if self.conversation.turns or self.conversation.deleted:
             self.conversation = self.conversations.new()
+            self.look(None)
 
     def clear(self) -> None:
         """Deletes the conversation; a new one begins."""
         self.conversations.delete(self.conversation.id)
         self.begin()
 
+    async def make_way(self, reason: str) -> None:
+        """Stops what goes on, waits for its end, and shows it no more: what is shown next is what comes next."""
+        self.look(None)
+        await self.conversation.stopped(reason)
+
     async def cut(self, turn: int) -> str:
-        """Stops what goes on, takes the turns from that one on away, and returns its question; empty without one."""
+        """Stops what goes on, takes the turns from that one on away, and returns its question; empty without one.
+
+        Its files wait for another question.
+        """
         conversation = self.conversation
-        self.shown = None  # what is shown next is what is left
-        await conversation.stopped("asked anew in the chat")
+        await self.make_way("asked anew in the chat")
         if not 0 <= turn < len(conversation.turns):
             return ""
-        question = conversation.turns[turn].question
-        del conversation.turns[turn:]
-        conversation.changes += 1
-        if conversation.turns:
-            self.conversations.keep(conversation)
-        return question
+        first = conversation.turns[turn]
+        self.conversations.cut(conversation, turn)
+        return first.question
 
 
 class Tabs:
     """All tabs of one chat, by their user and by the name that the page gives itself.
 
-    A page that is closed or reloaded `leaves`. Where `resume` is None its run stops then; else the run goes on, and
-    is stopped where its user does not come back within so many seconds. Where `attended`, each page tells that it is
-    there by `arrive` and `depart`, and a question without a page is not answered for long.
+    A page that is closed or reloaded `leaves`. Where `resume` is None its runs stop then; else they go on, and are
+    stopped where their user does not come back to them within so many seconds. Where `attended`, each page that waits
+    for an answer is known to be there by `arrive` and `depart`, and a question without a page is not answered for long.
     """
 
     def __init__(
@@ -183,7 +200,7 @@ class Tabs:
         self.attended = False
         self.lives: set[LiveTurn] = set()
         self.records = RecordShelves()
-        self._closing = asyncio.Event()
+        self.closing = False
         self._tabs: OrderedDict[tuple[str, str], Tab] = OrderedDict()
         self._visitors: dict[str, Visitor] = {}
 
@@ -229,18 +246,16 @@ class Tabs:
     # ------------------------------------------------------------ coming and leaving
 
     def arrive(self, name: str, identity: Identity | None = None) -> None:
-        """A page of that name is there."""
+        """A page of that name is there, and waits for an answer."""
         tab = self.open(name, identity)
         tab.pages += 1
-        tab.visitor.pages += 1
 
-    def depart(self, name: str, identity: Identity | None = None) -> None:
-        """A page of that name is gone."""
+    def depart(self, name: str, identity: Identity | None = None, left: bool = True) -> None:
+        """A page of that name is gone, or, where it has not `left`, has heard all that it waited for."""
         tab = self._found(name, identity)
         if tab is not None and tab.pages:
             tab.pages -= 1
-            tab.visitor.pages -= 1
-            if not tab.pages:
+            if not tab.pages and (left or self.resume is not None):
                 self._left(tab)
 
     def leave(self, name: str, identity: Identity | None = None) -> None:
@@ -253,19 +268,27 @@ class Tabs:
         return self._tabs.get(((identity or Identity.of_browser("page", name)).name, name))
 
     def _left(self, tab: Tab) -> None:
-        if tab.asked is None:
-            return
         if self.resume is None:
-            tab.asked.stop(LEFT)
-        elif tab.visitor.absence is None:
+            for live in list(self.lives):
+                if live.asker is tab:
+                    live.stop(LEFT)
+        elif tab.visitor.absence is None and any(live.visitor is tab.visitor for live in self.lives):
             loop = asyncio.get_running_loop()
             tab.visitor.absence = loop.call_later(self.resume, self._stayed_away, tab.visitor)
 
     def _stayed_away(self, visitor: Visitor) -> None:
         visitor.absence = None
         for live in list(self.lives):
-            if live.visitor is visitor and not visitor.pages and not live.followers:
+            if live.visitor is visitor and not self._is_followed(live):
                 live.stop("the page was left, and nobody came back")
+
+    def _is_followed(self, live: LiveTurn) -> bool:
+        """Whether there is a page that waits for it."""
+        return any(
+            tab.pages and (tab is live.asker or tab.shown is live)
+            for tab in self._tabs.values()
+            if tab.visitor is live.visitor
+        )
 
     # ------------------------------------------------------------ asking
 
@@ -307,22 +330,25 @@ class Tabs:
         return live
 
     async def follow(self, tab: Tab, live: LiveTurn) -> AsyncGenerator[Turn, None]:
-        """A turn of the conversation that a tab shows, as `ask` gives it; until the tab shows another one."""
-        conversation = live.conversation
-        tab.shown = live
+        """A turn of the conversation that a tab shows, as `ask` gives it; until the tab shows another one.
+
+        One that was asked for in the tab is waited for to its end all the same, so that its page is known to be there.
+        """
+        look = tab.look(live)
         try:
             async with aclosing(live.updates()) as updates:
                 async for _ in updates:
-                    if tab.conversation is not conversation or tab.shown is not live:
+                    if tab.looks == look:
+                        yield live.turn
+                    elif live.asker is not tab:
                         return
-                    yield live.turn
         except (GeneratorExit, asyncio.CancelledError):
-            if tab.asked is live and self.resume is None:
+            if live.asker is tab and self.resume is None:
                 live.stop(LEFT)
                 await live.ended.wait()
             raise
         finally:
-            if tab.shown is live:
+            if tab.looks == look:
                 tab.shown = None
 
     def _stop_unattended(self, tab: Tab, live: LiveTurn) -> None:
@@ -331,23 +357,11 @@ class Tabs:
 
     # ------------------------------------------------------------ the end of the server
 
-    @property
-    def closing(self) -> bool:
-        return self._closing.is_set()
-
     def close(self) -> None:
-        """Takes no more questions and lets go of the pages that wait for nothing; others may wait for their end."""
-        self._closing.set()
+        """Takes no more questions; answers that are on their way may be waited for."""
+        self.closing = True
 
     def cancel_all(self, reason: str) -> None:
         """Stops all turns that go on."""
         for live in list(self.lives):
             live.stop(reason)
-
-    async def until_closed(self, name: str, identity: Identity | None = None) -> None:
-        """Waits until the server is closing and the tab of that name waits for no answer any more."""
-        await self._closing.wait()
-        tab = self._found(name, identity)
-        live = None if tab is None else tab.conversation.live
-        if live is not None:
-            await live.ended.wait()

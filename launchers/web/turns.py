@@ -55,23 +55,23 @@ class Text:
 class Part(Text):
     """Something said on the way to the answer: a model's reasoning, or what one step streamed.
 
-    `seconds` is how long it took; None while it goes on.
+    `began` is when, in seconds since the epoch, `seconds` how long it took; None while it goes on.
     """
 
-    def __init__(self, path: Path, reasoning: bool) -> None:
+    def __init__(self, path: Path, reasoning: bool, began: float = 0.0) -> None:
         super().__init__()
         self.path = path
         self.reasoning = reasoning
-        self.began = time.perf_counter()
+        self.began = began
         self.seconds: float | None = None
 
     @property
     def title(self) -> str:
         return "Reasoning" if self.reasoning else " › ".join(map(str, self.path)) or "Step"
 
-    def close(self) -> None:
+    def close(self, at: float) -> None:
         if self.seconds is None:
-            self.seconds = time.perf_counter() - self.began
+            self.seconds = max(0.0, at - self.began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,6 @@ class Turn(Text):
         self.status = ""
         self.failure: Failure | None = None
         self.usage = TokenUsage()
-        self.began = time.perf_counter()
         self.first: float | None = None
 
     @property
@@ -130,30 +129,33 @@ class Turn(Text):
             self.state, self.status = "stopping", "stopping"
 
     def take(self, event: Event) -> None:
-        """Takes what the run said. A failed run also raises its error, which comes by `end`."""
+        """Takes what the run said. A failed run also raises its error, which comes by `end`.
+
+        What a turn shows follows from its events alone: from the same ones another one comes to the same.
+        """
         if isinstance(event, RunFinished):
             self._finish(event)
         elif self.state != "running":
             return
         elif isinstance(event, TextDelta):
             if event.output:
-                self._first()
+                self._first(event.time)
                 self.add(event.text)
             else:
-                self._part(event.path, False).add(event.text)
+                self._part(event, False).add(event.text)
         elif isinstance(event, ReasoningDelta):
-            self._part(event.path, True).add(event.text)
+            self._part(event, True).add(event.text)
         elif isinstance(event, Data):
             self._data(event)
         elif isinstance(event, Progress):
             self.progress(event.message, event.fraction)
         elif isinstance(event, StepFinished):
-            self._close_parts(event.path)
+            self._close_parts(event.path, event.time)
 
     def show(self, file: StoredFile) -> None:
         """A file that the flow has made."""
         if self.state == "running":
-            self._first()
+            self._first(time.time())
             self.made.append(file)
 
     def progress(self, words: str, fraction: float) -> bool:
@@ -176,7 +178,7 @@ class Turn(Text):
         self.usage = event.usage
         if event.status == "done":
             if not self.text and not self.made and event.result is not None:
-                self._first()
+                self._first(event.time)
                 self.add(_as_text(event.result))
             self.state = "done"
             self._close()
@@ -185,39 +187,39 @@ class Turn(Text):
 
     def _close(self) -> None:
         self.status = ""
-        self._close_parts(())
+        self._close_parts((), time.time())
 
     # ------------------------------------------------------------ parts
 
-    def _first(self) -> None:
+    def _first(self, at: float) -> None:
         """The first of the answer: what came before it is over, the steps aside that still speak."""
         if self.first is None:
             self.status = ""
-            self.first = time.perf_counter() - self.began
+            self.first = max(0.0, at - self.asked)
             for part in self.parts:
                 if part.reasoning:
-                    part.close()
+                    part.close(at)
 
-    def _part(self, path: Path, reasoning: bool) -> Part:
+    def _part(self, event: Event, reasoning: bool) -> Part:
         """The part that goes on, or a new one: parts stand in the order in which they began to speak."""
         self.status = ""
         for part in reversed(self.parts):
-            if part.path == path and part.seconds is None:
+            if part.path == event.path and part.seconds is None:
                 if part.reasoning == reasoning:
                     return part
-                part.close()
-        part = Part(path, reasoning)
+                part.close(event.time)
+        part = Part(event.path, reasoning, event.time)
         self.parts.append(part)
         return part
 
     def _data(self, event: Data) -> None:
         if not event.output:
-            self._part(event.path, False).add(f"\n\n{_as_text(event.value)}\n\n")
+            self._part(event, False).add(f"\n\n{_as_text(event.value)}\n\n")
 
-    def _close_parts(self, path: Path) -> None:
+    def _close_parts(self, path: Path, at: float) -> None:
         for part in self.parts:
             if part.path[: len(path)] == path:
-                part.close()
+                part.close(at)
 
     # ------------------------------------------------------------ what others see of it
 

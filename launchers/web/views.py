@@ -12,6 +12,7 @@ import gradio
 
 from ..owners import ANYBODY, Owner
 from .flow_tabs import FlowView
+from .labels import label
 from .run_records import Record
 from .run_tabs import RunsView
 from .words import language_of, retold
@@ -74,7 +75,7 @@ def build_runs(view: RunsView, find: Find) -> None:
             return gradio.skip()
         return retold(view.run(owner, chosen), language_of(request.request.scope))
 
-    chosen = gradio.State("")
+    chosen = gradio.Textbox("", visible=False)  # for a State, each page would keep a connection open
     cards.look(look, [chosen], [cards, opened, chosen], **QUIET)
     opened.look(follow, [chosen], [opened], **QUIET)
 
@@ -82,7 +83,7 @@ def build_runs(view: RunsView, find: Find) -> None:
 EMPTY = '<div class="mr-runs" data-seen=""></div>'
 CLOSED = (
     '<div class="mr-run-open" data-seen=""><p class="mr-line">'
-    "Choose a run to see what it did, and what it said.</p></div>"
+    f"{label('Choose a run to see what it did, and what it said.')}</p></div>"
 )
 
 

@@ -29,6 +29,11 @@ CHINESE: Mapping[str, str] = {
     "Stop": "停止",
     "Retry": "重试",
     "Undo": "撤回",
+    # the demo
+    "A tiny language model that runs on this machine. It has learned what millrace's words mean, "
+    "and declines what it does not know.": (
+        "在本机运行的微型语言模型。它学过 millrace 各术语的含义（用英文提问），不知道的会如实拒答。"
+    ),
     # the list
     "Nothing found": "没有找到",
     "No conversations yet": "还没有对话",

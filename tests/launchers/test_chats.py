@@ -338,6 +338,14 @@ class TestDemo:
         chat.wait_ready()
         visit.check()
 
+    def test_it_greets_in_chinese_too(self, browser: Browser, demo_url: str) -> None:
+        from playwright.sync_api import expect
+
+        with visiting(browser, locale="zh-CN") as visit:
+            chat = ChatPage(visit.page, demo_url)
+            expect(chat.page.locator(".mr-welcome p")).to_contain_text("微型语言模型")
+            visit.check()
+
     def test_a_click_on_an_example_sends_it(self, visit: Visit, demo_url: str) -> None:
         from playwright.sync_api import expect
 

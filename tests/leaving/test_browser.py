@@ -49,7 +49,7 @@ def test_leaving(kind: str, way: str, browser: Browser) -> None:
             subject.close()
 
 
-@pytest.mark.parametrize("kind", ["awaiting", "model decoding"])
+@pytest.mark.parametrize("kind", ["awaiting", "model in prefill", "model decoding"])
 def test_a_browser_that_is_killed(kind: str, browser: Browser) -> None:
     subject: Subject = KINDS[kind]()
     subject.pace = 0.002

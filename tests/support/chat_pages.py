@@ -124,6 +124,7 @@ class Work:
     question: str
     history: tuple[Message, ...]
     session: str
+    run_id: str
     loop: asyncio.AbstractEventLoop
     pieces: asyncio.Queue[str | Event | Exception | None] = field(default_factory=asyncio.Queue)
     over: threading.Event = field(default_factory=threading.Event)
@@ -150,7 +151,7 @@ class Scripted:
     async def __call__(self, question: str) -> AsyncIterator[str | Event]:
         run = current_run()
         assert run is not None
-        work = Work(question, run.history, run.session, asyncio.get_running_loop())
+        work = Work(question, run.history, run.session, run.id, asyncio.get_running_loop())
         self.works.put(work)
         try:
             if question == "count":

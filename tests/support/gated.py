@@ -150,14 +150,21 @@ class GatedEngine(Engine):
         super().close()
 
 
-def gated_engine(gate: Gate, *, limits: Limits | None = None, kv: KV | None = None, **options: Any) -> Engine:
+def gated_engine(
+    gate: Gate,
+    *,
+    limits: Limits | None = None,
+    kv: KV | None = None,
+    context: int = CONTEXT,
+    **options: Any,
+) -> Engine:
     """An engine with the tiny model behind the gate; `options` are those of Engine.
 
     Without `kv` the pool holds as many whole contexts as may run.
     """
 
     def load() -> tuple[Any, Any]:
-        return tiny_model(on_forward=gate.enter), tiny_tokenizer()
+        return tiny_model(context=context, on_forward=gate.enter), tiny_tokenizer()
 
     def arm(fraction: float, stage: str) -> None:
         if stage == "ready":

@@ -193,6 +193,8 @@ def test_in_chinese_and_in_the_dark(browser: Browser, talking: Served, scripted:
         chat.stop()
         expect(chat.notes).to_contain_text("已停止")
         assert faults(page) == []
+        page.get_by_role("tab", name="运行记录").click()
+        expect(page.locator("#mr-runs-open")).to_contain_text("选择一次运行")
         visit.check()
 
 

@@ -15,8 +15,10 @@ from millrace.launchers.web.archives import FileArchives, MemoryArchives, hashed
 from millrace.launchers.web.conversations import Conversation, Conversations, title_of
 from millrace.launchers.web.exports import as_json, as_markdown, disposition
 from millrace.launchers.web.records import turn_as_dict, turn_from_dict
+from millrace.launchers.web.shelves import Shelves, StoredFile
 from millrace.launchers.web.sides import side
 from millrace.launchers.web.turns import Failure, Part, Turn
+from millrace.streaming import NamedFile
 from millrace.streaming.usage import TokenUsage
 
 
@@ -91,6 +93,30 @@ def test_what_another_process_wrote_is_seen(kept: Conversations, tmp_path: Path)
     assert kept.open(conversation.id) is None
     kept.keep(conversation)
     assert titles(kept) == []
+
+
+def test_cutting_removes_the_files_that_no_other_turn_names(tmp_path: Path) -> None:
+    archives = FileArchives(tmp_path)
+    shelf = Shelves(archives).of("me")
+    conversations = Conversations(archives.of("me"), shelf)
+    conversation = conversations.new()
+
+    def made(name: str) -> StoredFile:
+        return shelf.put(conversation.id, NamedFile(name, name.encode()), 100)
+
+    first, shared, second, third, drawn = map(made, ("first", "shared", "second", "third", "drawn"))
+    for files in ((first, shared), (shared, second), (third,)):
+        conversation.begin("question", files).state = "done"
+    conversation.turns[1].made.append(drawn)
+    conversations.cut(conversation, 1)
+    names = {path.read_text(): path.parent.name for path in (tmp_path / "files").rglob("*") if path.is_file()}
+    assert names == {"first": hashed(conversation.id), "shared": hashed(conversation.id), "second": "waiting"}
+    assert shelf.claim(second, conversation.id)
+    assert shelf.named(second, conversation.id).read_text() == "second"
+    conversations.cut(conversation, 0)
+    assert not shelf.claim(second, conversation.id)
+    assert shelf.claim(first, conversation.id)
+    assert titles(conversations) == titles(again(tmp_path)) == []
 
 
 def test_deleting_removes_the_file_and_it_stays_away(kept: Conversations, tmp_path: Path) -> None:

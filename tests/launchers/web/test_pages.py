@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from millrace import Message, Service, step
-from tests.support.browser import visiting
+from millrace import Limits, Message, Service, step
+from millrace.streaming import TextDelta, attach
+from tests.support.browser import Visit, visiting
 from tests.support.chat_pages import ChatPage, Scripted
+from tests.support.leaks import eventually
 from tests.support.servers import Served, millrace_process, serving
 
 if TYPE_CHECKING:
@@ -222,6 +226,44 @@ class TestSeveralTabs:
             expect(page.answers).to_have_text("Flowing water.")
         expect(other.page.get_by_role("img", name="answering")).to_have_count(0)
 
+    def test_those_that_wait_for_nothing_hold_no_connection(
+        self, chat: ChatPage, scripted: Scripted, served: Served
+    ) -> None:
+        from playwright.sync_api import expect
+
+        chats = [chat, *(ChatPage(chat.page.context.new_page(), served.url) for _ in range(7))]
+        for one in (chats[0], chats[6], chats[7]):  # a browser has six connections to one server
+            say(one, scripted, "question", "answer")
+            expect(one.answers).to_have_text("answer")
+
+    def test_twenty_of_one_user_do_not_keep_another_waiting(self, browser: Browser) -> None:
+        from playwright.sync_api import expect
+
+        scripted = Scripted()
+        service = Service(step(scripted), chat=True, limits=Limits(running=2, waiting=30))
+        admission = service.admission
+        with serving(service.app) as served, ExitStack() as stack:
+            contexts = [stack.enter_context(browser.new_context()) for _ in range(5)]
+            mine = ChatPage(contexts[0].new_page(), served.url)
+            mine.ask("mine")
+            for number, context in enumerate(contexts[:4]):  # six connections each
+                context.add_cookies(contexts[0].cookies())  # type: ignore[arg-type]
+                page = context.new_page()
+                page.goto(f"{served.url}/health/live")
+                page.evaluate(ASK, 5 if number else 4)
+            mine.until(lambda: (admission.running, admission.waiting) == (2, 18))
+            works = [mine.next(scripted), mine.next(scripted)]
+            theirs = ChatPage(contexts[4].new_page(), served.url)
+            theirs.ask("yours")
+            expect(theirs.status).to_contain_text("1st in line")
+            works[0].finish()
+            work = theirs.next(scripted)
+            assert work.question == "yours"
+            work.say("at once")
+            expect(theirs.answers).to_have_text("at once")
+            assert admission.waiting == 18
+        eventually(lambda: (admission.running, admission.waiting) == (0, 0))
+
 
 class TestReload:
     def test_an_answer_is_stopped_by_it_and_kept(self, chat: ChatPage, scripted: Scripted) -> None:
@@ -239,25 +281,47 @@ class TestReload:
         second.finish()
         chat.wait_ready()
 
-    def test_where_runs_go_on_the_same_answer_is_picked_up(self, browser: Browser) -> None:
+    def test_where_runs_go_on_the_same_answer_is_picked_up_from_its_queue(
+        self, browser: Browser, tmp_path: Path
+    ) -> None:
         from playwright.sync_api import expect
 
-        scripted = Scripted()
-        service = Service(step(scripted), chat=True, on_disconnect="continue")
+        scripted, queue = Scripted(), f"file://{tmp_path}"
+        service = Service(step(scripted), chat=True, on_disconnect="continue", queue=queue)
         with serving(service.app) as served, visiting(browser) as visit:
             chat = ChatPage(visit.page, served.url)
             work = chat.begin("go on", scripted)
-            work.say("before ")
-            expect(chat.answers).to_have_text("before")
+            work.say(*(f"{number} " for number in range(300)), "before ")
+            expect(chat.answers).to_contain_text("299 before")
             chat.page.reload()
-            expect(chat.answers).to_have_text("before")
-            work.say("after")
-            expect(chat.answers).to_have_text("before after")
+            expect(chat.answers).to_contain_text("299 before")
+            with attach(work.run_id, queue) as run:
+                said = [event.text for event in iter(run.take, None) if type(event) is TextDelta]
+            assert chat.answers.inner_text() == "".join(said).strip()
+            work.say("and ", "after")
+            expect(chat.answers).to_have_text("".join(said) + "and after")
             work.finish()
             chat.wait_ready()
+            expect(chat.answers).to_have_text("".join(said) + "and after")
             assert scripted.works.empty()
             visit.check()
 
+
+ASK = """
+async many => {
+  const config = await (await fetch("/config")).json();
+  const asking = config.dependencies.find(one => one.targets.some(target => target[1] === "submit"));
+  const root = config.root + config.api_prefix;
+  window.answers = [];
+  for (let tab = 0; tab < many; tab++) {
+    const session_hash = Math.random().toString(36).slice(2);
+    const body = JSON.stringify({ data: ["mine"], fn_index: asking.id, session_hash });
+    await fetch(`${root}/queue/join`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    window.answers.push(await fetch(`${root}/queue/data?session_hash=${session_hash}`));
+  }
+}
+"""
+"""What so many tabs do in which something is asked, without drawing them."""
 
 WAITING = """
 import asyncio
