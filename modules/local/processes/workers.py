@@ -251,9 +251,8 @@ class ProcessWorker:
 
     def _start_child(self) -> Child | None:
         """None where the engine was closed before."""
-        with self._lock:
-            if self._closing:
-                return None
+        if self.over:
+            return None
         child = Child(self._settings)
         with self._lock:
             self._child = child
