@@ -56,7 +56,7 @@ def save(path: Path) -> None:
 
 def measure(path: Path) -> list[dict[str, Any]]:
     import torch
-    from transformers import AutoModelForCausalLM  # noqa: F401  # what imports take is not the model's
+    from transformers import AttentionInterface, AutoModelForCausalLM  # noqa: F401  # imports are not the model
 
     import millrace.modules.local.assembling  # noqa: F401
     from millrace.modules.local import KV, Engine, Request, Sampling

@@ -62,6 +62,19 @@ Odd: TypeAlias = (
 Live: TypeAlias = Callable[[AsyncIterator[Any]], A0] | Callable[[Iterator[Any]], A0]
 """Takes its upstream piece by piece, of whatever step."""
 
+LiveWaits: TypeAlias = (
+    Callable[[AsyncIterator[Any]], Coroutine[Any, Any, A0]]
+    | Callable[[Iterator[Any]], Coroutine[Any, Any, A0]]
+)
+LiveTexts: TypeAlias = (
+    Callable[[AsyncIterator[Any]], AsyncIterator[str | Event]]
+    | Callable[[Iterator[Any]], Iterator[str | Event]]
+)
+LiveLists: TypeAlias = (
+    Callable[[AsyncIterator[Any]], AsyncIterator[A0]] | Callable[[Iterator[Any]], Iterator[A0]]
+)
+"""Live, and an async function; a generator of text; of something else."""
+
 MYPY: bool
 """True for mypy, which needs an overload for each way in which the last step can give its value.
 

@@ -25,7 +25,7 @@ from .taps import framed
 if TYPE_CHECKING:
     from .args import Args
     from .pipeline import Pipeline
-    from .signatures import Lists, Live, Texts, Waits
+    from .signatures import Lists, Live, LiveLists, LiveTexts, LiveWaits, Texts, Waits
 
 __all__ = ["Step"]
 
@@ -247,10 +247,19 @@ class Step(Generic[In, Out]):
     def __or__(self, other: Texts[Out]) -> Pipeline[In, str]: ...  # type: ignore[overload-overlap]
 
     @overload
-    def __or__(self, other: Lists[Out, New]) -> Pipeline[In, list[New]]: ...
+    def __or__(self, other: Lists[Out, New]) -> Pipeline[In, list[New]]: ...  # type: ignore[overload-overlap]
 
     @overload
-    def __or__(self, other: Callable[[Out], New]) -> Pipeline[In, New]: ...
+    def __or__(self, other: Callable[[Out], New]) -> Pipeline[In, New]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def __or__(self, other: LiveWaits[New]) -> Pipeline[In, New]: ...
+
+    @overload
+    def __or__(self, other: LiveTexts) -> Pipeline[In, str]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def __or__(self, other: LiveLists[New]) -> Pipeline[In, list[New]]: ...
 
     @overload
     def __or__(self, other: Live[New]) -> Pipeline[In, New]: ...

@@ -15,6 +15,9 @@ from .wrapping import PolicyStep, pieces_of
 
 __all__ = ["Timed"]
 
+MOMENT = 0.01
+"""Seconds in which a step whose time has passed may still say that its last piece was the last."""
+
 
 class Timed(PolicyStep[In, Out]):
     """Gives its step so many seconds, from its start to its value or its last piece.
@@ -74,7 +77,7 @@ class Clock:
     does it; in between it belongs to whoever takes the pieces.
     """
 
-    __slots__ = ("_before", "_due", "_hit", "_loop", "_task", "_timer")
+    __slots__ = ("_before", "_due", "_hit", "_loop", "_struck", "_task", "_timer")
 
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -83,6 +86,7 @@ class Clock:
         self._task: asyncio.Task[Any] | None = None
         self._before = 0
         self._hit = False
+        self._struck = False
 
     def is_over(self) -> bool:
         """Whether the time has passed, though a step that never waits kept the timer from being heard."""
@@ -101,6 +105,8 @@ class Clock:
         assert task is not None
         before = self._before = task.cancelling()
         self._task = task
+        if self._struck:  # while its last piece was with whoever takes them
+            self._timer = self._loop.call_later(MOMENT, self._strike)
         try:
             return await work
         except CancelledError:
@@ -115,7 +121,7 @@ class Clock:
                 task.uncancel()
 
     def _strike(self) -> None:
-        task = self._task
+        task, self._struck = self._task, True
         if task is not None and task.cancelling() <= self._before:  # else it is being cleaned up already
             self._hit = True
             task.cancel()

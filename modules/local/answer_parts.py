@@ -180,16 +180,17 @@ class AnswerSplitter:
         inside, closing, after = self._held.partition(self._calls.closing)
         if not closing:
             return False
-        self._call(parts, inside, self._calls.opening, closing)
-        self._held, self._state = after, "after" if self.called else "text"
+        was_call = self._call(parts, inside, self._calls.opening, closing)
+        self._held, self._state = after, "after" if was_call else "text"
         return True
 
-    def _call(self, parts: AnswerParts, inside: str, opening: str, closing: str = "") -> None:
+    def _call(self, parts: AnswerParts, inside: str, opening: str, closing: str = "") -> bool:
+        """Gives what stood between the tags; false where it is no call, and so text."""
         try:
             found = self._parse(inside)
         except ValueError:
             parts.text += opening + inside + closing
-            return
+            return False
         for name, arguments in found:
             key = f"call_{uuid.uuid4().hex[:24]}"
             parts.tool_calls += (
@@ -197,6 +198,7 @@ class AnswerSplitter:
                 ToolCall(key, name, arguments),
             )
             self.called += 1
+        return True
 
 
 def _kept(text: str, tag: str, spaces: bool = False) -> int:

@@ -33,7 +33,11 @@ class Constraint(Protocol):
         ...
 
     def mask(self) -> Any:
-        """Which tokens may come next: bits of a tensor of int32, (vocabulary / 32), the lowest bit first."""
+        """Which tokens may come next: bits of a tensor of int32, (vocabulary / 32), the lowest bit first.
+
+        Raises:
+            ValueError: there is none, and the answer is not whole.
+        """
         ...
 
     def accept(self, token: int) -> None:
@@ -57,11 +61,16 @@ class Grammar:
     def mask(self) -> Any:
         words = self._words
         self._matcher.unsafe_compute_mask_ptr(words.data_ptr(), words.numel() * words.element_size())
+        if self._matcher.is_error():  # the mask lets the answer end then, whole or not
+            raise ValueError(f"nothing can come next in its grammar: {self._error()}")
         return words
 
     def accept(self, token: int) -> None:
         if not self._matcher.consume_token(token):
-            raise ValueError(f"the answer has left its grammar: {self._matcher.get_error() or token}")
+            raise ValueError(f"the answer has left its grammar: {self._error() or token}")
+
+    def _error(self) -> str:
+        return _main_line(self._matcher.get_error())
 
 
 class ConstraintMaker:
@@ -106,17 +115,22 @@ class ConstraintMaker:
         """Whether something is to be held to besides which a model may call."""
         return sampling.regex is None and (offered.strict or sampling.json_schema is not None)
 
-    def _make(self, setting: str, grammar: Callable[[Any], str]) -> Constraint:
+    def _make(self, setting: str, write: Callable[[Any], str]) -> Constraint:
         """What a setting of the request asks for."""
         matcher = require("llguidance", "local").LLMatcher
         what = "these tools" if setting == "tools" else f"this {setting}"
         try:
-            made = matcher(self._library_tokenizer(), grammar(matcher), log_level=0)
+            made = matcher(self._library_tokenizer(), write(matcher), log_level=0)
         except (TypeError, ValueError, RecursionError) as error:
             raise RequestRefused(f"{what} cannot be held to: {_main_line(error)}", setting) from error
         if made.is_error():
             raise RequestRefused(f"{what} cannot be held to: {_main_line(made.get_error())}", setting)
-        return Grammar(made, self._vocab_size)
+        grammar = Grammar(made, self._vocab_size)
+        try:
+            grammar.mask()
+        except ValueError as error:
+            raise RequestRefused(f"{what} cannot be held to: {error}", setting) from error
+        return grammar
 
     def _terminal(self, tag: str) -> str:
         """A tag as llguidance sees it: as its token, where that is no text there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 __all__ = ["Detokenizer"]
@@ -35,49 +36,39 @@ class Detokenizer:
         self._context = list(context[-CONTEXT:])
         self._before = decode(self._context) if self._context else ""
         self._pending: list[int] = []
-        self._sent = ""
+        self._sent = 0
+        """How much of the text of those that are pending is out."""
+        self._beyond: deque[int] = deque(maxlen=1 + MOST_UNFINISHED)
+        """How long that text was lately, without what may have been unfinished."""
 
     def push(self, token: int) -> str:
         """Takes the next token; returns the text that is now whole."""
         self._pending.append(token)
         text = self._text(self._pending)
-        whole = text.rstrip(REPLACEMENT)
-        if whole == text and text:
-            piece = text[len(self._sent) :]
-            self._move_on(len(self._pending))
-            return piece
-        genuine = len(text) - len(whole) > MOST_UNFINISHED < len(self._pending)
-        if genuine or len(self._pending) > LONG:
-            return self._shorten()
-        piece = whole[len(self._sent) :]
-        self._sent = max(self._sent, whole, key=len)
+        self._beyond.append(len(text) - MOST_UNFINISHED)
+        settled = max(self._sent, len(text.rstrip(REPLACEMENT)), min(self._beyond))
+        piece, self._sent = text[self._sent : settled], settled
+        whole = bool(text) and not text.endswith(REPLACEMENT)
+        if whole or len(self._pending) > LONG:
+            self._move_on(max(0, len(text) - settled))
         return piece
 
     def flush(self) -> str:
         """The rest, whole or not; the end of the text."""
-        piece = self._text(self._pending)[len(self._sent) :]
-        self._move_on(len(self._pending))
+        piece = self._text(self._pending)[self._sent :]
+        self._move_on(0)
         return piece
 
     def _text(self, tokens: list[int]) -> str:
-        """The text of these tokens, as it stands after the context."""
+        """The text of these tokens, as it stands after what is out of the context."""
         text = self._decode(self._context + tokens)
         if text.startswith(self._before):
             return text[len(self._before) :]
         return self._decode(tokens)  # a byte has spoiled the character before it, which is out already
 
-    def _shorten(self) -> str:
-        """Lets out what cannot change any more: all but the last tokens, cut where the least is unfinished."""
-        most = len(self._pending)
-        texts = {cut: self._text(self._pending[:cut]) for cut in range(most - MOST_UNFINISHED, most)}
-        cut = min(texts, key=lambda cut: len(texts[cut]) - len(texts[cut].rstrip(REPLACEMENT)))
-        piece, rest = texts[cut][len(self._sent) :], self._sent[len(texts[cut]) :]
-        self._move_on(cut)
-        self._sent = rest
-        return piece
-
-    def _move_on(self, cut: int) -> None:
-        """The first `cut` pending tokens are out and become the context of the others."""
-        self._context, self._pending = self._pending[:cut], self._pending[cut:]
-        self._before = self._decode(self._context)
-        self._sent = ""
+    def _move_on(self, unsettled: int) -> None:
+        """The pending tokens become the context of those to come; the end of their text may not be out yet."""
+        self._context, self._pending, self._sent = self._pending, [], 0
+        self._beyond.clear()
+        text = self._decode(self._context)
+        self._before = text[: len(text) - unsettled]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -17,7 +17,9 @@ __all__ = ["available_memory", "pool_size"]
 GIB = 1 << 30
 CPU_SHARE, CPU_MOST = 0.25, 4 * GIB
 CUDA_SHARE = 0.85
-CGROUP = Path("/sys/fs/cgroup")
+CGROUP, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+LIMITS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+"""Of a cgroup, what may be used and what is."""
 
 
 def pool_size(
@@ -55,7 +57,7 @@ def pool_size(
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; on the CPU of the machine or of this process's cgroup, whichever is less."""
+    """Bytes that are free on a device; on the CPU of the machine or of this process's cgroups, whichever is least."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return min([_machine_memory(), *_cgroup_memory()])
@@ -74,16 +76,39 @@ def _machine_memory() -> int:
         return 4 * GIB
 
 
-def _cgroup_memory() -> list[int]:
-    """The limit of this process's cgroup less what it uses, where there is a limit (versions 2 and 1)."""
-    for limit, used in (
-        (CGROUP / "memory.max", CGROUP / "memory.current"),
-        (CGROUP / "memory/memory.limit_in_bytes", CGROUP / "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            most = limit.read_text(encoding="ascii").strip()
-            if most != "max":
-                return [max(0, int(most) - int(used.read_text(encoding="ascii")))]
-        except (OSError, ValueError):
+def _cgroup_memory() -> Iterator[int]:
+    """What is left of each limit on this process's cgroup, or on one around it (versions 2 and 1)."""
+    for group in _cgroups():
+        for limit, used in LIMITS:
+            try:
+                most = (group / limit).read_text(encoding="ascii").strip()
+                if most != "max":
+                    taken = int((group / used).read_text(encoding="ascii")) - _file_cache(group)
+                    yield max(0, int(most) - taken)
+            except (OSError, ValueError):
+                continue  # of the other version, or without a limit of its own
+
+
+def _file_cache(group: Path) -> int:
+    """What a cgroup has of files that were read, weights among them: it counts as used, and gives way."""
+    try:
+        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    found = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
+    return sum(found.get(f"total_{kind}", found.get(kind, 0)) for kind in ("active_file", "inactive_file"))
+
+
+def _cgroups() -> Iterator[Path]:
+    """The cgroup that this process is in, then those around it."""
+    try:
+        lines = MEMBERSHIP.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return  # not Linux
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
             continue
-    return []
+        root = CGROUP / "memory" if controllers else CGROUP
+        group = root / path.lstrip("/")
+        yield from (group, *(around for around in group.parents if around.is_relative_to(root)))

@@ -51,6 +51,14 @@ class PartialCall:
     name: str
     arguments: str = ""
 
+    def is_whole(self) -> bool:
+        """Whether the arguments are JSON as they are."""
+        try:
+            json.loads(self.arguments)
+        except (ValueError, RecursionError):
+            return False
+        return True
+
 
 class AnswerReader:
     """Reads one answer, chunk by chunk; a reply in whole is one chunk.
@@ -121,8 +129,11 @@ class AnswerReader:
         return self._last("tool_calls" if self._calls and reason == "stop" else reason)
 
     def _last(self, reason: FinishReason) -> Delta:
+        cut = self.stopped or reason == "length"
         calls = [
-            ToolCall(call.id, call.name, call.arguments or "{}") for _, call in sorted(self._calls.items())
+            ToolCall(call.id, call.name, call.arguments or "{}")
+            for _, call in sorted(self._calls.items())
+            if not cut or call.is_whole()
         ]
         return Delta(
             "" if self.stopped else self._stopper.flush(),

@@ -1,7 +1,8 @@
 """A real tiny model for an engine in another process: a function of a module, and forwards that can be counted.
 
 `MILLRACE_PACED` names a directory. While it has a file `pace`, every forward takes that many seconds; each
-forward adds a byte to `forwards`. While there is a file `crash`, loading ends the process.
+forward adds a byte to `forwards`. While there is a file `crash`, loading ends the process; while there is a file
+`stuck`, it goes on.
 """
 
 from __future__ import annotations
@@ -36,8 +37,14 @@ class Paced:
         (self.directory / "pace").unlink(missing_ok=True)
 
     def crash(self, crashes: bool) -> None:
-        path = self.directory / "crash"
-        if crashes:
+        self._set("crash", crashes)
+
+    def stick(self, sticks: bool) -> None:
+        self._set("stuck", sticks)
+
+    def _set(self, name: str, there: bool) -> None:
+        path = self.directory / name
+        if there:
             path.touch()
         else:
             path.unlink(missing_ok=True)
@@ -48,6 +55,8 @@ def load() -> tuple[Any, Any]:
     directory = Path(os.environ["MILLRACE_PACED"])
     if (directory / "crash").exists():
         os._exit(3)
+    while (directory / "stuck").exists():
+        time.sleep(0.01)
 
     def count(tokens: int) -> None:
         with (directory / "forwards").open("ab") as counted:

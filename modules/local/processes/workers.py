@@ -162,14 +162,20 @@ class ProcessWorker:
         self._over.wait(timeout)
 
     def close(self, timeout: float) -> None:
-        """Ends everything that runs or waits as cancelled, and the process; again and again."""
+        """Ends everything that runs or waits as cancelled, and the process; again and again.
+
+        A process that still loads is killed: there is nothing to be lost, and loading cannot be stopped.
+        """
         if self._process != os.getpid():
             return
         self._over.set()
         with self._lock:
             self._closing = True
-            self._say("close", timeout)
             child = self._child
+            if child is not None and self.ready.done():
+                child.pipe.send({"said": [["close", timeout]]})
+            elif child is not None:
+                child.process.kill()
         if threading.current_thread() is self._thread:
             return
         self._thread.join(timeout)
@@ -244,15 +250,16 @@ class ProcessWorker:
             self.ready.set_exception(self._error or ModelError("the engine was closed while it loaded"))
 
     def _start_child(self) -> Child | None:
+        """None where the engine was closed before."""
+        if self.over:
+            return None
         child = Child(self._settings)
         with self._lock:
-            if self._closing:
-                unsent: list[list[Any]] = [["close", 0.0]]
-            else:
-                unsent = list(self._unsent)
-            self._unsent.clear()
             self._child = child
-            child.pipe.send({"said": unsent})
+            if self._closing:
+                child.process.kill()
+            child.pipe.send({"said": list(self._unsent)})
+            self._unsent.clear()
         return child
 
     def _listen_to(self, child: Child) -> bool:

@@ -179,6 +179,37 @@ def test_between_two_pieces_the_task_is_not_the_steps() -> None:
     assert waited == ["whole"]
 
 
+@pytest.mark.parametrize("kind", ["stream", "generator"])
+def test_a_step_that_waits_after_its_time_has_passed_elsewhere(kind: str) -> None:
+    slow = Slow(pieces_before=1)
+
+    async def consumer(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for piece in pieces:
+            await asyncio.sleep(SHORT * 2)
+            yield piece
+
+    with pytest.raises(TimeoutError, match="did not end within its timeout"):
+        Pipeline(step(getattr(slow, kind), timeout=SHORT), consumer)("abc")
+    eventually(lambda: slow.cleaned == 1)
+
+
+@pytest.mark.parametrize("kind", ["stream", "generator"])
+def test_the_last_piece_in_time_is_in_time(kind: str) -> None:
+    async def stream(x: str) -> AsyncIterator[str]:
+        yield x
+
+    def generator(x: str) -> Iterator[str]:
+        yield x
+
+    async def consumer(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for piece in pieces:
+            await asyncio.sleep(SHORT * 2)
+            yield piece
+
+    one = {"stream": stream, "generator": generator}[kind]
+    assert Pipeline(step(one, timeout=SHORT), consumer)("a") == "a"
+
+
 def test_the_runs_deadline_and_cancel_keep_their_names() -> None:
     slow = Slow()
     with pytest.raises(RunTimeout):

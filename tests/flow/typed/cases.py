@@ -75,6 +75,19 @@ def live(pieces: AsyncIterator[str]) -> int:
     return 1
 
 
+async def live_coroutine(pieces: AsyncIterator[str]) -> int:
+    return 1
+
+
+async def live_stream(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+    async for piece in pieces:
+        yield piece
+
+
+def live_generator(pieces: Iterator[str]) -> Iterator[int]:
+    yield from map(len, pieces)
+
+
 def live_sync(pieces: Iterator[str]) -> int:
     return 1
 
@@ -162,6 +175,10 @@ def bars() -> None:
     assert_type(step(text) | numbers | total, Pipeline[int, int])
     assert_type(step(stream) | live, Pipeline[str, int])
     assert_type(step(text) | live_sync, Pipeline[int, int])
+    assert_type(step(stream) | live_coroutine, Pipeline[str, int])
+    assert_type(step(stream) | live_coroutine | text, Pipeline[str, str])
+    assert_type(step(stream) | live_stream, Pipeline[str, str])
+    assert_type(step(stream) | live_stream | live_generator, Pipeline[str, list[int]])
     assert_type(Parallel(text, text) | both, Pipeline[int, bytes])
     assert_type(step(text) | model | number, Pipeline[int, int])
     assert_type(step(text) | Pipeline(number, text), Pipeline[int, str])

@@ -68,6 +68,11 @@ def test_a_prompt_may_have_opened_it() -> None:
             [("a", {}), ("b", {"x": 1})],
         ),
         ("<tool_call>no call</tool_call> at all", "<tool_call>no call</tool_call> at all", []),
+        (
+            '<tool_call>{"name": "a", "arguments": {}}</tool_call>\n<tool_call>no call</tool_call>\n at all',
+            "<tool_call>no call</tool_call>\n at all",
+            [("a", {})],
+        ),
         ("1 < 2 <tool", "1 < 2 <tool", []),
         ('<tool_call>{"name": "a"', '<tool_call>{"name": "a"', []),
         ('<tool_call>[{"name": "a", "arguments": "{}"}]</tool_call>', "", [("a", {})]),

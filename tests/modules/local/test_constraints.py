@@ -85,7 +85,9 @@ async def test_an_answer_that_is_cut_is_a_beginning(engine: Engine) -> None:
     [
         ({"json_schema": {"type": "nonsense"}}, "this json_schema cannot be held to"),
         ({"json_schema": {"$ref": "#/nowhere"}}, "this json_schema cannot be held to"),
+        ({"json_schema": {"$ref": "#"}}, "this json_schema cannot be held to: nothing can come next"),
         ({"regex": "("}, "this regex cannot be held to"),
+        ({"regex": r"a[^\s\S]"}, "this regex cannot be held to: nothing can come next"),
         ({"regex": r"(?=a)b"}, "this regex cannot be held to: look-around.* is not supported"),
     ],
 )

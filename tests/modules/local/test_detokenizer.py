@@ -92,6 +92,29 @@ def test_an_end_inside_a_character_is_flushed(text: str, keep: int) -> None:
     assert "".join(pieces(byte_level(), tokens)) == byte_level()(tokens)
 
 
+@cache
+def straddling() -> Decode:
+    """Tokens that end within a character and begin within one, as merges over bytes make them."""
+    names = ["\u0120the", "\u00b4\u00cc", "\u00cc", "\u00b4", "\u00e3\u0124", "\u013a"]
+    backend = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, []))
+    backend.decoder = decoders.ByteLevel()
+    return lambda ids: str(backend.decode(list(ids)))
+
+
+@given(st.integers(0, 400), st.sampled_from([[1], [4, 5], [1, 1, 2]]))
+def test_tokens_that_always_end_within_a_character(times: int, again: list[int]) -> None:
+    """A mark said again and again, each time half in one token and half in the next."""
+    tokens = [0, 2, *again * times, 3]
+    found = pieces(straddling(), tokens)
+    assert "".join(found) == straddling()(tokens)
+    assert max(map(len, found[:-1])) < 10
+
+
+@given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 30))
+def test_halves_of_characters_in_any_order(tokens: list[int], times: int) -> None:
+    assert "".join(pieces(straddling(), tokens * times)) == straddling()(tokens * times)
+
+
 @pytest.mark.parametrize("byte", [0x80, 0xE2, 0xFF, 0xEF])
 def test_garbage_does_not_pile_up(byte: int) -> None:
     """Hundreds of bytes that are no text go out as they come, each decoded a bounded number of times."""

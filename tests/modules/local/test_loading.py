@@ -143,6 +143,52 @@ class TestPoolSize:
     def test_this_machine_has_memory(self) -> None:
         assert 1 << 20 < available_memory(CPU) < 1 << 50
 
+    @pytest.mark.parametrize(
+        ("membership", "group", "names"),
+        [
+            (
+                "0::/app.slice/millrace.service",
+                "app.slice/millrace.service",
+                ("memory.max", "memory.current"),
+            ),
+            ("0::/app.slice/millrace.service", "app.slice", ("memory.max", "memory.current")),
+            ("0::/app.slice", "", ("memory.max", "memory.current")),
+            ("0::/../elsewhere", "", ("memory.max", "memory.current")),
+            (
+                "5:cpu:/x\n4:memory:/docker/f00",
+                "memory/docker/f00",
+                ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+            ),
+            (
+                "4:cpu,memory:/docker/f00\n0::/",
+                "memory",
+                ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+            ),
+        ],
+    )
+    def test_the_limit_of_a_cgroup_or_of_one_around_it(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        membership: str,
+        group: str,
+        names: tuple[str, str],
+    ) -> None:
+        (tmp_path / "membership").write_text(membership)
+        monkeypatch.setattr("millrace.modules.local.sizing.MEMBERSHIP", tmp_path / "membership")
+        monkeypatch.setattr("millrace.modules.local.sizing.CGROUP", tmp_path / "cgroup")
+        assert available_memory(CPU) > 1 << 20
+        for directory in ("app.slice/millrace.service", "memory/docker/f00"):
+            (tmp_path / "cgroup" / directory).mkdir(parents=True)
+        (tmp_path / "cgroup/app.slice/millrace.service/memory.max").write_text("max\n")
+        for name, value in zip(names, ("5000\n", "4000\n"), strict=True):
+            (tmp_path / "cgroup" / group / name).write_text(value)
+        assert available_memory(CPU) == 1000
+        (tmp_path / "cgroup" / group / "memory.stat").write_text(
+            "anon 3200\nactive_file 300\ninactive_file 500\n"
+        )
+        assert available_memory(CPU) == 1800
+
 
 class TestLoading:
     def test_float16_is_computed_in_float32_on_a_cpu(self, directory: Path) -> None:

@@ -349,6 +349,24 @@ class TestCrashes:
             await engine.aclose()
             hand.run_free()
 
+    async def test_closing_does_not_wait_for_a_load(
+        self, hand: paced.Paced, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        hand.stick(True)
+        with leaks():
+            engine = Engine(paced.load, process=True)
+            generation = engine.submit(request())
+            await eventually_async(lambda: engine.status().stage == "weights", timeout=30)
+            child = child_of(engine)
+            await engine.aclose()
+            assert not child.is_running()
+            assert (await generation.result()).finish_reason == "cancelled"
+        assert not caplog.records
+        hand.stick(False)
+        engine.start()
+        assert (await engine.submit(request()).result()).finish_reason == "length"
+        await engine.aclose()
+
     @pytest.mark.parametrize("end", ["exit", "kill", "interrupt"])
     def test_the_child_ends_with_its_parent(self, end: str) -> None:
         program = """

@@ -306,6 +306,14 @@ def test_no_id_and_no_arguments() -> None:
     assert deltas[0].tool_calls[0].id == made
 
 
+def test_a_call_that_is_cut_off_is_none() -> None:
+    pieces = call(0, "a", "f", '{"x": 1}'), call(1, "b", "g", '{"city": "Par')
+    assert calls(read(*pieces, chunk("length"))) == [("a", "f", '{"x": 1}')]
+    assert calls(read(*pieces, chunk(content="###"), stops=("###",))) == [("a", "f", '{"x": 1}')]
+    assert len(calls(read(*pieces, chunk("tool_calls")))) == 2, "what the model has made of it"
+    assert calls(read(call(0, "a", "f"), chunk("length"))) == []
+
+
 def test_arguments_as_an_object() -> None:
     piece = {"index": 0, "id": "a", "function": {"name": "f", "arguments": {"x": 1}}}
     assert calls(read(chunk(tool_calls=[piece]), chunk("tool_calls"))) == [("a", "f", '{"x": 1}')]
