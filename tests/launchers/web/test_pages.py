@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import pytest
 
 from millrace import Limits, Message, Service, step
 from millrace.streaming import TextDelta, attach
-from tests.support.browser import Visit, visiting
+from tests.support.browser import visiting
 from tests.support.chat_pages import ChatPage, Scripted
 from tests.support.leaks import eventually
 from tests.support.servers import Served, millrace_process, serving
