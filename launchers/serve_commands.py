@@ -13,6 +13,7 @@ from .exits import MISTAKEN, complain, errors
 from .run_commands import named_queue
 from .run_lines import LogFormat, print_runs
 from .targets import DEMO, load_target
+from .web.archives import USUAL
 
 __all__ = ["TARGET", "DemoTarget", "chat", "load", "serve"]
 
@@ -129,6 +130,8 @@ def serve(
     }
     if queue is not None:
         options["queue"] = named_queue(queue)
+    if reload and options["chat"] and conversations != "none":
+        options["conversations"] = conversations or USUAL
     with errors(debug):
         if workers > 1 or reload:
             _supervise(target, workers, reload, options, lines)

@@ -21,6 +21,7 @@ from ..loading import loading_stage
 from ..run_lines import LogFormat, print_runs
 from ..services import Service, loop_factory
 from ..targets import load_target
+from ..web.archives import USUAL, usual_folder
 from .controls import GONE, Control
 from .orders import Orders, longest_end
 
@@ -111,7 +112,10 @@ class ChildWorker:
     def run(self) -> None:
         """Imports the flow and serves it; raises why it cannot."""
         flow = self._flow()
-        self._service = service = Service(flow, **self.orders.service_options())
+        options = self.orders.service_options()
+        if options.get("conversations") == USUAL:
+            options["conversations"] = usual_folder(flow.name)
+        self._service = service = Service(flow, **options)
         service.listen_on(self._listener, at_once=self._accepts)
         service.siblings = Siblings(self.orders.number, self._ask)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:

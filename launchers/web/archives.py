@@ -19,7 +19,16 @@ from typing import Protocol
 from ...streaming.errors import MillraceError, QueueError
 from ...streaming.files.folders import Folder
 
-__all__ = ["Archive", "Archives", "FileArchives", "MemoryArchives", "Stamp", "open_archives", "usual_folder"]
+__all__ = [
+    "USUAL",
+    "Archive",
+    "Archives",
+    "FileArchives",
+    "MemoryArchives",
+    "Stamp",
+    "open_archives",
+    "usual_folder",
+]
 
 logger = logging.getLogger("millrace.chat")
 
@@ -78,6 +87,10 @@ def open_archives(directory: str | os.PathLike[str] | Archives | None) -> Archiv
     if directory is None:
         return MemoryArchives()
     return FileArchives(directory) if isinstance(directory, (str, os.PathLike)) else directory
+
+
+USUAL = "<usual>"
+"""Stands for `usual_folder` in what a worker is told: only the worker knows the flow's name."""
 
 
 def usual_folder(flow: str | None) -> Path:

@@ -10,6 +10,7 @@ import pytest
 from tests.launchers.processes.support import Supervised, content, supervised
 from tests.launchers.processes.test_supervisors import SHUT
 from tests.support.leaks import eventually
+from tests.support.servers import millrace_process
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +71,14 @@ def test_changes(tmp_path: Path) -> None:
         assert not server.left()
     assert server.output().count("changed; starting again") == 3
     assert not (tmp_path / "__pycache__").exists()
+
+
+def test_the_chat_keeps_its_conversations(tmp_path: Path) -> None:
+    (tmp_path / "words.py").write_text("WORD = 'one'")
+    (tmp_path / "app.py").write_text(APP)
+    data = {"XDG_DATA_HOME": str(tmp_path / "data")}
+    with millrace_process("serve", "app:flow", "--reload", cwd=tmp_path, environment=data):
+        assert (tmp_path / "data" / "millrace" / "flow" / "secret").is_file()
 
 
 def test_a_signal_while_it_waits_for_a_change(tmp_path: Path) -> None:
