@@ -15,7 +15,7 @@ from .wrapping import PolicyStep, pieces_of
 
 __all__ = ["Timed"]
 
-MOMENT = 0.01
+MOMENT = 0.1
 """Seconds in which a step whose time has passed may still say that its last piece was the last."""
 
 

@@ -193,12 +193,8 @@ def test_a_step_that_waits_after_its_time_has_passed_elsewhere(kind: str) -> Non
     eventually(lambda: slow.cleaned == 1)
 
 
-@pytest.mark.parametrize("kind", ["stream", "generator"])
-def test_the_last_piece_in_time_is_in_time(kind: str) -> None:
-    async def stream(x: str) -> AsyncIterator[str]:
-        yield x
-
-    def generator(x: str) -> Iterator[str]:
+def test_the_last_piece_in_time_is_in_time() -> None:
+    async def once(x: str) -> AsyncIterator[str]:
         yield x
 
     async def consumer(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
@@ -206,8 +202,7 @@ def test_the_last_piece_in_time_is_in_time(kind: str) -> None:
             await asyncio.sleep(SHORT * 2)
             yield piece
 
-    one = {"stream": stream, "generator": generator}[kind]
-    assert Pipeline(step(one, timeout=SHORT), consumer)("a") == "a"
+    assert Pipeline(step(once, timeout=SHORT), consumer)("a") == "a"
 
 
 def test_the_runs_deadline_and_cancel_keep_their_names() -> None:

@@ -101,6 +101,7 @@ def straddling() -> Decode:
     return lambda ids: str(backend.decode(list(ids)))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400), st.sampled_from([[1], [4, 5], [1, 1, 2]]))
 def test_tokens_that_always_end_within_a_character(times: int, again: list[int]) -> None:
     """A mark said again and again, each time half in one token and half in the next."""
@@ -110,6 +111,7 @@ def test_tokens_that_always_end_within_a_character(times: int, again: list[int])
     assert max(map(len, found[:-1])) < 10
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 30))
 def test_halves_of_characters_in_any_order(tokens: list[int], times: int) -> None:
     assert "".join(pieces(straddling(), tokens * times)) == straddling()(tokens * times)
