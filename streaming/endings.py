@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from asyncio import AbstractEventLoop
+from asyncio.events import _get_running_loop
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 from .blocking import acquire
-from .errors import RunCancelled, RunTimeout
+from .errors import FlowCallError, RunCancelled, RunTimeout
 from .memory import call_soon, resolve
 
 __all__ = ["Ending", "RunStatus"]
@@ -77,8 +78,13 @@ class Ending:
         """Waits in this thread for the run's end, `timeout` seconds at most, and returns its result.
 
         Raises:
+            FlowCallError: in a coroutine on the run's own loop, which could not go on meanwhile.
             TimeoutError: the run is still going on after `timeout` seconds; it is not disturbed.
         """
+        if self.loop is not None and self.loop is _get_running_loop() and not self.settled:
+            raise FlowCallError(
+                "run.result() waits in this thread, which the run needs to go on; use `await run.wait()` first"
+            )
         if not self.wait_sync(timeout):
             raise TimeoutError(f"the run has not ended within {timeout} s; it goes on")
         return self.outcome()

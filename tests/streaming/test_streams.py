@@ -112,3 +112,31 @@ def test_inside_a_step_a_stream_is_a_child() -> None:
             break
     assert said == ["0 ", "1 ", "2 ", "3 ", "still here", "0 ", "1 ", "2 "]
     eventually(lambda: producer.cleaned == 2 and status().runs == 0)
+
+
+@pytest.mark.anyio
+async def test_nobody_waits_for_a_run_on_the_loop_that_it_needs() -> None:
+    async with Pipeline(Producer().pausing).stream(0) as stream:
+        with pytest.raises(FlowCallError, match=r"await run\.wait\(\)"):
+            stream.run.result()
+        async for _ in stream:
+            pass
+        assert stream.run.result() == stream.result
+
+
+def test_nor_inside_of_a_step() -> None:
+    async def outer(x: Any) -> Any:
+        run = Pipeline(asleep).start(x)
+        with pytest.raises(FlowCallError, match=r"await run\.wait\(\)"):
+            run.result()
+        await run.wait()
+        return run.result()
+
+    async def asleep(x: Any) -> Any:
+        await asyncio.sleep(0)
+        return x
+
+    assert Pipeline(outer)(7) == 7
+    assert (
+        Pipeline(lambda x: Pipeline(asleep).start(x).result(10))(8) == 8
+    )  # in a thread of its own it may wait
