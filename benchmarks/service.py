@@ -7,7 +7,9 @@ meet the same noise. The client is one thread over bare sockets, far cheaper tha
 from __future__ import annotations
 
 import json
+import os
 import selectors
+import signal
 import socket
 import statistics
 import subprocess
@@ -26,6 +28,7 @@ CALLERS, CALLS = 32, 1500
 ROUNDS = 5
 BURST = 64
 TIMEOUT = 60.0
+LAST_MOMENTS = 15.0
 END = b"0\r\n\r\n"
 
 
@@ -278,7 +281,9 @@ class Program:
 def served(name: str) -> Iterator[Program]:
     module = "benchmarks.lit_serve" if name.startswith("lit_") else "benchmarks.service_programs"
     command = [sys.executable, "-m", module, name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    ) as process:
         try:
             program = Program(process)
             program.port = int(program.line())
@@ -286,6 +291,16 @@ def served(name: str) -> Iterator[Program]:
             yield program
         finally:
             process.terminate()
+            try:
+                process.wait(LAST_MOMENTS)
+            except subprocess.TimeoutExpired:
+                pass
+            try:
+                os.killpg(
+                    process.pid, signal.SIGKILL
+                )  # LitServe's own processes outlive the one that began them
+            except ProcessLookupError:
+                pass
 
 
 def wait_until_open(port: int) -> None:

@@ -199,6 +199,9 @@ class Guard(Generic[Item]):
 
     __slots__ = ("entered", "finished", "log", "run")
 
+    passes = False
+    """Whether text on the way to the answer is nothing to the loop."""
+
     def __init__(self, run: Run, entered: bool) -> None:
         assert isinstance(run.log, MemoryLog)
         self.run = run
@@ -217,7 +220,7 @@ class Guard(Generic[Item]):
     def take(self) -> Item | None:
         """The next item that is there; None: wait."""
         log = self.log
-        ahead, pick = log.ahead, self.pick
+        ahead, behind, passes = log.ahead, log.behind, self.passes
         while ahead:
             if log.skip:
                 log.jump()
@@ -225,10 +228,12 @@ class Guard(Generic[Item]):
                 event = ahead.popleft()  # as `log.take`, without a call for each event
             except IndexError:
                 continue
-            log.behind.append(event)
+            behind.append(event)
             if log.room_waiters:
                 log.made_room()
-            item = pick(event)
+            if passes and type(event) is TextDelta and not event.output:
+                continue
+            item = self.pick(event)
             if item is not None:
                 return item
         if self.finished is None and log.last is not None and not log.ahead:
@@ -261,6 +266,8 @@ class _Events(Guard[Event]):
 
 class _Text(Guard[str]):
     __slots__ = ()
+
+    passes = True
 
     def pick(self, event: Event) -> str | None:
         kind = type(event)
