@@ -22,6 +22,7 @@ from ..streaming.runs import HOOKS
 from .admission import Admission
 from .endings import ending_words
 from .file_inputs import MAX_UPLOAD
+from .garbage import collected_seldom, leave_alone_what_is_there
 from .inputs import answering_flow
 from .listeners import bind, check_exposure, url_of
 from .targets import load_target
@@ -302,11 +303,14 @@ class Service:
         if announce is not None:
             announce(self.url)
         loading = self.readiness.begin()
-        await asyncio.wait([self._serving, loading], return_when=asyncio.FIRST_COMPLETED)
-        failed = self.readiness.error
-        if failed is not None:
-            self.stop()
-        await self._ended()
+        with collected_seldom():
+            await asyncio.wait([self._serving, loading], return_when=asyncio.FIRST_COMPLETED)
+            failed = self.readiness.error
+            if failed is not None:
+                self.stop()
+            else:
+                leave_alone_what_is_there()
+            await self._ended()
         if failed is not None:
             raise failed
 

@@ -53,9 +53,9 @@ class Tally:
     def reject(self, key: str | None = None, endpoint: str = "", reason: str = "overloaded") -> None:
         """A run was asked for, and there was no place for it."""
         self.started += 1
-        self._count(RunRecord(None, key, endpoint, "rejected", reason))
+        self._count(RunRecord(None, key, endpoint, "rejected", reason), monotonic())
 
-    def take(self, record: RunRecord, gaps: float) -> None:
+    def take(self, record: RunRecord, gaps: float, now: float) -> None:
         """A run that had a place is over; `gaps` is the seconds from its first piece to its last."""
         self.in_line.add(record.in_line)
         if record.first_output is not None:
@@ -64,13 +64,13 @@ class Tally:
             self.between.add(gaps / (record.pieces - 1), record.pieces - 1)
         if record.outcome != "rejected":
             self.took[record.outcome].add(record.took)
-        self._count(record)
+        self._count(record, now)
 
-    def _count(self, record: RunRecord) -> None:
+    def _count(self, record: RunRecord, now: float) -> None:
         self.ended[record.outcome] += 1
         if record.key is not None:
             self.keys.setdefault(record.key, KeyTally()).take(record)
-        number = int(monotonic() / SLICE)
+        number = int(now / SLICE)
         if not self._slices or self._slices[-1].number != number:
             self._slices.append(Slice(number))
         self._slices[-1].take(record)
@@ -219,7 +219,7 @@ class Counted:
             took=now - self._asked,
             pieces=self.pieces,
         )
-        self._tally.take(record, max(0.0, self.last - self.first))
+        self._tally.take(record, max(0.0, self.last - self.first), now)
 
 
 def outcome_of_run(run: Run) -> Outcome:

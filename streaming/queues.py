@@ -48,8 +48,8 @@ class RunInfo:
     reason: str | None = None
     error: str | None = None
     usage: TokenUsage = field(default_factory=TokenUsage)
-    writer: int | None = None
     owner: str | None = None
+    writer: int | None = None
 
     @property
     def over(self) -> bool:

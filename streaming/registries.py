@@ -42,7 +42,8 @@ EVENTS = [field.name for field in fields(RunInfo)].index("events")
 class Remains:
     """What is kept of a run that is over: the events that its log had, without the frames of its errors.
 
-    `facts` is what `RunInfo` takes, in its order: most of the runs that are kept are never looked at.
+    `facts` is what `RunInfo` takes, in its order, but for the writer: most of the runs that are kept are never looked
+    at.
     """
 
     facts: Facts
@@ -52,7 +53,7 @@ class Remains:
 
     @property
     def info(self) -> RunInfo:
-        return RunInfo(*self.facts)
+        return told(self.facts)
 
     @property
     def seq(self) -> int:
@@ -96,7 +97,7 @@ class MemoryQueue:
         QUEUES.add(self)
 
     def _forget_all(self) -> None:
-        self._live: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+        self._live = Live()
         self._over: OrderedDict[str, Remains] = OrderedDict()
         self._elsewhere: OrderedDict[str, Queue] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()
@@ -113,7 +114,7 @@ class MemoryQueue:
             after_fork(self._forked)
         run.registry = self
         with self._lock:
-            self._live[run.id] = run
+            self._live.add(run)
         return MemoryLog(listener) if listener is not None else KeptLog()
 
     def register(self, run: Run) -> None:
@@ -121,7 +122,7 @@ class MemoryQueue:
         after_fork(self._forked)
         run.registry = self
         with self._lock:
-            self._live[run.id] = run
+            self._live.add(run)
         if run.settled:
             self.ended(run)
 
@@ -129,17 +130,17 @@ class MemoryQueue:
         """Keeps what there is to be kept of a run that is over."""
         log, run_id = run.log, run.id
         with self._lock:
-            self._live.pop(run_id, None)
+            self._live.discard(run_id)
             if run_id in self._over or log is None:
                 return
             if run.queue is not None and run.queue is not self:
                 _remember(self._elsewhere, run_id, run.queue)
                 return
             events = [without_traceback(event) for event in log.kept()]
-            size = sum(map(weight_of, events))
-            self._over[run_id] = Remains(facts_of(run, size), events, size, time.monotonic() + self._ttl)
+            size, now = sum(map(weight_of, events)), time.monotonic()
+            self._over[run_id] = Remains(facts_of(run, size), events, size, now + self._ttl)
             self._size += size
-            self._sweep()
+            self._sweep(now)
 
     # ------------------------------------------------------------ the readers' side
 
@@ -175,7 +176,7 @@ class MemoryQueue:
     def has(self, run_id: str) -> bool:
         """Whether there is anything left of a run here."""
         with self._lock:
-            return run_id in self._live or run_id in self._over or run_id in self._expired
+            return self._live.get(run_id) is not None or run_id in self._over or run_id in self._expired
 
     def loop_of(self, run_id: str) -> AbstractEventLoop | None:
         """The loop of a run that is going on in this process."""
@@ -195,7 +196,7 @@ class MemoryQueue:
         """As `Queue.runs`; runs whose ids nobody has asked for are not among them."""
         with self._lock:
             self._sweep()
-            infos = [*map(info_of, list(self._live.values())), *(left.info for left in self._over.values())]
+            infos = [*map(info_of, self._live.all()), *(left.info for left in self._over.values())]
         yield from sorted(infos, key=lambda info: -info.created)
 
     def cancel(self, run_id: str, reason: str = "cancelled") -> None:
@@ -225,8 +226,8 @@ class MemoryQueue:
             "attach(run_id, queue='file:///...')"
         )
 
-    def _sweep(self) -> int:
-        now, before = time.monotonic(), len(self._over)
+    def _sweep(self, now: float | None = None) -> int:
+        now, before = time.monotonic() if now is None else now, len(self._over)
         while self._over:
             run_id, oldest = next(iter(self._over.items()))
             if oldest.until > now and len(self._over) <= self._most and self._size <= self._max_bytes:
@@ -240,6 +241,40 @@ class MemoryQueue:
         """In a forked child: its runs are its own."""
         self._lock = threading.RLock()
         self._forget_all()
+
+
+class Live:
+    """Runs by their ids, as long as somebody else holds them.
+
+    As a WeakValueDictionary, for runs that are taken out at their end, with less done for each: those that never came
+    to one are looked for now and then.
+    """
+
+    LOOK = 1024
+    """How many there are at least, before the lost ones are looked for."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, weakref.ref[Run]] = {}
+        self._look = self.LOOK
+
+    def add(self, run: Run) -> None:
+        self._runs[run.id] = weakref.ref(run)
+        if len(self._runs) > self._look:
+            self._runs = {run_id: known for run_id, known in self._runs.items() if known() is not None}
+            self._look = max(self.LOOK, 2 * len(self._runs))
+
+    def discard(self, run_id: str) -> None:
+        self._runs.pop(run_id, None)
+
+    def get(self, run_id: str) -> Run | None:
+        known = self._runs.get(run_id)
+        return None if known is None else known()
+
+    def all(self) -> list[Run]:
+        return [run for known in list(self._runs.values()) if (run := known()) is not None]
+
+    def __len__(self) -> int:
+        return len(self.all())
 
 
 QUEUES: weakref.WeakSet[MemoryQueue] = weakref.WeakSet()
@@ -257,7 +292,12 @@ def _remember(known: OrderedDict[str, T], run_id: str, value: T) -> None:
 
 def info_of(run: Run) -> RunInfo:
     """How a run of this process is."""
-    return RunInfo(*facts_of(run))
+    return told(facts_of(run))
+
+
+def told(facts: Facts) -> RunInfo:
+    """The facts about a run of this process."""
+    return RunInfo(*(*facts, os.getpid()))
 
 
 def facts_of(run: Run, size: int | None = None) -> Facts:
@@ -276,7 +316,6 @@ def facts_of(run: Run, size: int | None = None) -> Facts:
         run.reason,
         type(error).__name__ if error is not None else None,
         run.usage,
-        os.getpid(),
         run.owner,
     )
 

@@ -81,7 +81,9 @@ def make_app(
     app.add_exception_handler(Exception, _answer_failure)
     app.add_middleware(Shortcut, endpoints=shortcuts)
     app.add_middleware(Guard, keys=keys, hosts=hosts, login=login)
-    app.lead_straight(shortcuts, Guard(Shortcut(app, shortcuts), keys=keys, hosts=hosts, login=login))
+    app.lead_straight(
+        {path: Guard(endpoint, keys=keys, hosts=hosts, login=login) for path, endpoint in shortcuts.items()}
+    )
     _describe(app, desk, Guarding(keys is not None, hosts is not None))
     return app
 
@@ -92,22 +94,18 @@ class Application(FastAPI):
     Where somebody has added middleware, it stands before these endpoints too.
     """
 
-    _straight: ASGIApp | None = None
-    _paths: Mapping[str, ASGIApp] = MappingProxyType({})
+    _straight: Mapping[str, ASGIApp] = MappingProxyType({})
     _layers = 0
 
-    def lead_straight(self, endpoints: Mapping[str, ASGIApp], straight: ASGIApp) -> None:
-        """From now on `straight` answers for the paths of these endpoints, until middleware is added."""
-        self._paths, self._straight, self._layers = endpoints, straight, len(self.user_middleware)
+    def lead_straight(self, endpoints: Mapping[str, ASGIApp]) -> None:
+        """From now on these answer for their paths, until middleware is added."""
+        self._straight, self._layers = endpoints, len(self.user_middleware)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        straight = self._straight
-        if (
-            straight is None
-            or scope["type"] != "http"
-            or scope["path"].removeprefix(scope.get("root_path", "")) not in self._paths
-            or len(self.user_middleware) != self._layers
-        ):
+        straight = None
+        if scope["type"] == "http" and len(self.user_middleware) == self._layers:
+            straight = self._straight.get(scope["path"].removeprefix(scope.get("root_path", "")))
+        if straight is None:
             await super().__call__(scope, receive, send)
             return
         started = False

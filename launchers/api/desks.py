@@ -8,7 +8,7 @@ runs may go on without their clients, the run keeps the permit until its own end
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -114,9 +114,9 @@ class Desk:
             self.admission.tally.reject(owner.name, endpoint, SHUTTING_DOWN)
             raise shutting_down()
 
-    async def read(self, scope: Scope, receive: Receive) -> dict[str, Any]:
+    def read(self, scope: Scope, receive: Receive) -> Awaitable[dict[str, Any]]:
         """The JSON object that a request carries; see `read_object`."""
-        return await read_object(scope, receive, self.max_body, self.timings.body)
+        return read_object(scope, receive, self.max_body, self.timings.body)
 
     def accept(self, owner: Owner, asked: Asked, endpoint: str) -> Work:
         """A place in line for what is asked, with its run, which waits there; to be entered at once.

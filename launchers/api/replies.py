@@ -72,11 +72,11 @@ class Reply:
     started: bool = False
     prompt: str = "messages"
 
-    async def start(self, headers: list[tuple[bytes, bytes]], status: int = 200) -> None:
-        """Sends the status and the headers."""
+    def start(self, headers: list[tuple[bytes, bytes]], status: int = 200) -> Awaitable[None]:
+        """Sends the status and the headers; to be awaited at once."""
         self.started = True
         headers = [*headers, (b"x-run-id", self.work.run.id.encode())]
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        return self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes, more: bool) -> None:
         """Sends a piece of the body; waits while the client is slow.
@@ -101,8 +101,11 @@ class Reply:
 
     async def whole(self, body: bytes, status: int = 200) -> None:
         """Sends one JSON answer."""
-        await self.start([*JSON_HEADERS, (b"content-length", str(len(body)).encode())], status)
-        await self.write(body, more=False)
+        await self.start([*JSON_HEADERS, (b"content-length", b"%d" % len(body))], status)
+        if len(body) > LARGEST:
+            await self.write(body, more=False)
+        else:
+            await self._write(body, more=False)
 
     def refusal(self, event: RunFinished) -> Refusal:
         """What the client is told about a run that has not ended as done."""
