@@ -20,7 +20,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from .patience import Timings
 from .refusals import Refusal
-from .writes import JoinedWrites
+from .writes import JoinedHeads
 
 __all__ = ["LARGEST_HEAD", "BoundedHeads", "connection_type"]
 
@@ -80,7 +80,7 @@ class Bounded(asyncio.Protocol):
     _clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(JoinedHeads(transport, self.loop))  # type: ignore[arg-type]
         expect_answers(transport.get_extra_info("socket"), self.timings.write_idle)
         self._set_clock(self.timings.head, self._head_is_late)
 

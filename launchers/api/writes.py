@@ -1,6 +1,6 @@
-"""Writes: what is written in one turn of the event loop leaves in one piece, an answer's head with its body.
+"""Writes: an answer's head leaves in one piece with what stands behind it, where that comes at once.
 
-Servers write them one after the other, and each write is a call of the system's, a packet, and a client that wakes.
+Servers write one after the other, and each write is a call of the system's, a packet, and a client that wakes.
 """
 
 from __future__ import annotations
@@ -8,39 +8,38 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-__all__ = ["JoinedWrites"]
+__all__ = ["JoinedHeads"]
 
-LARGEST = 16 * 1024
-"""Bytes from which on nothing is held back: joining them costs more than it saves, and the transport must know how
-much waits for a slow client.
-"""
+HEAD = b"HTTP/1.1 "
 
 
-class JoinedWrites:
-    """A transport that holds small writes back until the loop's next turn, and is the given one in all else."""
+class JoinedHeads:
+    """A transport that holds a head back until the next write, or the loop's next turn; in all else the given one."""
 
-    __slots__ = ("_held", "_loop", "_size", "_transport")
+    __slots__ = ("_head", "_loop", "_transport", "_write")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._held: list[bytes] = []
-        self._size = 0
+        self._write = transport.write
+        self._head: bytes | None = None
 
     def write(self, data: bytes) -> None:
         """As the transport's own; in order."""
-        if not self._held:
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._write(head + data)
+        elif data.startswith(HEAD):
+            self._head = data
             self._loop.call_soon(self.flush)
-        self._held.append(data)
-        self._size += len(data)
-        if self._size >= LARGEST:
-            self.flush()
+        else:
+            self._write(data)
 
     def flush(self) -> None:
         """Writes what is held back."""
-        if self._held:
-            held, self._held, self._size = self._held, [], 0
-            self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._write(head)
 
     def write_eof(self) -> None:
         """As the transport's own, behind what is held back."""

@@ -1,4 +1,4 @@
-"""Writes that leave together, on a real transport."""
+"""Heads that leave with their bodies, on a real transport."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from millrace.launchers.api.writes import LARGEST, JoinedWrites
+from millrace.launchers.api.writes import JoinedHeads
 
 
 class Noted(asyncio.Protocol):
@@ -24,14 +24,14 @@ class Noted(asyncio.Protocol):
         return getattr(self._transport, name)
 
 
-async def written(act: Callable[[JoinedWrites], object], size: int) -> tuple[list[bytes], bytes]:
+async def written(act: Callable[[JoinedHeads], object], size: int) -> tuple[list[bytes], bytes]:
     """The writes that the transport underneath got in this turn of the loop and the next, and what arrived."""
     ours, theirs = socket.socketpair()
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
     reader, writer = await asyncio.open_connection(sock=theirs)
     noted = Noted(transport)
-    act(JoinedWrites(noted, loop))  # type: ignore[arg-type]
+    act(JoinedHeads(noted, loop))  # type: ignore[arg-type]
     await asyncio.sleep(0)
     arrived = await asyncio.wait_for(reader.readexactly(size), 10)
     transport.close()
@@ -40,39 +40,34 @@ async def written(act: Callable[[JoinedWrites], object], size: int) -> tuple[lis
     return noted.writes, arrived
 
 
-def test_what_is_written_in_one_turn_leaves_in_one_piece() -> None:
-    def act(transport: JoinedWrites) -> None:
-        transport.write(b"head")
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+def test_a_head_leaves_with_what_stands_behind_it() -> None:
+    def act(transport: JoinedHeads) -> None:
+        transport.write(HEAD)
         transport.write(b"body")
+        transport.write(b"more")
 
-    assert asyncio.run(written(act, 8)) == ([b"headbody"], b"headbody")
+    assert asyncio.run(written(act, len(HEAD) + 8)) == ([HEAD + b"body", b"more"], HEAD + b"bodymore")
 
 
-def test_nothing_large_is_held_back() -> None:
-    large = b"x" * LARGEST
-
-    def act(transport: JoinedWrites) -> None:
-        transport.write(b"head")
-        transport.write(large)
-        transport.write(b"end")
-
-    writes, arrived = asyncio.run(written(act, LARGEST + 7))
-    assert writes == [b"head" + large, b"end"]
-    assert arrived == b"head" + large + b"end"
+def test_a_head_waits_for_nothing_that_does_not_come_at_once() -> None:
+    assert asyncio.run(written(lambda transport: transport.write(HEAD), len(HEAD))) == ([HEAD], HEAD)
 
 
 def test_a_close_comes_behind_what_was_written() -> None:
-    def act(transport: JoinedWrites) -> None:
-        transport.write(b"last")
+    def act(transport: JoinedHeads) -> None:
+        transport.write(HEAD)
         transport.close()
         assert transport.is_closing()
 
-    assert asyncio.run(written(act, 4)) == ([b"last"], b"last")
+    assert asyncio.run(written(act, len(HEAD))) == ([HEAD], HEAD)
 
 
 def test_an_end_comes_behind_what_was_written() -> None:
-    def act(transport: JoinedWrites) -> None:
-        transport.write(b"last")
+    def act(transport: JoinedHeads) -> None:
+        transport.write(HEAD)
         transport.write_eof()
 
-    assert asyncio.run(written(act, 4)) == ([b"last"], b"last")
+    assert asyncio.run(written(act, len(HEAD))) == ([HEAD], HEAD)
