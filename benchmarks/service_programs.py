@@ -44,12 +44,17 @@ async def endless(text: str) -> AsyncIterator[str]:
         print(time.monotonic(), flush=True)
 
 
-def busy(text: str) -> str:
-    """Two milliseconds of work that holds the interpreter."""
-    until = time.thread_time() + 0.002
+def busy_in_a_thread(text: str) -> str:
+    """Five milliseconds of work that holds the interpreter."""
+    until = time.thread_time() + 0.005
     while time.thread_time() < until:
         pass
     return text
+
+
+async def busy(text: str) -> str:
+    """The same on the loop."""
+    return busy_in_a_thread(text)
 
 
 def bare_starlette() -> Any:
@@ -106,10 +111,10 @@ def main(name: str) -> None:
 
         limits = Limits(running=1, waiting=0) if name == "full" else Limits(running=64, waiting=64)
         flows: dict[str, Any] = {"echo": echo, "endless": endless}
-        workers = {"one worker": 1, "two workers": 2}.get(name)
+        workers, _, work = name.partition(" of ")
         serve(
-            flows.get(name, answer) if workers is None else "benchmarks.service_programs:busy",
-            workers=workers or 1,
+            f"benchmarks.service_programs:{work}" if work else flows.get(name, answer),
+            workers=int(workers) if work else 1,
             port=0,
             limits=limits,
             announce=lambda url: print(url.rpartition(":")[2], flush=True),
