@@ -157,6 +157,7 @@ class FileSource:
     def __init__(self, reader: SegmentReader) -> None:
         self._reader = reader
         self._usage = TokenUsage()
+        self._time = 0.0
         self._lost = False
         self._lock = threading.Lock()
         self._watching = False
@@ -175,6 +176,7 @@ class FileSource:
         self._changed = False
         events = decode_all(self._reader.take())
         for event in events:
+            self._time = event.time
             if type(event) is Usage:
                 self._usage += TokenUsage(event.prompt_tokens, event.completion_tokens)
         if not events and self._reader.lost:
@@ -188,7 +190,7 @@ class FileSource:
             "said until then has been read"
         )
         event: Event = RunFinished("lost", "writer lost", None, error, self._usage)
-        event.path, event.time = (), time.time()
+        event.path, event.time = (), self._time or time.time()  # of its last word, as for all who read that
         return event
 
     def wake_at_more(self, wake: Callable[[], object]) -> None:

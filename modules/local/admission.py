@@ -117,6 +117,7 @@ class Admission:
         error = Overloaded(
             f"no turn came within {self.limits.queue_timeout:g} s, which is Limits(queue_timeout); try again later",
             self.retry_after(),
+            waited=time.monotonic() - generation.submitted,
         )
         return Delta(finish_reason="error", usage=generation.usage, error=error.for_clients())
 

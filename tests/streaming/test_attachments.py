@@ -398,6 +398,7 @@ class TestOtherProcesses:
             later: list[Any] = []
             collect(attach(run_id, url), later)
             assert seen(later[:-2]) == seen(events[:-2])
+            assert later[-2].as_dict() == events[-2].as_dict()  # the end too is the same for all
 
 
 def collect(reader: Any, into: list[Any]) -> None:
