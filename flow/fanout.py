@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ..streaming.errors import FlowBuildError
 from ..streaming.notes import also_failed
 from ..streaming.tasks import begin
+from .meetings import stands_at_barrier
 
 __all__ = ["Group", "OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
 
@@ -37,10 +38,15 @@ async def fan_out(
     return group.outcome(labels)
 
 
+PATIENCE = 0.25
+"""Seconds after which it is looked whether all that are at work wait for some that may not begin."""
+
+
 class Group:
     """Tasks that keep their own accounts: each writes down its value and starts what comes next.
 
-    Here that is the next in the order given; another order is for `_begin` and `_go_on` of a subclass.
+    Here that is the next in the order given; another order is for `_begin`, `_go_on` and `_fill` of a subclass. Where
+    all that are at work stand at a barrier, they do not count any more, so that those they wait for can begin.
     """
 
     def __init__(self, work: Sequence[Work], concurrency: int | None, on_error: OnError) -> None:
@@ -51,6 +57,8 @@ class Group:
         self.loop = asyncio.get_running_loop()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._limit = len(work) if concurrency is None else concurrency
+        self._met: set[int] = set()
+        self._looking: asyncio.TimerHandle | None = None
         self._next = 0
         self._left = len(work)
         self._stopping = False
@@ -60,12 +68,17 @@ class Group:
         if not self.work:
             return
         self._begin()
+        if self._limit < len(self.work):
+            self._look_later()
         try:
             await self._ended
         except CancelledError:
             self._stop(None)
             await self._settle()
             raise
+        finally:
+            if self._looking is not None:
+                self._looking.cancel()
         if self._stopping:
             await self._settle()
 
@@ -87,13 +100,33 @@ class Group:
     def _begin(self) -> None:
         """Starts what can start at once."""
         self._context = copy_context()
-        for _ in range(min(self._limit, len(self.work))):
-            self._start_next()
+        self._fill()
 
     def _go_on(self, i: int) -> None:
         """The work `i` is over: starts what comes next."""
-        if self._next < len(self.work):
+        self._fill()
+
+    def _fill(self) -> None:
+        """Starts what may be at work now."""
+        while self._next < len(self.work) and self._has_place():
             self._start_next()
+
+    def _has_place(self) -> bool:
+        return len(self._tasks) - len(self._met) < self._limit
+
+    def _look_later(self) -> None:
+        self._looking = self.loop.call_later(PATIENCE, self._look)
+
+    def _look(self) -> None:
+        """Lets more begin, where all that count stand at a barrier."""
+        if self._stopping or self._ended.done():
+            return
+        counted = {i: task for i, task in self._tasks.items() if i not in self._met}
+        if counted and all(map(stands_at_barrier, counted.values())):
+            self._met.update(counted)
+            self._fill()
+        if self._left > len(self._tasks):  # some have not begun
+            self._look_later()
 
     def _start_next(self) -> None:
         self._start(self._next, self._context.copy())  # the current context may be that of another work
@@ -123,6 +156,7 @@ class Group:
         """The work `i` is over, one way or the other."""
         self._left -= 1
         self._tasks.pop(i, None)
+        self._met.discard(i)
         if not self._stopping:
             self._go_on(i)
         if not self._left and not self._ended.done():

@@ -100,13 +100,16 @@ class Nodes(Group):
         self._start_ready()
 
     def _start_ready(self) -> None:
-        while self._ready and len(self._tasks) < self._limit and not self._stopping:
+        while self._ready and self._has_place() and not self._stopping:
             unit = self._ready.popleft()
             context = self._base.copy()
             for variable, (_, value) in self._merged(_leading_to(unit)).items():
                 context.run(variable.set, value)
             self._contexts[unit.index] = context, context.copy()
             self._start(unit.index, context)
+
+    def _fill(self) -> None:
+        self._start_ready()
 
     def _go_on(self, i: int) -> None:
         unit = self.layout.units[i]

@@ -7,8 +7,9 @@ function's late result is discarded, and `millrace.streaming.status()` counts it
 from __future__ import annotations
 
 import asyncio
+import threading
 from asyncio import CancelledError
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .functions import FunctionStep
     from .hooks import StepCall
 
-__all__ = ["carry", "changed", "hop", "pool"]
+__all__ = ["carry", "changed", "hop", "pool", "thread_of"]
 
 
 class Joined(set[asyncio.Task[Any]]):
@@ -38,6 +39,8 @@ class Joined(set[asyncio.Task[Any]]):
     """Whether nobody waits for the function any more."""
     at: Path | None = None
     """Where the step is that has said it begins, and not yet that it is over."""
+    thread: int | None = None
+    """The thread that the function works in, by its ident."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -129,6 +132,12 @@ async def hop(
     return done
 
 
+def thread_of(hopping: Mapping[str, Any]) -> int | None:
+    """The thread that a `hop` waits for, by its local variables; None where none has begun."""
+    joined = hopping.get("joined")
+    return joined.thread if isinstance(joined, Joined) else None
+
+
 def _discard(job: Future[Any]) -> None:
     """Nobody wants the value any more; a coroutine must not be left unawaited."""
     if job.exception() is None:
@@ -164,6 +173,7 @@ def _chain(
     kept: dict[str, Any] | None,
 ) -> Done:
     run, i = joined.run, -1
+    joined.thread = threading.get_ident()
     for i, step in enumerate(steps):
         check_cancelled()
         name = names[i]
