@@ -253,12 +253,10 @@ class Run(Turn):
             if self.parent._children is not None:
                 self.parent._children.discard(self)
             self.parent.usage = self.parent.usage + self.usage
-        if self._children:
-            for child in list(self._children):
-                child.cancel("parent ended")
-        if self._joined:
-            for task in list(self._joined):
-                task.cancel()
+        for child in list(self._children or ()):
+            child.cancel("parent ended")
+        for task in list(self._joined or ()):
+            task.cancel()
         try:
             if self.takes_turn:
                 self.end_turn()
@@ -271,10 +269,9 @@ class Run(Turn):
             self._written = True
             if self.registry is not None:
                 self.registry.ended(self)
-            if self._watchers is not None:
-                watchers, self._watchers = self._watchers, None
-                for watcher in watchers:
-                    watcher()
+            watchers, self._watchers = self._watchers, None
+            for watcher in watchers or ():
+                watcher()
 
     # ------------------------------------------------------------ stopping it
 

@@ -40,7 +40,7 @@ class Adjusting:
             seed = _number(
                 "Seed", "The same seed gives the same answer again, as far as it can.", usual.seed, 1
             )
-            whose = gradio.Textbox(visible="hidden", container=False)
+            whose = gradio.Textbox(visible="hidden", container=False, elem_id="mr-whose")
         self.parts = [whose, system, temperature, top_p, most, seed]
 
     def connect(self, side: Any) -> None:

@@ -21,7 +21,7 @@ from tests.support.mixed_server import EXPECTED, MixedServer, mixed_server
 SOAK = float(os.environ.get("SOAK_SECONDS", "60"))
 CLIENTS = 16
 RUNNING = 4
-KEYS = ["sk-one", "sk-two", "sk-three"]
+KEYS = [f"sk-{name}-of-three-for-this-load" for name in ("one", "two", "six")]
 WARM = 0.25
 """Part of the time after which all is there that stays: threads of pools, as many runs as are kept."""
 GROWTH = 8 << 20

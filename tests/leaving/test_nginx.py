@@ -82,7 +82,7 @@ class TestStreams:
                     assert source.produced == i
                     source.allow(1)
                     assert f'"content":"{i} "' in asking.events(1)[0]
-                before = asking.body
+                before = bytes(asking.body)
                 assert asking._more()  # silence
                 assert (before, asking.body) == (b"", b": keep-alive\n\n")
             eventually(server.idle)

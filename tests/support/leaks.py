@@ -24,7 +24,7 @@ import psutil
 
 T = TypeVar("T")
 
-TIMEOUT = 5.0
+TIMEOUT = 10.0
 POOLS = ("millrace-loop", "millrace-step*", "asyncio_*", "AnyIO worker thread*", "ThreadPoolExecutor-*")
 """Names of threads that are kept for later work and so are no leaks."""
 

@@ -146,6 +146,7 @@ def test_settings_hold_for_their_conversation(visit: Visit) -> None:
     with serving(Service(nowhere, chat=True).app) as served:
         chat, page = ChatPage(visit.page, served.url), visit.page
         expect(page.get_by_label("Longest answer")).to_be_hidden()
+        expect(page.locator("#mr-whose textarea, #mr-whose input")).not_to_have_value("")
         page.get_by_role("button", name="Settings").click()
         page.get_by_label("Longest answer").fill("2")
         with page.expect_response(lambda response: "Be brief." in (response.request.post_data or "")):
