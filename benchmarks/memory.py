@@ -56,11 +56,16 @@ def save(path: Path) -> None:
 
 def measure(path: Path) -> list[dict[str, Any]]:
     import torch
-    from transformers import AttentionInterface, AutoModelForCausalLM  # noqa: F401  # imports are not the model
+    from transformers import (  # imports are not the model
+        AttentionInterface,  # noqa: F401
+        AutoConfig,
+        AutoModelForCausalLM,  # noqa: F401
+    )
 
     import millrace.modules.local.assembling  # noqa: F401
     from millrace.modules.local import KV, Engine, Request, Sampling
-    from millrace.modules.local.estimates import SPARE, estimate_weights
+    from millrace.modules.local.estimates import SPARE, activation_bytes, estimate_weights
+    from millrace.modules.local.scheduler import TOKENS_PER_STEP
     from millrace.streaming.limits import Limits
 
     before, peak, done = resident(), [0], threading.Event()
@@ -85,7 +90,8 @@ def measure(path: Path) -> list[dict[str, Any]]:
     status = engine.status()
     engine.close()
     pool = (status.blocks_total + 1) * status.block_size * 10 * 2 * 768 * 4
-    estimate = SPARE * estimate_weights(path).bytes(torch.float32) + pool
+    activations = activation_bytes(AutoConfig.from_pretrained(path), torch.float32, TOKENS_PER_STEP)
+    estimate = SPARE * estimate_weights(path).bytes(torch.float32) + pool + activations
     taken = peak[0] - before
     return [
         {

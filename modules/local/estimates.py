@@ -13,13 +13,13 @@ import torch
 from ...streaming.errors import ModelError
 from .sizing import GIB, available_memory
 
-__all__ = ["WeightsEstimate", "check_memory", "estimate_weights"]
+__all__ = ["WeightsEstimate", "activation_bytes", "check_memory", "estimate_weights"]
 
 LONGEST_HEADER = 100_000_000
 """Bytes; the safetensors format allows no more."""
 DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 SPARE = 1.05
-"""Activations, the tokenizer and the like, as a factor."""
+"""The tokenizer, buffers of the libraries and the like, as a factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,24 @@ def read_header(file: Path) -> dict[str, Any]:
     return header
 
 
-def check_memory(path: Path, dtype: torch.dtype | None, device: torch.device) -> WeightsEstimate:
-    """Refuses a model whose weights do not fit.
+def activation_bytes(config: Any, dtype: torch.dtype, tokens: int) -> int:
+    """What the widest part of a forward over so many tokens holds at once: an MLP's gate, what it gates, and both
+    together.
+    """
+    text = config.get_text_config()
+    return 3 * tokens * int(getattr(text, "intermediate_size", 0) or 0) * dtype.itemsize
+
+
+def check_memory(
+    path: Path, dtype: torch.dtype | None, device: torch.device, activations: int = 0
+) -> WeightsEstimate:
+    """Refuses a model whose weights do not fit, with so many bytes of activations beside them.
 
     Raises:
         ModelError: names what is needed and what is there.
     """
     estimate = estimate_weights(path)
-    needed, free = int(estimate.bytes(dtype) * SPARE), available_memory(device)
+    needed, free = int(estimate.bytes(dtype) * SPARE) + activations, available_memory(device)
     if needed > free:
         raise ModelError(
             f"the weights of {path} take about {needed / GIB:.2f} GiB as {dtype or 'stored'}, but {device} has "

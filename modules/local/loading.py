@@ -14,8 +14,9 @@ from ...streaming.errors import ModelError
 from .adapters import check_adapter, merge_adapter
 from .answer_parts import tags_of
 from .architectures import check_architecture
-from .estimates import check_memory
+from .estimates import activation_bytes, check_memory
 from .places import find_weights
+from .scheduler import TOKENS_PER_STEP
 from .sources import EngineSettings
 
 __all__ = ["LoadedModel", "load"]
@@ -170,7 +171,7 @@ def from_directory(path: Path, settings: EngineSettings, device: torch.device, s
         dtype = find_dtype(settings.dtype, own_dtype(config), device)
         options = quantized(settings.quantization, device)
         if not options:
-            check_memory(path, dtype, device)
+            check_memory(path, dtype, device, activation_bytes(config, dtype, TOKENS_PER_STEP))
         say(0.05, "tokenizer")
         tokenizer = AutoTokenizer.from_pretrained(path, **offline)
         model = AutoModelForCausalLM.from_pretrained(

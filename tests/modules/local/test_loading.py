@@ -12,7 +12,7 @@ import torch
 from millrace.modules.local import KV, Engine, Request, Sampling
 from millrace.modules.local.architectures import check_architecture
 from millrace.modules.local.attention import LayerShape
-from millrace.modules.local.estimates import check_memory, estimate_weights
+from millrace.modules.local.estimates import activation_bytes, check_memory, estimate_weights
 from millrace.modules.local.loading import find_device, find_dtype, load
 from millrace.modules.local.memory import PoolSize
 from millrace.modules.local.places import find_weights, shown_name
@@ -100,6 +100,18 @@ class TestEstimates:
         monkeypatch.setattr("millrace.modules.local.estimates.available_memory", lambda device: 1000)
         with pytest.raises(ModelError, match=r"take about 0\.00 GiB.*0\.00 GiB free"):
             check_memory(directory, torch.float32, CPU)
+
+    def test_activations_count(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(directory)
+        wide = activation_bytes(config, torch.float32, 512)
+        assert wide == 3 * 512 * config.intermediate_size * 4
+        room = int(estimate_weights(directory).bytes(torch.float32) * 1.05) + wide
+        monkeypatch.setattr("millrace.modules.local.estimates.available_memory", lambda device: room)
+        check_memory(directory, torch.float32, CPU, wide)
+        with pytest.raises(ModelError, match=r"GiB free"):
+            check_memory(directory, torch.float32, CPU, wide + 1)
 
     def test_a_broken_file_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "model.safetensors").write_bytes(b"<html>not found</html>")
