@@ -118,6 +118,8 @@ class Pipeline(Base[In, Out]):
         if self.kept:
             return await self._keeping(x, run, path, output)
         if run is not None:
+            if self.coroutines is not None and run.log is None and run.hooks is None:
+                return await self._await_all(x, run, path)
             return await (self._run(x, run, path, output, None) if self.steps else _settled(x))
         functions = self.functions
         if functions is None or type(x) is Args:
@@ -189,8 +191,6 @@ class Pipeline(Base[In, Out]):
     ) -> Any:
         count, silent = len(self.steps), run.log is None and run.hooks is None
         given = x if self.live and is_stream(x) else None
-        if silent and kept is None and self.coroutines is not None:
-            return await self._await_all(x, run, path, output)
         for kind, start, end in self.plan if plan is None else plan:
             last = output and end == count
             if kind == "hop":
@@ -218,16 +218,20 @@ class Pipeline(Base[In, Out]):
                 await run.park()  # no step begins in a run that is being stopped
         return x
 
-    async def _await_all(self, x: Any, run: Run, path: Path, output: bool) -> Any:
+    async def _await_all(self, x: Any, run: Run, path: Path) -> Any:
         """The shortest way through steps that all are coroutine functions, where nobody hears of them."""
         assert self.coroutines is not None
         left = iter(self.coroutines)
+        spread = type(x) is Args
         try:
             for function in left:
-                x = await (function(x) if type(x) is not Args else function(*x))
-                if type(x) in UNSETTLED:
-                    at = len(self.steps) - 1 - length_hint(left)
-                    x = await self.steps[at].settle(x, run, path, False)  # type: ignore[attr-defined]
+                x = await (function(*x) if spread else function(x))
+                spread = False
+                if type(x) in ODD:
+                    if type(x) is not Args:
+                        at = len(self.steps) - 1 - length_hint(left)
+                        x = await self.steps[at].settle(x, run, path, False)  # type: ignore[attr-defined]
+                    spread = type(x) is Args
         except BaseException as error:
             raise leaving(error, self.labels[-1 - length_hint(left)])  # noqa: B904
         return x
