@@ -25,6 +25,8 @@ def collected_seldom() -> Iterator[None]:
 
 
 def leave_alone_what_is_there() -> None:
-    """Modules, the application and a model that is loaded stay until the end: to look through them is for nothing."""
-    gc.collect()
+    """Modules, the application and a model that is loaded stay until the end: to look through them is for nothing.
+
+    It takes no time; to collect first would, just when the first requests come.
+    """
     gc.freeze()

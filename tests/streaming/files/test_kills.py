@@ -21,6 +21,9 @@ FORKS = get_context("forkserver")
 """Writers come from a process that has imported all they need and has opened nothing: a hundred begin soon."""
 FORKS.set_forkserver_preload([workers.__name__])
 
+UNTOLD = 255
+"""The exit code of a child whose end the process it was forked from has not told; multiprocessing says so."""
+
 KILLS = 100
 SIZES = (200, 5_000, 70_000, 1_000_000)
 
@@ -52,7 +55,7 @@ def test_kill_9_of_a_writer_a_hundred_times(tmp_path: Path) -> None:
             torn += len(data) > whole(data).at
             frames += len(taken)
         worker.join(30)
-        assert worker.exitcode == -signal.SIGKILL
+        assert worker.exitcode in (-signal.SIGKILL, UNTOLD)
         nothing_shows_as_live(root, runs)
         for run_id in runs:
             file_of(root, run_id).unlink()
