@@ -15,6 +15,7 @@ from .adapters import check_adapter, merge_adapter
 from .answer_parts import tags_of
 from .architectures import check_architecture
 from .estimates import activation_bytes, check_memory
+from .norms import fuse_norms
 from .places import find_weights
 from .scheduler import TOKENS_PER_STEP
 from .sources import EngineSettings
@@ -128,7 +129,9 @@ def load(settings: EngineSettings, say: Say) -> LoadedModel:
         model = model.to(dtype)
     if settings.quantization is None:
         model = model.to(device)
-    return LoadedModel(model.eval().requires_grad_(False), tokenizer, name, device)
+    model = model.eval().requires_grad_(False)
+    fuse_norms(model)
+    return LoadedModel(model, tokenizer, name, device)
 
 
 def find_device(wanted: str) -> torch.device:

@@ -37,8 +37,8 @@ class KVPool:
 
         self.keys = [reserve(shape.kv_heads, shape.key_dim) for shape in shapes]
         self.values = [reserve(shape.kv_heads, shape.value_dim) for shape in shapes]
-        self.key_slots = [keys.flatten(0, 1) for keys in self.keys]
-        self.value_slots = [values.flatten(0, 1) for values in self.values]
+        self.key_slots = [as_slots(keys) for keys in self.keys]
+        self.value_slots = [as_slots(values) for values in self.values]
 
     def zero(self, blocks: Sequence[int]) -> None:
         """Clears blocks that may hold NaN: what is masked out still counts, as 0 times NaN."""
@@ -46,6 +46,11 @@ class KVPool:
             index = torch.tensor(blocks, dtype=torch.int64, device=self.device)
             for tensor in (*self.keys, *self.values):
                 tensor.index_fill_(0, index, 0)
+
+
+def as_slots(blocks: torch.Tensor) -> torch.Tensor:
+    """The same memory as attention sees it, its tokens in one line: (1, kv_heads, slots, head_dim)."""
+    return blocks.flatten(0, 1).transpose(0, 1)[None]
 
 
 class Scratch:
@@ -75,6 +80,8 @@ class Table:
     rows: int
     first: int | None = None
     """Where all the blocks stand one after another in the pool: the first, and nothing need be copied."""
+    copies: dict[tuple[str, int, int], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    """Where its blocks are copied to, and how attention sees them there: the same for all layers of one shape."""
 
 
 @dataclass(slots=True)
@@ -150,11 +157,12 @@ class PagedAttention:
         pool, layer = self.pool, asked.layer
         if pool.dtype != key.dtype:  # so that a token sees the same values in its own chunk and in later ones
             key, value = key.to(pool.dtype), value.to(pool.dtype)
-        pool.key_slots[layer].index_copy_(0, self.slots, key[0].transpose(0, 1))
-        pool.value_slots[layer].index_copy_(0, self.slots, value[0].transpose(0, 1))
+        pool.key_slots[layer].index_copy_(2, self.slots, key)
+        pool.value_slots[layer].index_copy_(2, self.slots, value)
         if len(self.rows) == 1 and not self.segments:
             return self._decode(asked, query, self.rows[0])
-        key, value = key.to(query.dtype), value.to(query.dtype)
+        if pool.dtype != query.dtype:
+            key, value = key.to(query.dtype), value.to(query.dtype)
         heads, tokens = query.shape[1:3]
         out = self.scratch.take("out", (1, tokens, heads, value.shape[3]), query)
         for rows in self.rows:
@@ -172,8 +180,8 @@ class PagedAttention:
     def _decode(self, asked: Attention, query: torch.Tensor, rows: Rows) -> torch.Tensor:
         """Rows of one token each; the heads that share keys stand where a prompt's tokens would."""
         keys, values = self._blocks(asked, rows.table, rows.longest, query)
-        count, heads = query.shape[2], query.shape[1]
-        query = query[0].transpose(0, 1).reshape(count, keys.shape[1], -1, query.shape[3])
+        _, heads, count, dim = query.shape
+        query = query.transpose(1, 2).reshape(count, keys.shape[1], -1, dim)
         found = masked(query, keys, values, rows.mask(asked.window, query), asked)
         return found.reshape(1, count, heads, -1)
 
@@ -188,16 +196,33 @@ class PagedAttention:
         self, asked: Attention, table: Table, length: int, like: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of a table's first `length` tokens, each (rows, kv_heads, length, dim)."""
-        keys = self._gather("keys", self.pool.keys[asked.layer], table)[:, :, :length]
-        values = self._gather("values", self.pool.values[asked.layer], table)[:, :, :length]
-        return keys.to(like.dtype), values.to(like.dtype)
+        pool, layer = self.pool, asked.layer
+        if table.first is not None and table.rows == 1:
+            start = table.first * pool.block_size
+            keys = pool.key_slots[layer][:, :, start : start + length]
+            values = pool.value_slots[layer][:, :, start : start + length]
+        else:
+            keys = self._gather("keys", pool.keys[layer], table, length)
+            values = self._gather("values", pool.values[layer], table, length)
+        if pool.dtype != like.dtype:
+            keys, values = keys.to(like.dtype), values.to(like.dtype)
+        return keys, values
 
-    def _gather(self, name: str, pool: torch.Tensor, table: Table) -> torch.Tensor:
+    def _gather(self, name: str, pool: torch.Tensor, table: Table, length: int) -> torch.Tensor:
+        """A table's blocks of one layer. The fewer calls the better: each one lets go of the interpreter."""
         _, block_size, heads, dim = pool.shape
         count = table.numbers.shape[0]
         if table.first is not None:
-            found = pool[table.first : table.first + count]
-        else:
+            return seen(pool[table.first : table.first + count], table.rows, length)
+        copy = table.copies.get((name, heads, dim))
+        if copy is None:
             found = self.scratch.take(name, (count, block_size, heads, dim), pool)
-            torch.index_select(pool, 0, table.numbers, out=found)
-        return found.view(table.rows, -1, heads, dim).transpose(1, 2)
+            copy = table.copies[name, heads, dim] = found, seen(found, table.rows, length)
+        torch.index_select(pool, 0, table.numbers, out=copy[0])
+        return copy[1]
+
+
+def seen(blocks: torch.Tensor, rows: int, length: int) -> torch.Tensor:
+    """Blocks as attention sees their first `length` tokens: (rows, kv_heads, length, dim)."""
+    _, _, heads, dim = blocks.shape
+    return blocks.view(rows, -1, heads, dim).transpose(1, 2)[:, :, :length]

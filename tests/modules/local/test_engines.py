@@ -170,7 +170,7 @@ class TestClose:
                 print(round(sys.getswitchinterval(), 6), "as another one still runs")
             print(round(sys.getswitchinterval(), 6))
         """)
-        assert done.stdout == "5e-05 as another one still runs\n0.004\n", done.stderr
+        assert done.stdout == "1e-05 as another one still runs\n0.004\n", done.stderr
 
 
 def python(code: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
