@@ -19,7 +19,7 @@ class Args(tuple[Any, ...]):
     __slots__ = ()
 
     def __new__(cls, *values: Any) -> Args:
-        return super().__new__(cls, values)
+        return tuple.__new__(cls, values)
 
     def __getnewargs__(self) -> tuple[Any, ...]:
         return tuple(self)

@@ -6,10 +6,9 @@ thread, no events. Should a function return something to await after all, the sa
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import types
-from asyncio import CancelledError
+from asyncio import CancelledError, get_running_loop
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
@@ -104,10 +103,11 @@ def call_blocking(
 
 async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
     """Joins the run that this coroutine belongs to, or makes one of its own."""
-    frame, loop = FRAME.get(), asyncio.get_running_loop()
-    parent = frame[0] if frame is not None and not frame[0].over else None
-    if frame is not None and parent is not None and parent.loop is loop and options is NO_OPTIONS:
-        return await execute_joined(step, x, parent, frame[1])
+    frame, loop, parent = FRAME.get(), get_running_loop(), None
+    if frame is not None and not frame[0].over:
+        parent, path = frame
+        if parent.loop is loop and options is NO_OPTIONS:
+            return await execute_joined(step, x, parent, path)
     future = loop.create_future()
     run = Run()
     run.name = step.name

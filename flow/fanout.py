@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.notes import also_failed
-from ..streaming.tasks import begin
+from ..streaming.tasks import does_nothing_else
 from .meetings import stands_at_barrier
 
 __all__ = ["Group", "OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
@@ -55,6 +55,7 @@ class Group:
         self.values: list[Any] = [None] * len(work)
         self.failed: list[int] = []
         self.loop = asyncio.get_running_loop()
+        self._plainly = does_nothing_else(self.loop)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._limit = len(work) if concurrency is None else concurrency
         self._met: set[int] = set()
@@ -104,12 +105,16 @@ class Group:
 
     def _go_on(self, i: int) -> None:
         """The work `i` is over: starts what comes next."""
-        self._fill()
+        if self._next < len(self.work):
+            self._fill()
 
     def _fill(self) -> None:
         """Starts what may be at work now."""
-        while self._next < len(self.work) and self._has_place():
-            self._start_next()
+        copy, count = self._context.copy, len(self.work)  # the current context may be that of another work
+        for_all = self._limit >= count
+        while self._next < count and (for_all or self._has_place()):
+            self._next += 1
+            self._start(self._next - 1, copy())
 
     def _has_place(self) -> bool:
         return len(self._tasks) - len(self._met) < self._limit
@@ -128,12 +133,11 @@ class Group:
         if self._left > len(self._tasks):  # some have not begun
             self._look_later()
 
-    def _start_next(self) -> None:
-        self._start(self._next, self._context.copy())  # the current context may be that of another work
-        self._next += 1
-
     def _start(self, i: int, context: Context) -> None:
-        task = begin(self.loop, self._do(i), context)
+        if self._plainly:
+            self._tasks[i] = asyncio.Task(self._do(i), loop=self.loop, name="millrace", context=context)
+            return
+        task = self.loop.create_task(self._do(i), context=context)
         if not task.done():  # it may have begun at once, where the loop has a factory of its own
             self._tasks[i] = task
 
@@ -156,7 +160,8 @@ class Group:
         """The work `i` is over, one way or the other."""
         self._left -= 1
         self._tasks.pop(i, None)
-        self._met.discard(i)
+        if self._met:
+            self._met.discard(i)
         if not self._stopping:
             self._go_on(i)
         if not self._left and not self._ended.done():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from ..streaming.errors import FlowBuildError
@@ -53,12 +53,17 @@ class Fan(Flow[In, Out]):
             streams=after is not None and after.streams,
         )
 
-    async def results(self, x: Any, run: Run, path: Path) -> Any:
+    def results(self, x: Any, run: Run, path: Path) -> Coroutine[Any, Any, Any]:
         """What the branches give, before `collect`."""
         raise NotImplementedError
 
-    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+    def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Coroutine[Any, Any, Any]:
         assert run is not None
+        if self.post is None and self.collect is None:
+            return self.results(x, run, path)
+        return self._made(x, run, path, output)
+
+    async def _made(self, x: Any, run: Run, path: Path, output: bool) -> Any:
         value = await self._collected(x, run, path)
         return value if self.post is None else await perform(self.post, value, run, path, "post", output)
 

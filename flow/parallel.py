@@ -175,32 +175,39 @@ class Parallel(Base[In, Out]):
         """What each branch receives."""
         return [x] * len(self.steps)
 
-    async def results(self, x: Any, run: Run, path: Path) -> Any:
+    def results(self, x: Any, run: Run, path: Path) -> Coroutine[Any, Any, Any]:
+        return self._keeping(x, run, path) if self.kept else self._results(x, run, path)
+
+    async def _keeping(self, x: Any, run: Run, path: Path) -> Any:
+        """With what the flow is called with kept for references, in a scope of this call's own."""
         outer = SCOPE.get()
-        if self.kept:
-            if is_stream(x):
-                x = await gathered(x)  # whoever refers to it wants all of it
-            SCOPE.set({**outer, self.scope: {"input": x}})
+        if is_stream(x):
+            x = await gathered(x)  # whoever refers to it wants all of it
+        SCOPE.set({**outer, self.scope: {"input": x}})
         try:
-            if is_stream(x):
-                chosen, found = await self._live(x, run, path)
-            else:
-                chosen = self.chosen if self.choose is None else await self._chosen(x, run, path)
-                found = await self._at_once(chosen, self.inputs(x), run, path)
+            return await self._results(x, run, path)
         finally:
             SCOPE.set(outer)
+
+    async def _results(self, x: Any, run: Run, path: Path) -> Any:
+        if is_stream(x):
+            chosen, found = await self._live(x, run, path)
+        else:
+            chosen = self.chosen if self.choose is None else await self._chosen(x, run, path)
+            parts = self._parts(chosen, self.inputs(x), run, path)
+            await parts.run()
+            found = parts.results()
         if self.keys is not None:
             return dict(zip([self.keys[i] for i in chosen], found, strict=True))
         return Args(*found)
 
-    def _at_once(
-        self, chosen: Sequence[int], inputs: Sequence[Any], run: Run, path: Path
-    ) -> Coroutine[Any, Any, list[Any]]:
+    def _parts(self, chosen: Sequence[int], inputs: Sequence[Any], run: Run, path: Path) -> Parts:
+        """The chosen branches, about to be at work at once."""
         steps, labels = self.steps, self.labels
         if len(chosen) < len(steps):
             steps, labels = tuple(steps[i] for i in chosen), tuple(labels[i] for i in chosen)
             inputs = [inputs[i] for i in chosen]
-        parts = Parts(
+        return Parts(
             steps,
             inputs,
             run,
@@ -211,7 +218,6 @@ class Parallel(Base[In, Out]):
             on_error=self.on_error,
             bare=self.bare,
         )
-        return parts.results()
 
     def _branch(self, i: int, x: Any, run: Run, path: Path) -> Coroutine[Any, Any, Any]:
         return perform(self.steps[i], x, run, path, self.labels[i], False)
@@ -221,7 +227,9 @@ class Parallel(Base[In, Out]):
         if self.choose is not None:
             value = await gathered(stream)
             chosen = await self._chosen(value, run, path)
-            return chosen, await self._at_once(chosen, self.inputs(value), run, path)
+            parts = self._parts(chosen, self.inputs(value), run, path)
+            await parts.run()
+            return chosen, parts.results()
         chosen = self.chosen
         live = [i for i in chosen if self.steps[i].live]
         at_once = self.concurrency is None or self.concurrency >= len(chosen)

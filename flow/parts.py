@@ -8,7 +8,7 @@ from typing import Any
 
 from ..streaming.events import Path
 from ..streaming.runs import Run
-from .args import UNSETTLED
+from .args import UNSETTLED, Args
 from .fanout import Group, OnError
 from .functions import FunctionStep
 from .performing import leaving, perform
@@ -56,16 +56,16 @@ class Parts(Group):
         self.steps, self.inputs, self.labels = steps, inputs, labels
         self.owner, self.path = run, path
 
-    async def results(self) -> list[Any]:
-        """The values in the order given; or raises the earliest failure, once all are over."""
-        await self.run()
-        return self.outcome(self.labels)
+    def results(self) -> list[Any]:
+        """The values in the order given, once `run` is over; or raises the earliest failure."""
+        return self.outcome(self.labels) if self.failed else self.values
 
     async def _do(self, i: int) -> None:
         try:
             if self.bare:
                 step: Any = self.steps[i]
-                value = await step.call(self.inputs[i])
+                x = self.inputs[i]
+                value = await (step.function(x) if type(x) is not Args else step.call(x))
                 if type(value) in UNSETTLED:
                     value = await step.settle(value, self.owner, self.path, False)
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from operator import length_hint
 from types import TracebackType
@@ -114,13 +114,17 @@ class Pipeline(Base[In, Out]):
 
     # ------------------------------------------------------------ running
 
-    async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
+    def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Coroutine[Any, Any, Any]:
         if self.kept:
-            return await self._keeping(x, run, path, output)
-        if run is not None:
-            if self.coroutines is not None and run.log is None and run.hooks is None:
-                return await self._await_all(x, run, path)
-            return await (self._run(x, run, path, output, None) if self.steps else _settled(x))
+            return self._keeping(x, run, path, output)
+        if run is None:
+            return self._call_all(x, path, output)
+        if self.coroutines is not None and run.log is None and run.hooks is None:
+            return self._await_all(x, run, path)
+        return self._run(x, run, path, output, None) if self.steps else _settled(x)
+
+    async def _call_all(self, x: Any, path: Path, output: bool) -> Any:
+        """The shortest way through steps that all are plain functions, as a direct drive."""
         functions = self.functions
         if functions is None or type(x) is Args:
             return await self._direct(x, path, output, None)

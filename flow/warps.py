@@ -97,4 +97,5 @@ class Warp(Base[In, Out]):
             on_error=self.on_error,
             bare=are_bare(self.inner),
         )
-        return await parts.results()
+        await parts.run()
+        return parts.results()

@@ -253,10 +253,12 @@ class Run(Turn):
             if self.parent._children is not None:
                 self.parent._children.discard(self)
             self.parent.usage = self.parent.usage + self.usage
-        for child in list(self._children or ()):
-            child.cancel("parent ended")
-        for task in list(self._joined or ()):
-            task.cancel()
+        if self._children:
+            for child in list(self._children):
+                child.cancel("parent ended")
+        if self._joined:
+            for task in list(self._joined):
+                task.cancel()
         try:
             if self.takes_turn:
                 self.end_turn()
@@ -269,9 +271,10 @@ class Run(Turn):
             self._written = True
             if self.registry is not None:
                 self.registry.ended(self)
-            watchers, self._watchers = self._watchers, None
-            for watcher in watchers or ():
-                watcher()
+            if self._watchers is not None:
+                watchers, self._watchers = self._watchers, None
+                for watcher in watchers:
+                    watcher()
 
     # ------------------------------------------------------------ stopping it
 
