@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
-from ..streaming.events import Data, Event, Path, TextDelta
+from ..streaming.events import Data, Event, Path
 from ..streaming.runs import Run
 from .args import STREAMS, UNSETTLED, Args, Call, apply, dispose
 from .calls import HANDOVER, run_here
@@ -153,15 +153,15 @@ class FunctionStep(Step[In, Out]):
                         elif not len(items) & 255:
                             await asyncio.sleep(0)  # nobody's backpressure lets a cancel in
             else:
-                say = log.put if run.stop_when is None else run.say
+                say_text = log.say_text if run.stop_when is None else run.say_text
                 async for item in stream:
                     if type(item) is str:
                         keep(item)
-                        if say(TextDelta(item, output), path):
+                        if say_text(item, output, path):
                             await log.room()
                     elif not isinstance(item, Event):
                         keep(item)
-                        if say(Data(item, output), path):
+                        if log.put(Data(item, output), path):
                             await log.room()
                     elif run.say(item if output else aside(item), path):
                         await log.room()

@@ -13,7 +13,6 @@ from ..streaming.events import (
     Logprobs,
     Path,
     ReasoningDelta,
-    TextDelta,
     ToolCall,
     ToolCallDelta,
 )
@@ -52,7 +51,7 @@ async def tap(
     """
     log, frame = run.log, (run, path)
     says = log is not None and not silent
-    say = run.say if log is None or run.stop_when is not None else log.put
+    say_text = run.say_text if log is None or run.stop_when is not None else log.say_text
     take, get, put = stream.__anext__, FRAME.get, FRAME.set
     items: list[Any] | None = [] if ended is not None else None
     try:
@@ -69,13 +68,13 @@ async def tap(
             finally:
                 put(outer)  # never a token: it would cross a yield
             if type(item) is str:
-                full = says and say(TextDelta(item, output), path)
+                full = says and say_text(item, output, path)
             elif isinstance(item, Event):
                 if run.say(item if output else aside(item), path) and log is not None:
                     await log.room()
                 continue
             else:
-                full = says and say(Data(item, output), path)
+                full = says and run.say(Data(item, output), path)
             if full and log is not None:
                 await log.room()
             elif log is None and run.cut is not None:

@@ -72,6 +72,10 @@ class KeptLog:
             return True
         return not self.bound or not event.seq & BREATH
 
+    def say_text(self, text: str, output: bool, path: Path) -> bool:
+        """As `put` of a TextDelta."""
+        return self.put(TextDelta(text, output), path)
+
     def _wake(self) -> None:
         with self._lock:
             waiting, self._waiting = self._waiting, []

@@ -36,6 +36,9 @@ class Log(Protocol):
     def put(self, event: Event, path: Path) -> bool:
         """Stamps and queues an event; never blocks or raises. When true, `await room()` before the next one."""
 
+    def say_text(self, text: str, output: bool, path: Path) -> bool:
+        """As `put` of a TextDelta."""
+
     async def room(self) -> None:
         """Waits until there is room for more.
 

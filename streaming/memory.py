@@ -10,9 +10,8 @@ import asyncio
 import threading
 from asyncio.events import _get_running_loop
 from collections import deque
-from collections.abc import Callable, Reversible
+from collections.abc import Callable, Reversible, Sequence
 from functools import partial
-from operator import attrgetter
 from time import sleep, time
 from typing import Any, NoReturn
 
@@ -21,7 +20,7 @@ from .errors import EventsExpired, FlowCallError, QueueError
 from .events import Event, Path, RunFinished, TextDelta
 from .logs import LogSource, Source
 
-__all__ = ["BOUND", "MemoryLog"]
+__all__ = ["BOUND", "MemoryLog", "Piece", "as_event", "flat"]
 
 BOUND = 256
 """How many events a producer may run ahead of its listener."""
@@ -30,6 +29,19 @@ LATE = 0.0005
 """Seconds that a woken reader waits at most for a producer that never suspends."""
 
 NEVER = float("inf")
+
+Piece = tuple[int, Path, float, str, bool]
+"""A TextDelta as it lies in the queue: `seq`, `path`, `time`, `text`, `output`.
+
+The event is made where somebody asks for events: of most runs only the text is heard.
+"""
+
+FIELDS = 5
+"""How many places one event takes in `behind`: those of a Piece, or `seq`, the event and three times None.
+
+Each event is laid out flat, so that nothing is kept for it that the garbage collector would look at: with a thousand
+runs in memory, what it had to look at for their text cost as much as a sixth of all the work.
+"""
 
 _lock = threading.Lock()
 
@@ -63,8 +75,8 @@ class MemoryLog:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.ahead: deque[Event] = deque()
-        self.behind: deque[Event] = deque(maxlen=BOUND)
+        self.ahead: deque[Event | Piece] = deque()
+        self.behind: deque[Any] = deque(maxlen=BOUND * FIELDS)
         self.bound = BOUND
         self.seq = 0
         self.last: RunFinished | None = None
@@ -75,7 +87,7 @@ class MemoryLog:
         self.waiting = False
         self.reader: Callable[[None], object] | None = None
         self.followers: deque[Callable[[], object]] | None = None
-        self.skipped: deque[Event] | None = None
+        self.skipped: deque[Event | Piece] | None = None
         self.room_waiters: list[asyncio.Future[None]] = []
         self.due = 0.0
 
@@ -92,6 +104,19 @@ class MemoryLog:
         event.path = path
         event.time = now = time()
         self.ahead.append(event)
+        if self.waiting:
+            self._wake()
+            if self.due:
+                self.due = now + LATE
+        return now > self.due or len(self.ahead) >= self.bound
+
+    def say_text(self, text: str, output: bool, path: Path) -> bool:
+        """As `put` of a TextDelta."""
+        if self.last is not None:
+            return False
+        self.seq = seq = self.seq + 1
+        now = time()
+        self.ahead.append((seq, path, now, text, output))
         if self.waiting:
             self._wake()
             if self.due:
@@ -171,10 +196,12 @@ class MemoryLog:
             IndexError: there is none, or a cancel has just taken it away.
         """
         event = self.ahead.popleft()
-        self.behind.append(event)
+        oldest = self.behind[1] if self.behind else None
+        self.behind.extend(event if isinstance(event, tuple) else flat(event))
+        del oldest  # its end may run code of its own, and there is no place for that within `extend`
         if self.room_waiters:
             self.made_room()
-        return event
+        return as_event(event)
 
     def made_room(self) -> None:
         """The listener has taken an event for whose place somebody may be waiting."""
@@ -230,18 +257,18 @@ class MemoryLog:
 
     def said(self) -> str:
         """All output text so far, delivered or not."""
-        ahead = tuple(self.ahead)
+        ahead = map(as_event, tuple(self.ahead))
         return "".join([*self.text, *(e.text for e in ahead if type(e) is TextDelta and e.output)])
 
     def kept(self) -> list[Event]:
         """All events that are there; from any thread."""
         if not self.behind and not self.skipped:
-            found = list(self.ahead)
+            found = [as_event(event) for event in tuple(self.ahead)]
             if found and found[0].seq == 1:  # nobody has taken any
                 return found
         while True:
             try:
-                return self.since(self.behind[0].seq - 1 if self.behind else 0)
+                return self.since(self.behind[0] - 1 if self.behind else 0)
             except EventsExpired:
                 pass  # the listener has just moved on
 
@@ -254,16 +281,16 @@ class MemoryLog:
         while self.seq > after:
             try:
                 found = [
-                    *newer(self.behind, after),
+                    *newer(unflat(self.behind), after),
                     *newer(self.skipped or (), after),
                     *newer(self.ahead, after),
                 ]
             except RuntimeError:  # it has changed meanwhile
                 continue
-            found.sort(key=_seq)
-            if found and found[0].seq == after + 1 and found[-1].seq == after + len(found):
-                return found
-            if self.behind and self.behind[0].seq > after + 1:
+            found.sort(key=seq_of)
+            if found and seq_of(found[0]) == after + 1 and seq_of(found[-1]) == after + len(found):
+                return [as_event(event) for event in found]
+            if self.behind and self.behind[0] > after + 1:
                 raise EventsExpired(
                     f"the events after {after} are no longer kept: in memory a stream keeps {BOUND} behind its "
                     "listener; read sooner, begin the run with flow.start(x), or give it a queue on disk"
@@ -283,18 +310,43 @@ class MemoryLog:
             wake()
 
 
-def newer(events: Reversible[Event], after: int) -> list[Event]:
+def newer(events: Reversible[Event | Piece], after: int) -> list[Event | Piece]:
     """Those with a higher sequence number than `after`, from the end of what is in order."""
-    found: list[Event] = []
+    found: list[Event | Piece] = []
     for event in reversed(events):
-        if event.seq <= after:
+        if seq_of(event) <= after:
             break
         found.append(event)
     found.reverse()
     return found
 
 
-_seq = attrgetter("seq")
+def seq_of(event: Event | Piece) -> int:
+    return event[0] if isinstance(event, tuple) else event.seq
+
+
+def flat(event: Event) -> tuple[Any, ...]:
+    """An event that is no text, for `behind`."""
+    return event.seq, event, None, None, None
+
+
+def unflat(behind: deque[Any]) -> Sequence[Event | Piece]:
+    """What lies in `behind`."""
+    found = list(behind)
+    pieces = zip(*(found[at::FIELDS] for at in range(FIELDS)), strict=True)
+    return [piece if piece[2] is not None else piece[1] for piece in pieces]
+
+
+def as_event(queued: Event | Piece) -> Event:
+    """What lies in the queue, as an event."""
+    if not isinstance(queued, tuple):
+        return queued
+    event = _new(TextDelta)
+    event.seq, event.path, event.time, event.text, event.output = queued  # type: ignore[misc]
+    return event
+
+
+_new = object.__new__
 
 
 CANCEL_GRACE = 1.0

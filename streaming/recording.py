@@ -69,6 +69,10 @@ class RecordedLog(MemoryLog):
                 self.due = now + LATE
         return now > self.due or len(self.ahead) >= self.bound
 
+    def say_text(self, text: str, output: bool, path: Path) -> bool:
+        """As `put` of a TextDelta."""
+        return self.put(TextDelta(text, output), path)
+
     async def room(self) -> None:
         """As `MemoryLog.room`; raises the `failure` of the log."""
         if self.failure is not None:
@@ -122,6 +126,10 @@ class StoredLog:
         if self.pace is not None and self.pace.is_ahead(seq):
             return True
         return not self.bound or not seq & BREATH
+
+    def say_text(self, text: str, output: bool, path: Path) -> bool:
+        """As `put` of a TextDelta."""
+        return self.put(TextDelta(text, output), path)
 
     async def room(self) -> None:
         """Lets other tasks run.

@@ -348,6 +348,10 @@ class Run(Turn):
                 return True
         return full
 
+    def say_text(self, text: str, output: bool, path: Path) -> bool:
+        """As `say` of a TextDelta."""
+        return self.say(TextDelta(text, output), path)
+
     async def put(self, event: Event, path: Path = ()) -> None:
         """Says an event and waits until the listener has room for more; on the run's loop.
 

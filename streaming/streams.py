@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 from .errors import FlowCallError
 from .events import Event, RunFinished, TextDelta
 from .loops import framework_loop, is_framework_loop
-from .memory import MemoryLog
+from .memory import MemoryLog, as_event, flat
 from .options import NO_OPTIONS, Options
 from .runs import FRAME, LEFT, Body, Run
 from .usage import TokenUsage
@@ -228,14 +228,25 @@ class Guard(Generic[Item]):
                 event = ahead.popleft()  # as `log.take`, without a call for each event
             except IndexError:
                 continue
-            behind.append(event)
+            _oldest = behind[1] if behind else None  # what falls out ends when all is in order again
+            if not isinstance(event, tuple):
+                behind.extend(flat(event))
+                if log.room_waiters:
+                    log.made_room()
+                item = self.pick(event)
+                if item is not None:
+                    return item
+                continue
+            behind.extend(event)
             if log.room_waiters:
                 log.made_room()
-            if passes and type(event) is TextDelta and not event.output:
+            if event[4]:
+                log.text.append(event[3])
+                if passes:
+                    return event[3]  # type: ignore[return-value]
+            elif passes:
                 continue
-            item = self.pick(event)
-            if item is not None:
-                return item
+            return as_event(event)  # type: ignore[return-value]
         if self.finished is None and log.last is not None and not log.ahead:
             self.finished = log.last  # read to its end by an earlier loop
         return None

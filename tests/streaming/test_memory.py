@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace import Pipeline
-from millrace.streaming import EventsExpired, FlowCallError, RunFinished, TextDelta, TokenUsage
+from millrace.streaming import Data, EventsExpired, FlowCallError, RunFinished, TextDelta, TokenUsage
 from millrace.streaming.memory import BOUND, MemoryLog
 from tests.streaming.parts import Gate, count, seen
 from tests.support.leaks import eventually
@@ -72,20 +72,30 @@ class TestWhatIsKept:
         assert numbers(log.since(0)) == [1, 2, 3, 4]
 
     @settings(deadline=None)
-    @given(st.lists(st.sampled_from(["put", "take", "jump", "read"]), max_size=800), st.randoms())
+    @given(st.lists(st.sampled_from(["put", "say", "take", "jump", "read"]), max_size=800), st.randoms())
     def test_readers_see_one_window_without_gaps(self, moves: list[str], rnd: random.Random) -> None:
         log, said, moved_on = filled(0), 0, 0
         for move in moves:
             if move == "put":
                 said += 1
-                log.put(TextDelta(str(said)), ())
+                log.put(Data(said), ())
+            elif move == "say":
+                said += 1
+                log.say_text(str(said), bool(said % 3), ("a", said % 2))
             elif move == "jump":
                 log.jump()
             elif move == "take" and log.ahead:
                 moved_on = log.take().seq
             after = rnd.randint(0, said)
             try:
-                assert numbers(log.since(after)) == list(range(after + 1, said + 1))
+                events = log.since(after)
+                assert numbers(events) == list(range(after + 1, said + 1))
+                for event in events:
+                    if isinstance(event, TextDelta):
+                        told = str(event.seq), bool(event.seq % 3), ("a", event.seq % 2)
+                        assert (event.text, event.output, event.path) == told
+                    else:
+                        assert event.value == event.seq  # type: ignore[attr-defined]
             except EventsExpired:
                 assert after + 1 <= moved_on - BOUND
 
