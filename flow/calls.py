@@ -59,7 +59,13 @@ def call_direct(step: Step[Any, Any], x: Any) -> Any:
     run._session = SESSION.get()
     FRAME.set((run, ()))
     try:
-        value = _drive(step.execute(x, None, (), False), run)
+        coroutine = step.execute(x, None, (), False)
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            value = stop.value
+        else:
+            value = _hand_over(coroutine, run)
         if run.loop is None:  # it was not handed over
             run.status, run.value = "done", value
             if run.takes_turn:
@@ -155,6 +161,11 @@ def _drive(coroutine: Coroutine[Any, Any, Any], run: Run, joins: bool = False) -
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value
+    return _hand_over(coroutine, run, joins)
+
+
+def _hand_over(coroutine: Coroutine[Any, Any, Any], run: Run, joins: bool = False) -> Any:
+    """Goes on on a loop: there is something to await after all."""
     if run.loop is not None:
         try:
             return _on_loop_of(run, partial(_resume, coroutine))

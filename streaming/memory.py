@@ -63,6 +63,7 @@ class MemoryLog:
         "failure",
         "followers",
         "last",
+        "listening",
         "loop",
         "reader",
         "room_waiters",
@@ -85,6 +86,9 @@ class MemoryLog:
         self.failure: QueueError | None = None
         self.text: list[str] = []
         self.waiting = False
+        """Whether anybody is to be woken by the next event."""
+        self.listening = False
+        """Whether a listener for the answer's text is to be woken by the next piece of it."""
         self.reader: Callable[[None], object] | None = None
         self.followers: deque[Callable[[], object]] | None = None
         self.skipped: deque[Event | Piece] | None = None
@@ -104,11 +108,12 @@ class MemoryLog:
         event.path = path
         event.time = now = time()
         self.ahead.append(event)
-        if self.waiting:
+        full = len(self.ahead) >= self.bound
+        if self.waiting or (self.listening and (full or type(event) is TextDelta)):
             self._wake()
             if self.due:
                 self.due = now + LATE
-        return now > self.due or len(self.ahead) >= self.bound
+        return full or now > self.due
 
     def say_text(self, text: str, output: bool, path: Path) -> bool:
         """As `put` of a TextDelta."""
@@ -117,11 +122,12 @@ class MemoryLog:
         self.seq = seq = self.seq + 1
         now = time()
         self.ahead.append((seq, path, now, text, output))
-        if self.waiting:
+        full = len(self.ahead) >= self.bound
+        if self.waiting or (self.listening and (full or output)):
             self._wake()
             if self.due:
                 self.due = now + LATE
-        return now > self.due or len(self.ahead) >= self.bound
+        return full or now > self.due
 
     async def room(self) -> None:
         """Waits until the listener has made room, or lets a reader run that has waited too long.
@@ -151,11 +157,11 @@ class MemoryLog:
             self.jump()
         self.put(event, ())
         self.last = event
-        if self.followers:
+        if self.followers or self.reader is not None:
             self._wake()
 
     def _wake(self) -> None:
-        self.waiting = False  # before anybody is woken: who begins to wait meanwhile sets it again
+        self.waiting = self.listening = False  # before anybody is woken: who begins to wait meanwhile sets it again
         wake, self.reader = self.reader, None
         if wake is not None:
             try:
@@ -211,14 +217,17 @@ class MemoryLog:
             else:
                 call_soon(self.loop, self._make_room)
 
-    def waiter(self) -> asyncio.Future[None]:
-        """To be awaited for the next event, on whatever loop the listener runs; after a cancel call `forget`."""
+    def waiter(self, text: bool = False) -> asyncio.Future[None]:
+        """To be awaited for the next event, on whatever loop the listener runs; after a cancel call `forget`.
+
+        With `text` only the answer's text counts, the run's end, and that the producer waits for room.
+        """
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         if loop is self.loop:
-            self._await_with(future.set_result)
+            self._await_with(future.set_result, text)
         else:
-            self._await_with(lambda _: call_soon(loop, partial(resolve, future)))
+            self._await_with(lambda _: call_soon(loop, partial(resolve, future)), text)
             if self.ahead and self.reader is not None:
                 self.reader = None
                 future.set_result(None)
@@ -228,11 +237,11 @@ class MemoryLog:
         """The listener does not wait any more."""
         self.reader = None
 
-    def wait_sync(self) -> None:
-        """Waits for the next event in a thread."""
+    def wait_sync(self, text: bool = False) -> None:
+        """Waits for the next event in a thread; as `waiter`."""
         lock = threading.Lock()
         lock.acquire()
-        self._await_with(lambda _: lock.release())
+        self._await_with(lambda _: lock.release(), text)
         if self.ahead and self.reader is not None:
             self.reader = None
             return
@@ -241,11 +250,14 @@ class MemoryLog:
         finally:
             self.reader = None
 
-    def _await_with(self, wake: Callable[[None], object]) -> None:
+    def _await_with(self, wake: Callable[[None], object], text: bool) -> None:
         if self.reader is not None:
             raise FlowCallError("somebody else is waiting on this stream; a stream has one listener")
         self.reader = wake
-        self.waiting = True
+        if text:
+            self.listening = True
+        else:
+            self.waiting = True
         if self.due:
             self.due = NEVER
 

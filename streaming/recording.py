@@ -63,11 +63,12 @@ class RecordedLog(MemoryLog):
             return True
         self.seq = seq
         self.ahead.append(event)
-        if self.waiting:
+        full = len(self.ahead) >= self.bound
+        if self.waiting or (self.listening and (full or type(event) is TextDelta)):
             self._wake()
             if self.due:
                 self.due = now + LATE
-        return now > self.due or len(self.ahead) >= self.bound
+        return full or now > self.due
 
     def say_text(self, text: str, output: bool, path: Path) -> bool:
         """As `put` of a TextDelta."""

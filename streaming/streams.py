@@ -311,7 +311,7 @@ class _Sync(Guard[Item]):
                     return item
                 if self.finished is not None:
                     break
-                self.log.wait_sync()
+                self.log.wait_sync(self.passes)
         except BaseException:  # Ctrl-C
             self.run.cancel("interrupted")
             raise
@@ -331,7 +331,7 @@ class _Async(Guard[Item]):
                 return item
             if self.finished is not None:
                 raise self.end(StopAsyncIteration)
-            waiter = self.log.waiter()
+            waiter = self.log.waiter(self.passes)
             try:
                 await waiter
             except BaseException:  # a traceback may hold this frame and so the guard: do not wait for __del__

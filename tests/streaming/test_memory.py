@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace import Pipeline
-from millrace.streaming import Data, EventsExpired, FlowCallError, RunFinished, TextDelta, TokenUsage
+from millrace.streaming import (
+    Data,
+    EventsExpired,
+    FlowCallError,
+    RunFinished,
+    RunStarted,
+    TextDelta,
+    TokenUsage,
+)
 from millrace.streaming.memory import BOUND, MemoryLog
 from tests.streaming.parts import Gate, count, seen
 from tests.support.leaks import eventually
@@ -202,6 +210,37 @@ class TestStreams:
         async with Pipeline(count).stream(100) as stream:
             with pytest.raises(FlowCallError, match="async for"):
                 list(stream.run.events())
+
+
+class TestListeningForText:
+    """Who only wants the answer's text is woken by a piece of it, by the end, and by a producer that waits for room."""
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("last", ["text", "end", "room"])
+    async def test_what_wakes_it(self, last: str) -> None:
+        log = MemoryLog(asyncio.get_running_loop())
+        waiter = log.waiter(text=True)
+        log.put(RunStarted(), ())
+        log.say_text("on the way", False, ("a",))
+        assert not waiter.done()
+        if last == "text":
+            log.say_text("answer", True, ("b",))
+        elif last == "end":
+            log.close(RunFinished(*FINISHED), skip=False)
+        else:
+            while not log.put(Data(0), ()):
+                assert not waiter.done()
+            assert len(log.ahead) == BOUND
+        assert waiter.done()
+        assert log.take().seq == 1
+
+    @pytest.mark.anyio
+    async def test_other_readers_are_woken_by_everything(self) -> None:
+        log, calls = MemoryLog(asyncio.get_running_loop()), []
+        log.waiter(text=True)
+        log.wake_at(0, lambda: calls.append(log.seq))
+        log.put(RunStarted(), ())
+        assert calls == [1]
 
 
 class TestTwoThreads:
