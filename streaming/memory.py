@@ -161,7 +161,9 @@ class MemoryLog:
             self._wake()
 
     def _wake(self) -> None:
-        self.waiting = self.listening = False  # before anybody is woken: who begins to wait meanwhile sets it again
+        self.waiting = self.listening = (
+            False  # before anybody is woken: who begins to wait meanwhile sets it again
+        )
         wake, self.reader = self.reader, None
         if wake is not None:
             try:
