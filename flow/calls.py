@@ -21,7 +21,7 @@ from ..streaming.currents import JOINED
 from ..streaming.errors import RunCancelled
 from ..streaming.events import Path
 from ..streaming.loops import framework_loop
-from ..streaming.memory import call_soon, resolve
+from ..streaming.memory import call_soon
 from ..streaming.messages import Message
 from ..streaming.notes import annotate
 from ..streaming.options import NO_OPTIONS, Options
@@ -114,11 +114,10 @@ async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
         parent, path = frame
         if parent.loop is loop and options is NO_OPTIONS:
             return await execute_joined(step, x, parent, path)
-    future = loop.create_future()
     run = Run()
     run.name = step.name
     run.adopt(options, parent)
-    run.watch(partial(resolve, future))
+    future = run._caller = loop.create_future()
     run.open(partial(start_body, step, x), loop, copy_context(), options.timeout)
     try:
         await future  # a plain future: the caller's cancel never reaches the run's cleanup

@@ -226,16 +226,12 @@ class Pipeline(Base[In, Out]):
         """The shortest way through steps that all are coroutine functions, where nobody hears of them."""
         assert self.coroutines is not None
         left = iter(self.coroutines)
-        spread = type(x) is Args
         try:
             for function in left:
-                x = await (function(*x) if spread else function(x))
-                spread = False
-                if type(x) in ODD:
-                    if type(x) is not Args:
-                        at = len(self.steps) - 1 - length_hint(left)
-                        x = await self.steps[at].settle(x, run, path, False)  # type: ignore[attr-defined]
-                    spread = type(x) is Args
+                x = await (function(*x) if type(x) is Args else function(x))
+                if type(x) in UNSETTLED:
+                    at = len(self.steps) - 1 - length_hint(left)
+                    x = await self.steps[at].settle(x, run, path, False)  # type: ignore[attr-defined]
         except BaseException as error:
             raise leaving(error, self.labels[-1 - length_hint(left)])  # noqa: B904
         return x

@@ -110,8 +110,6 @@ class MemoryQueue:
 
     def open_log(self, run: Run, listener: AbstractEventLoop | None) -> Log:
         """As `Queue.open_log`: without a listener everything is kept, up to 16 MiB."""
-        if self is MEMORY:
-            after_fork(self._forked)
         run.registry = self
         with self._lock:
             self._live.add(run)
@@ -119,7 +117,6 @@ class MemoryQueue:
 
     def register(self, run: Run) -> None:
         """Makes a run known by its id."""
-        after_fork(self._forked)
         run.registry = self
         with self._lock:
             self._live.add(run)
@@ -282,6 +279,8 @@ QUEUES: weakref.WeakSet[MemoryQueue] = weakref.WeakSet()
 
 MEMORY = MemoryQueue()
 """The one for runs that were given none, and for those of queues on disk while they go on: by their ids."""
+
+after_fork(MEMORY._forked)
 
 
 def _remember(known: OrderedDict[str, T], run_id: str, value: T) -> None:

@@ -52,6 +52,8 @@ HOOKS: ContextVar[Any] = ContextVar("millrace_hooks", default=None)
 LIVE: set[Run] = set()
 """Runs that are going on. Loops hold tasks weakly, and run, task and log are one cycle: something must hold it."""
 
+after_fork(LIVE.clear)
+
 ABANDONED: set[object] = set()
 """Functions of ended runs that could not be stopped and still occupy their threads."""
 
@@ -90,6 +92,8 @@ class Run(Turn):
     _task: asyncio.Task[None] | None = None
     _joined: set[asyncio.Task[Any]] | None = None
     _timer: asyncio.TimerHandle | None = None
+    _caller: asyncio.Future[None] | None = None
+    """What a coroutine on the run's own loop waits for, that has called the flow."""
     _children: set[Run] | None = None
     _said: list[str] | None = None
 
@@ -185,8 +189,6 @@ class Run(Turn):
         if self.cut is not None:
             self._finish(self._outcome, self.cut)
             return
-        if not LIVE:
-            after_fork(LIVE.clear)
         LIVE.add(self)
         self._task = begin(loop, self._main(body), context)
         if timeout is not None:
@@ -271,6 +273,8 @@ class Run(Turn):
             self._written = True
             if self.registry is not None:
                 self.registry.ended(self)
+            if self._caller is not None and not self._caller.done():
+                self._caller.set_result(None)
             if self._watchers is not None:
                 watchers, self._watchers = self._watchers, None
                 for watcher in watchers:
