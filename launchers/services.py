@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from .api.desks import OnDisconnect, Visible
+    from .api.last_words import LastWords
     from .api.patience import Timings
     from .api.servers import Server
     from .api.siblings import Siblings
@@ -198,6 +199,10 @@ class Service:
         """How the whole service is: this process, or all that serve together."""
         own = self.own_figures()
         return own if self.siblings is None else await self.siblings.figures(own)
+
+    def leave_words_with(self, last_words: LastWords) -> None:
+        """From now on `last_words` ends the streams of this process, should it die."""
+        self._desk.last_words = last_words
 
     @property
     def url(self) -> str:

@@ -73,6 +73,8 @@ class ChatStream:
     def failure(self, finished: RunFinished, refusal: Refusal) -> str:
         return frame(refusal.as_json())
 
+    lost = failure
+
 
 class ChoiceStream:
     """One choice of a streamed answer."""

@@ -11,6 +11,7 @@ import math
 import re
 import socket
 from collections.abc import Awaitable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
+from .last_words import tell_connection
 from .patience import Timings
 from .refusals import Refusal
 from .writes import JoinedHeads
@@ -71,6 +73,7 @@ class Bounded(asyncio.Protocol):
     server_state: Any
     flow: Any
     cycle: Any
+    app: Any
 
     _serving: Any = None  # the request that is being answered, where others may have come behind it
     _left_over: Any = None  # the request that was answered before its body had come
@@ -81,6 +84,7 @@ class Bounded(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(JoinedHeads(transport, self.loop))  # type: ignore[arg-type]
+        self.app = partial(tell_connection, transport, self.app)
         expect_answers(transport.get_extra_info("socket"), self.timings.write_idle)
         self._set_clock(self.timings.head, self._head_is_late)
 

@@ -35,6 +35,7 @@ from ..admission import Admission
 from ..owners import Owner
 from .bodies import read_object
 from .feeds import Events, Feed, Paced
+from .last_words import LastWords
 from .patience import AFTER_DRAIN, Timings
 from .refusals import SHUTTING_DOWN, Refusal, log_failure, overloaded, shutting_down
 from .values import plain
@@ -93,6 +94,8 @@ class Desk:
     works: dict[str, Work] = field(default_factory=dict)
     followers: int = 0
     closing: bool = False
+    last_words: LastWords | None = None
+    """Who ends streams that this process cannot end any more, where others serve beside it."""
     _drained_by: float | None = None
 
     def check(self, owner: Owner, endpoint: str) -> None:

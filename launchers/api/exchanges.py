@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from .departures import Departure
 from .desks import Desk, Work
+from .last_words import Will
 from .refusals import Refusal
 from .replies import JSON_HEADERS, Reply
 from .values import as_json
@@ -57,8 +58,9 @@ class Exchange:
                 with Departure(self.receive) as departure:
                     if not work.run.over:
                         departure.then(work.left)
-                    reply = Reply(work, departure, self.send)
-                    await self._answered(answer(request, reply), reply)
+                    with Will(self.desk.last_words, self.scope) as will:
+                        reply = Reply(work, departure, self.send, will)
+                        await self._answered(answer(request, reply), reply)
 
     async def _answered(self, answering: Awaitable[None], reply: Reply) -> None:
         work = reply.work

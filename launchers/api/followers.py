@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from starlette.types import Receive, Send
+from starlette.types import Receive, Scope, Send
 
 from ...streaming.attachments import Attachment
 from ...streaming.errors import EventsExpired, QueueError
@@ -15,6 +15,7 @@ from ...streaming.queues import RunInfo
 from .departures import Departure
 from .desks import Desk
 from .feeds import Feed, Silence
+from .last_words import Will
 from .patience import within
 from .refusals import Refusal, refusal_of
 from .replies import KEEP_ALIVE, SSE_HEADERS
@@ -73,7 +74,13 @@ class Followers:
 
 
 async def follow(
-    followers: Followers, info: RunInfo, after: int, frames: RunFrames, receive: Receive, send: Send
+    followers: Followers,
+    info: RunInfo,
+    after: int,
+    frames: RunFrames,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     """Sends a run's events after the number `after`, and those that are still to come; leaving disturbs nobody.
 
@@ -93,8 +100,9 @@ async def follow(
         reader,
         desk.attending(info.id),
         Departure(receive) as departure,
+        Will(desk.last_words, scope) as will,
     ):
-        follower = Follower(desk, reader, frames, departure, send)
+        follower = Follower(desk, reader, frames, departure, will, send)
         departure.then(follower.feed.nudge)
         await follower.start(info)
         try:
@@ -109,11 +117,17 @@ class Follower:
     """One client that follows one run."""
 
     def __init__(
-        self, desk: Desk, reader: Attachment, frames: RunFrames, departure: Departure, send: Send
+        self,
+        desk: Desk,
+        reader: Attachment,
+        frames: RunFrames,
+        departure: Departure,
+        will: Will,
+        send: Send,
     ) -> None:
         self.feed = Feed(reader)
         self._desk, self._reader, self._frames = desk, reader, frames
-        self._departure, self._send = departure, send
+        self._departure, self._will, self._send = departure, will, send
 
     async def start(self, info: RunInfo) -> None:
         headers = [*SSE_HEADERS, (b"x-run-id", info.id.encode())]
@@ -155,5 +169,15 @@ class Follower:
             await self.feed.wait()
 
     async def _write(self, text: str, more: bool) -> None:
+        if not more:
+            self._will.take_back()
         message = {"type": "http.response.body", "body": text.encode(), "more_body": more}
         await within(self._desk.timings.write_idle, self._send(message))
+        if more:
+            self._will.make(cut_off)
+
+
+def cut_off() -> str:
+    """What a client is told where the process dies by which it follows a run; that may go on in another one."""
+    message = "the process that sent this has died; ask again with Last-Event-ID, to go on where this ends"
+    return f"event: error\ndata: {Refusal(503, message, 'follower_lost').as_json()}\n\n"

@@ -5,16 +5,21 @@ One loop sends, whatever the endpoint: how a run's events look on the wire is sa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from starlette.types import Send
 
+from ...streaming.errors import WriterLost
 from ...streaming.events import Event, RunFinished, RunStarted
+from ...streaming.usage import TokenUsage
 from .departures import Departure
 from .desks import Work
 from .feeds import Silence
+from .last_words import Will
 from .patience import within
 from .refusals import Refusal, refusal_of_end
 
@@ -48,6 +53,9 @@ class StreamDialect(Protocol):
     def failure(self, finished: RunFinished, refusal: Refusal) -> str:
         """Any other end, once something was sent; `refusal` is what the client may know."""
 
+    def lost(self, finished: RunFinished, refusal: Refusal) -> str:
+        """The end of a run whose process has died, at whatever place; made when the stream begins."""
+
 
 class WholeDialect(Protocol):
     """How an endpoint puts a run into one answer."""
@@ -69,6 +77,7 @@ class Reply:
     work: Work
     departure: Departure
     send: Send
+    will: Will
     started: bool = False
     prompt: str = "messages"
 
@@ -151,7 +160,7 @@ async def stream_answer(reply: Reply, dialect: StreamDialect) -> None:
     """
     work, feed, departure = reply.work, reply.work.feed, reply.departure
     take, piece, heard = feed.take, dialect.piece, work.heard
-    said, parts = False, [dialect.begin()]
+    said, parts, lost = False, [dialect.begin()], partial(end_of_lost, reply, dialect)
     with Silence(feed, work.desk.timings) as silence:
         while True:
             event = take()
@@ -161,10 +170,12 @@ async def stream_answer(reply: Reply, dialect: StreamDialect) -> None:
                 if said:
                     said = False
                     await flush(reply, parts)
+                    reply.will.make(lost)
                     silence.broken()
                 elif silence.too_long:
                     silence.broken()
                     await flush(reply, [KEEP_ALIVE])
+                    reply.will.make(lost)
                 else:
                     await feed.wait()
                 continue
@@ -193,10 +204,21 @@ async def stream_answer(reply: Reply, dialect: StreamDialect) -> None:
     await flush(reply, parts, more=False)
 
 
+def end_of_lost(reply: Reply, dialect: StreamDialect) -> str:
+    """What a client is told of a run whose process has died."""
+    error = WriterLost(f"the process that ran {reply.work.run.id} died before its end")
+    finished = RunFinished("lost", "writer lost", None, error, TokenUsage())
+    event: Event = finished
+    event.path, event.time = (), time.time()
+    return dialect.lost(finished, reply.refusal(finished))
+
+
 async def flush(reply: Reply, parts: list[str], more: bool = True) -> None:
     """Sends what there is, and the headers before the first of it."""
     body = "".join(parts).encode()
     parts.clear()
+    if not more:
+        reply.will.take_back()
     if not reply.started:
         await reply.start(SSE_HEADERS)
     await reply.write(body, more)

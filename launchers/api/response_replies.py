@@ -68,6 +68,12 @@ class ResponseStream:
     def failure(self, finished: RunFinished, refusal: Refusal) -> str:
         return self._say("response.failed", response=ended(self._object, self._output, finished, refusal))
 
+    def lost(self, finished: RunFinished, refusal: Refusal) -> str:
+        """OpenAI's `error` event. What its number would be, and what was answered, nobody is left to know."""
+        fields = {"code": refusal.code, "message": refusal.message, "param": None}
+        told = as_json({"type": "error", "sequence_number": None, **fields})
+        return f"event: error\ndata: {told}\n\n"
+
     # ------------------------------------------------------------ events
 
     def _say(self, kind: str, **fields: Any) -> str:

@@ -127,7 +127,7 @@ class Runs:
             await send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
             await send({"type": "http.response.body", "body": b""})
         else:
-            await follow(self.followers, info, after, frames, receive, send)
+            await follow(self.followers, info, after, frames, scope, receive, send)
 
     # ------------------------------------------------------------ stopping
 

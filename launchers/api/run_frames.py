@@ -75,6 +75,8 @@ class RunStream(RunFrames):
     def failure(self, finished: RunFinished, refusal: Refusal) -> str:
         return self.frame(finished)
 
+    lost = failure
+
 
 class RunWhole:
     """A WholeDialect: the run object, with its result."""

@@ -23,6 +23,7 @@ from ..services import Service, loop_factory
 from ..targets import load_target
 from ..web.archives import USUAL, usual_folder
 from .controls import GONE, Control
+from .last_words import Speaker
 from .orders import Orders, longest_end
 
 __all__ = ["is_worker", "main"]
@@ -118,6 +119,8 @@ class ChildWorker:
         self._service = service = Service(flow, **options)
         service.listen_on(self._listener, at_once=self._accepts)
         service.siblings = Siblings(self.orders.number, self._ask)
+        if self.orders.last_words is not None:
+            service.leave_words_with(Speaker(_inherited(self.orders.last_words)))
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._serve(service))
         self._control.say("figures", figures=service.own_figures())

@@ -32,6 +32,7 @@ class Orders:
         covered: whether another worker serves in its place until it is ready; it accepts nobody before then.
         folder: the supervisor's own directory for runs, if it has made one.
         run_lines: the form in which it tells of each run on stderr; None: it does not.
+        last_words: descriptor of the socket by which it leaves its last words.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Orders:
     covered: bool
     folder: str | None
     run_lines: str | None = None
+    last_words: int | None = None
 
     def service_options(self) -> dict[str, Any]:
         """The options as Service takes them."""

@@ -8,8 +8,11 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Literal, Self
 
+from .last_words import Keeper, pair
 from .orders import Orders
 
 __all__ = ["Worker", "cause"]
@@ -33,6 +36,7 @@ class Worker:
         process: Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        keeper: Keeper,
         tell: Callable[[Worker, int | None], None],
     ) -> None:
         self.number = number
@@ -48,6 +52,7 @@ class Worker:
         """Whether the reason is that the target names no flow."""
         self._process = process
         self._writer = writer
+        self._keeper = keeper
         self._tell = tell
         self._answers: dict[int, asyncio.Future[None]] = {}
         self._questions = 0
@@ -56,19 +61,21 @@ class Worker:
     @classmethod
     async def start(cls, orders: Orders, tell: Callable[[Worker, int | None], None], *flags: str) -> Self:
         """Starts a process, with these flags for Python, and gives it its orders."""
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                command = [sys.executable, "-P", *flags, "-m", __package__, str(theirs.fileno())]
-                descriptors = [theirs.fileno(), *orders.listeners]
-                process = await asyncio.create_subprocess_exec(
-                    *command, stdin=DEVNULL, pass_fds=sorted(set(descriptors))
-                )
+        with ExitStack() as ours_if_it_fails, ExitStack() as stack:
+            (ours, theirs), (words, their_words) = socket.socketpair(), pair()
+            for end in (ours, words):
+                ours_if_it_fails.callback(end.close)
+            for end in (theirs, their_words):
+                stack.enter_context(end)
+            command = [sys.executable, "-P", *flags, "-m", __package__, str(theirs.fileno())]
+            descriptors = [theirs.fileno(), their_words.fileno(), *orders.listeners]
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=DEVNULL, pass_fds=sorted(set(descriptors))
+            )
+            orders = replace(orders, last_words=their_words.fileno())
             reader, writer = await asyncio.open_connection(sock=ours, limit=LONGEST)
-        except BaseException:
-            ours.close()
-            raise
-        worker = cls(orders.number, process, reader, writer, tell)
+            ours_if_it_fails.pop_all()
+        worker = cls(orders.number, process, reader, writer, Keeper(words), tell)
         worker._write(orders.as_dict())
         return worker
 
@@ -99,6 +106,7 @@ class Worker:
         """Waits until it is gone, and has been heard to the end; returns its exit code."""
         code = await self._process.wait()
         self.state = "ending"
+        self._keeper.close()
         # A process of its own that it has left behind may hold its end of the pair: not waited for.
         await asyncio.wait([self._reading], timeout=1.0)
         self._reading.cancel()
