@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.notes import also_failed
-from ..streaming.tasks import does_nothing_else
+from ..streaming.tasks import makes_plain_tasks
 from .meetings import stands_at_barrier
 
 __all__ = ["Group", "OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
@@ -55,14 +55,14 @@ class Group:
         self.values: list[Any] = [None] * len(work)
         self.failed: list[int] = []
         self.loop = asyncio.get_running_loop()
-        self._plainly = does_nothing_else(self.loop)
+        self._plainly = makes_plain_tasks(self.loop)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._limit = len(work) if concurrency is None else concurrency
         self._met: set[int] = set()
         self._looking: asyncio.TimerHandle | None = None
         self._next = 0
         self._left = len(work)
-        self._stopping = False
+        self._stopping = self._filling = False
         self._ended = self.loop.create_future()
 
     async def run(self) -> None:
@@ -110,11 +110,15 @@ class Group:
 
     def _fill(self) -> None:
         """Starts what may be at work now."""
+        if self._filling:  # what has just begun is over already, and asks for the next
+            return
+        self._filling = True
         copy, count = self._context.copy, len(self.work)  # the current context may be that of another work
         for_all = self._limit >= count
-        while self._next < count and (for_all or self._has_place()):
+        while self._next < count and not self._stopping and (for_all or self._has_place()):
             self._next += 1
             self._start(self._next - 1, copy())
+        self._filling = False
 
     def _has_place(self) -> bool:
         return len(self._tasks) - len(self._met) < self._limit

@@ -64,6 +64,7 @@ class Fan(Flow[In, Out]):
         return self._made(x, run, path, output)
 
     async def _made(self, x: Any, run: Run, path: Path, output: bool) -> Any:
+        """With `collect` and `post`."""
         value = await self._collected(x, run, path)
         return value if self.post is None else await perform(self.post, value, run, path, "post", output)
 

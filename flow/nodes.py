@@ -100,6 +100,9 @@ class Nodes(Group):
         self._start_ready()
 
     def _start_ready(self) -> None:
+        if self._filling:
+            return
+        self._filling = True
         while self._ready and self._has_place() and not self._stopping:
             unit = self._ready.popleft()
             context = self._base.copy()
@@ -107,6 +110,7 @@ class Nodes(Group):
                 context.run(variable.set, value)
             self._contexts[unit.index] = context, context.copy()
             self._start(unit.index, context)
+        self._filling = False
 
     def _fill(self) -> None:
         self._start_ready()

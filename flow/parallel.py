@@ -190,6 +190,7 @@ class Parallel(Base[In, Out]):
             SCOPE.set(outer)
 
     async def _results(self, x: Any, run: Run, path: Path) -> Any:
+        """As Args, or by name."""
         if is_stream(x):
             chosen, found = await self._live(x, run, path)
         else:

@@ -74,7 +74,7 @@ async def tap(
                     await log.room()
                 continue
             else:
-                full = says and run.say(Data(item, output), path)
+                full = log is not None and says and log.put(Data(item, output), path)
             if full and log is not None:
                 await log.room()
             elif log is None and run.cut is not None:

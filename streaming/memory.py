@@ -12,6 +12,7 @@ from asyncio.events import _get_running_loop
 from collections import deque
 from collections.abc import Callable, Reversible, Sequence
 from functools import partial
+from itertools import islice
 from time import sleep, time
 from typing import Any, NoReturn
 
@@ -26,7 +27,10 @@ BOUND = 256
 """How many events a producer may run ahead of its listener."""
 
 LATE = 0.0005
-"""Seconds that a woken reader waits at most for a producer that never suspends."""
+"""Seconds that a producer which never suspends goes on at most while somebody waits for what it says.
+
+Then it gives way: the reader may read on, a stop that is on its way arrives, and the loop's other tasks have their turn.
+"""
 
 NEVER = float("inf")
 
@@ -109,10 +113,11 @@ class MemoryLog:
         event.time = now = time()
         self.ahead.append(event)
         full = len(self.ahead) >= self.bound
-        if self.waiting or (self.listening and (full or type(event) is TextDelta)):
-            self._wake()
-            if self.due:
+        if self.waiting or self.listening:
+            if self.due == NEVER:
                 self.due = now + LATE
+            if self.waiting or full or (type(event) is TextDelta and event.output):
+                self._wake()
         return full or now > self.due
 
     def say_text(self, text: str, output: bool, path: Path) -> bool:
@@ -123,10 +128,11 @@ class MemoryLog:
         now = time()
         self.ahead.append((seq, path, now, text, output))
         full = len(self.ahead) >= self.bound
-        if self.waiting or (self.listening and (full or output)):
-            self._wake()
-            if self.due:
+        if self.waiting or self.listening:
+            if self.due == NEVER:
                 self.due = now + LATE
+            if self.waiting or full or output:
+                self._wake()
         return full or now > self.due
 
     async def room(self) -> None:
@@ -161,9 +167,8 @@ class MemoryLog:
             self._wake()
 
     def _wake(self) -> None:
-        self.waiting = self.listening = (
-            False  # before anybody is woken: who begins to wait meanwhile sets it again
-        )
+        # Before anybody is woken: who begins to wait meanwhile sets it again.
+        self.waiting = self.listening = False
         wake, self.reader = self.reader, None
         if wake is not None:
             try:
@@ -228,6 +233,8 @@ class MemoryLog:
         future = loop.create_future()
         if loop is self.loop:
             self._await_with(future.set_result, text)
+            if self.due:
+                self.due = NEVER  # it runs on the producer's loop, which has given way
         else:
             self._await_with(lambda _: call_soon(loop, partial(resolve, future)), text)
             if self.ahead and self.reader is not None:
@@ -260,8 +267,6 @@ class MemoryLog:
             self.listening = True
         else:
             self.waiting = True
-        if self.due:
-            self.due = NEVER
 
     # ------------------------------------------------------------ other readers
 
@@ -295,7 +300,7 @@ class MemoryLog:
         while self.seq > after:
             try:
                 found = [
-                    *newer(unflat(self.behind), after),
+                    *newer(unflat(self.behind, after), after),
                     *newer(self.skipped or (), after),
                     *newer(self.ahead, after),
                 ]
@@ -336,6 +341,7 @@ def newer(events: Reversible[Event | Piece], after: int) -> list[Event | Piece]:
 
 
 def seq_of(event: Event | Piece) -> int:
+    """The sequence number of what lies in the queue."""
     return event[0] if isinstance(event, tuple) else event.seq
 
 
@@ -344,9 +350,17 @@ def flat(event: Event) -> tuple[Any, ...]:
     return event.seq, event, None, None, None
 
 
-def unflat(behind: deque[Any]) -> Sequence[Event | Piece]:
-    """What lies in `behind`."""
-    found = list(behind)
+def unflat(behind: deque[Any], after: int) -> Sequence[Event | Piece]:
+    """What lies in `behind` with a higher sequence number than `after`, and perhaps more before that.
+
+    Raises:
+        RuntimeError: it has changed meanwhile.
+    """
+    many = behind[-FIELDS] - after if behind else 0
+    if many <= 0:
+        return ()
+    found = list(islice(reversed(behind), many * FIELDS))
+    found.reverse()
     pieces = zip(*(found[at::FIELDS] for at in range(FIELDS)), strict=True)
     return [piece if piece[2] is not None else piece[1] for piece in pieces]
 

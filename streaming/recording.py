@@ -13,7 +13,7 @@ from .errors import QueueError
 from .events import Event, Path, RunFinished, TextDelta
 from .kept import BREATH
 from .logs import Source
-from .memory import LATE, MemoryLog, pending_cancel
+from .memory import LATE, NEVER, MemoryLog, pending_cancel
 from .paces import Pace
 from .records import encode
 from .usage import TokenUsage
@@ -64,10 +64,11 @@ class RecordedLog(MemoryLog):
         self.seq = seq
         self.ahead.append(event)
         full = len(self.ahead) >= self.bound
-        if self.waiting or (self.listening and (full or type(event) is TextDelta)):
-            self._wake()
-            if self.due:
+        if self.waiting or self.listening:
+            if self.due == NEVER:
                 self.due = now + LATE
+            if self.waiting or full or (type(event) is TextDelta and event.output):
+                self._wake()
         return full or now > self.due
 
     def say_text(self, text: str, output: bool, path: Path) -> bool:

@@ -228,9 +228,10 @@ class Guard(Generic[Item]):
                 event = ahead.popleft()  # as `log.take`, without a call for each event
             except IndexError:
                 continue
-            _oldest = behind[1] if behind else None  # what falls out ends when all is in order again
+            _oldest = behind[1] if behind else None
             if not isinstance(event, tuple):
                 behind.extend(flat(event))
+                _oldest = None  # what has fallen out may run code of its own at its end: not within `extend`
                 if log.room_waiters:
                     log.made_room()
                 item = self.pick(event)
@@ -238,6 +239,7 @@ class Guard(Generic[Item]):
                     return item
                 continue
             behind.extend(event)
+            _oldest = None
             if log.room_waiters:
                 log.made_room()
             if event[4]:

@@ -81,7 +81,10 @@ class Table:
     first: int | None = None
     """Where all the blocks stand one after another in the pool: the first, and nothing need be copied."""
     copies: dict[tuple[str, int, int], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-    """Where its blocks are copied to, and how attention sees them there: the same for all layers of one shape."""
+    """Where its blocks are copied to, and how attention sees them there: the same for all layers of one shape.
+
+    A table is made for one step, and for one Rows or Segment, which always sees the same number of tokens.
+    """
 
 
 @dataclass(slots=True)

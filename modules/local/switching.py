@@ -22,19 +22,24 @@ _before = 0.0
 
 @contextmanager
 def quick_switching() -> Iterator[None]:
-    """Lets threads take turns sooner while any engine of this process runs, and wakes the calling one on time."""
+    """Lets threads take turns sooner while any engine of this process runs, and wakes the calling one on time.
+
+    Threads that the calling one starts are woken on time as well.
+    """
     global _users, _before
     with _lock:
         _users += 1
         if _users == 1:
             _before = sys.getswitchinterval()
             sys.setswitchinterval(min(INTERVAL, _before))
-    slack = prctl(GET_SLACK)
-    prctl(SET_SLACK, 1)
+    slack = 0
     try:
+        slack = prctl(GET_SLACK)
+        prctl(SET_SLACK, 1)
         yield
     finally:
-        prctl(SET_SLACK, slack)
+        if slack > 0:  # else it is not Linux, or not allowed
+            prctl(SET_SLACK, slack)
         with _lock:
             _users -= 1
             if _users == 0:
