@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .api.servers import Server
     from .api.siblings import Siblings
 
-__all__ = ["Service", "ServiceOptions", "loop_factory", "serve"]
+__all__ = ["Service", "ServiceOptions", "serve"]
 
 logger = logging.getLogger("millrace.service")
 
@@ -365,6 +365,8 @@ def serve(
         supervisor_for(flow, workers, reload, options).run(announce)
         return
     service = Service(load_target(flow) if isinstance(flow, str) else flow, **options)
+    from .api.servers import loop_factory
+
     service.tell = tell
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
@@ -395,10 +397,3 @@ def _queue_of_its_own(queue: Queue | str) -> Queue:
 def model_name(flow: Step[Any, Any], title: str | None) -> str:
     """What clients call the flow."""
     return "-".join((flow.name or title or "millrace").split())
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """What makes the event loop that a service runs on by itself: uvloop's, where there is one."""
-    import uvicorn
-
-    return uvicorn.Config("", log_config=None).get_loop_factory()

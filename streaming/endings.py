@@ -30,6 +30,8 @@ class Ending:
     error: BaseException | None = None
     _outcome: RunStatus = "cancelled"
     _written = False
+    _caller: asyncio.Future[None] | None = None
+    """What a coroutine waits for that has called the flow, on the run's own loop."""
     _watchers: list[Callable[[], object]] | None = None
 
     @property
@@ -58,6 +60,15 @@ class Ending:
             return RunTimeout(f"the run was stopped: {reason}")
         return RunCancelled(reason)
 
+    def is_cut(self) -> bool:
+        """Whether the run is being stopped, or was; true from the very moment of `cancel()`."""
+        return self.cut is not None
+
+    def raise_if_cut(self) -> None:
+        """Raises RunCancelled or RunTimeout when the run is being stopped or has been."""
+        if self.cut is not None:
+            raise self._stop_error()
+
     # ------------------------------------------------------------ waiting
 
     def watch(self, watcher: Callable[[], object]) -> None:
@@ -65,6 +76,15 @@ class Ending:
         if self._watchers is None:
             self._watchers = []
         self._watchers.append(watcher)
+
+    def _tell_watchers(self) -> None:
+        """The run is over; called once, on its loop."""
+        if self._caller is not None and not self._caller.done():
+            self._caller.set_result(None)
+        if self._watchers is not None:
+            watchers, self._watchers = self._watchers, None
+            for watcher in watchers:
+                watcher()
 
     async def wait(self) -> RunStatus:
         """Waits for the run's end, from any loop, and returns its status; never raises what the run raised."""

@@ -15,6 +15,7 @@ from .events import Event, Path, RunFinished, RunStarted, TextDelta
 from .logs import LogSource
 from .memory import pending_cancel
 from .paces import Pace
+from .pieces import Piece
 
 __all__ = ["KEPT_BYTES", "KeptLog", "weight_of"]
 
@@ -134,8 +135,10 @@ class KeptLog:
             wake()
 
 
-def weight_of(event: Event) -> int:
+def weight_of(event: Event | Piece) -> int:
     """Bytes that an event takes, roughly: texts as their characters, of long lists a sample."""
+    if isinstance(event, tuple):
+        return 100 + len(event[3])
     if type(event) is TextDelta:
         return 100 + len(event.text)
     if type(event) is RunStarted:

@@ -10,9 +10,8 @@ import asyncio
 import threading
 from asyncio.events import _get_running_loop
 from collections import deque
-from collections.abc import Callable, Reversible, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from time import sleep, time
 from typing import Any, NoReturn
 
@@ -20,8 +19,9 @@ from .blocking import acquire
 from .errors import EventsExpired, FlowCallError, QueueError
 from .events import Event, Path, RunFinished, TextDelta
 from .logs import LogSource, Source
+from .pieces import FIELDS, Piece, as_event, flat, newer, seq_of, unflat
 
-__all__ = ["BOUND", "MemoryLog", "Piece", "as_event", "flat"]
+__all__ = ["BOUND", "MemoryLog"]
 
 BOUND = 256
 """How many events a producer may run ahead of its listener."""
@@ -33,19 +33,6 @@ Then it gives way: the reader may read on, a stop that is on its way arrives, an
 """
 
 NEVER = float("inf")
-
-Piece = tuple[int, Path, float, str, bool]
-"""A TextDelta as it lies in the queue: `seq`, `path`, `time`, `text`, `output`.
-
-The event is made where somebody asks for events: of most runs only the text is heard.
-"""
-
-FIELDS = 5
-"""How many places one event takes in `behind`: those of a Piece, or `seq`, the event and three times None.
-
-Each event is laid out flat, so that nothing is kept for it that the garbage collector would look at: with a thousand
-runs in memory, what it had to look at for their text cost as much as a sixth of all the work.
-"""
 
 _lock = threading.Lock()
 
@@ -281,13 +268,17 @@ class MemoryLog:
 
     def kept(self) -> list[Event]:
         """All events that are there; from any thread."""
+        return [as_event(event) for event in self.queued()]
+
+    def queued(self) -> list[Event | Piece]:
+        """As `kept`, and text as it lies in the queue."""
         if not self.behind and not self.skipped:
-            found = [as_event(event) for event in tuple(self.ahead)]
-            if found and found[0].seq == 1:  # nobody has taken any
+            found = list(self.ahead)
+            if found and seq_of(found[0]) == 1:  # nobody has taken any
                 return found
         while True:
             try:
-                return self.since(self.behind[0] - 1 if self.behind else 0)
+                return self._queued_since(self.behind[0] - 1 if self.behind else 0)
             except EventsExpired:
                 pass  # the listener has just moved on
 
@@ -297,6 +288,9 @@ class MemoryLog:
         Raises:
             EventsExpired: the listener is further ahead than what is kept behind it.
         """
+        return [as_event(event) for event in self._queued_since(after)]
+
+    def _queued_since(self, after: int) -> list[Event | Piece]:
         while self.seq > after:
             try:
                 found = [
@@ -308,7 +302,7 @@ class MemoryLog:
                 continue
             found.sort(key=seq_of)
             if found and seq_of(found[0]) == after + 1 and seq_of(found[-1]) == after + len(found):
-                return [as_event(event) for event in found]
+                return found
             if self.behind and self.behind[0] > after + 1:
                 raise EventsExpired(
                     f"the events after {after} are no longer kept: in memory a stream keeps {BOUND} behind its "
@@ -327,54 +321,6 @@ class MemoryLog:
         self.waiting = True
         if self.seq > seq or self.last is not None:
             wake()
-
-
-def newer(events: Reversible[Event | Piece], after: int) -> list[Event | Piece]:
-    """Those with a higher sequence number than `after`, from the end of what is in order."""
-    found: list[Event | Piece] = []
-    for event in reversed(events):
-        if seq_of(event) <= after:
-            break
-        found.append(event)
-    found.reverse()
-    return found
-
-
-def seq_of(event: Event | Piece) -> int:
-    """The sequence number of what lies in the queue."""
-    return event[0] if isinstance(event, tuple) else event.seq
-
-
-def flat(event: Event) -> tuple[Any, ...]:
-    """An event that is no text, for `behind`."""
-    return event.seq, event, None, None, None
-
-
-def unflat(behind: deque[Any], after: int) -> Sequence[Event | Piece]:
-    """What lies in `behind` with a higher sequence number than `after`, and perhaps more before that.
-
-    Raises:
-        RuntimeError: it has changed meanwhile.
-    """
-    many = behind[-FIELDS] - after if behind else 0
-    if many <= 0:
-        return ()
-    found = list(islice(reversed(behind), many * FIELDS))
-    found.reverse()
-    pieces = zip(*(found[at::FIELDS] for at in range(FIELDS)), strict=True)
-    return [piece if piece[2] is not None else piece[1] for piece in pieces]
-
-
-def as_event(queued: Event | Piece) -> Event:
-    """What lies in the queue, as an event."""
-    if not isinstance(queued, tuple):
-        return queued
-    event = _new(TextDelta)
-    event.seq, event.path, event.time, event.text, event.output = queued  # type: ignore[misc]
-    return event
-
-
-_new = object.__new__
 
 
 CANCEL_GRACE = 1.0

@@ -18,6 +18,7 @@ from .forks import after_fork
 from .kept import KeptLog, weight_of
 from .logs import Log, LogSource, Source
 from .memory import MemoryLog
+from .pieces import Piece, as_event, seq_of
 from .queues import Queue, RunInfo
 from .records import without_traceback
 
@@ -47,7 +48,7 @@ class Remains:
     """
 
     facts: Facts
-    events: list[Event]
+    queued: list[Event | Piece]
     size: int
     until: float
 
@@ -61,19 +62,23 @@ class Remains:
         return seq
 
     @property
+    def events(self) -> list[Event]:
+        return [as_event(event) for event in self.queued]
+
+    @property
     def last(self) -> Event:
-        return self.events[-1]
+        return as_event(self.queued[-1])
 
     def since(self, after: int) -> list[Event]:
-        if not self.events or after >= self.events[-1].seq:
+        if not self.queued or after >= seq_of(self.queued[-1]):
             return []
-        first = self.events[0].seq
+        first = seq_of(self.queued[0])
         if after + 1 < first:
             raise EventsExpired(
                 f"the events after {after} are no longer kept: of this run those from {first} on are; "
                 "begin the run with flow.start(x), or give it a queue on disk"
             )
-        return self.events[after + 1 - first :]
+        return [as_event(event) for event in self.queued[after + 1 - first :]]
 
     def wake_at(self, seq: int, wake: Callable[[], object]) -> None:
         wake()
@@ -133,9 +138,12 @@ class MemoryQueue:
             if run.queue is not None and run.queue is not self:
                 _remember(self._elsewhere, run_id, run.queue)
                 return
-            events = [without_traceback(event) for event in log.kept()]
-            size, now = sum(map(weight_of, events)), time.monotonic()
-            self._over[run_id] = Remains(facts_of(run, size), events, size, now + self._ttl)
+            queued = [
+                event if isinstance(event, tuple) else without_traceback(event)
+                for event in (log.queued() if isinstance(log, MemoryLog) else log.kept())
+            ]
+            size, now = sum(map(weight_of, queued)), time.monotonic()
+            self._over[run_id] = Remains(facts_of(run, size), queued, size, now + self._ttl)
             self._size += size
             self._sweep(now)
 

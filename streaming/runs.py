@@ -92,8 +92,6 @@ class Run(Turn):
     _task: asyncio.Task[None] | None = None
     _joined: set[asyncio.Task[Any]] | None = None
     _timer: asyncio.TimerHandle | None = None
-    _caller: asyncio.Future[None] | None = None
-    """What a coroutine on the run's own loop waits for, that has called the flow."""
     _children: set[Run] | None = None
     _said: list[str] | None = None
 
@@ -273,12 +271,7 @@ class Run(Turn):
             self._written = True
             if self.registry is not None:
                 self.registry.ended(self)
-            if self._caller is not None and not self._caller.done():
-                self._caller.set_result(None)
-            if self._watchers is not None:
-                watchers, self._watchers = self._watchers, None
-                for watcher in watchers:
-                    watcher()
+            self._tell_watchers()
 
     # ------------------------------------------------------------ stopping it
 
@@ -318,18 +311,9 @@ class Run(Turn):
         for task in self._joined or ():
             task.cancel()
 
-    def is_cut(self) -> bool:
-        """Whether the run is being stopped, or was; true from the very moment of `cancel()`."""
-        return self.cut is not None
-
     async def park(self) -> None:
         """Waits for the cancel that is on its way; where it has been swallowed, raises it again."""
         await pending_cancel()
-
-    def raise_if_cut(self) -> None:
-        """Raises RunCancelled or RunTimeout when the run is being stopped or has been."""
-        if self.cut is not None:
-            raise self._stop_error()
 
     # ------------------------------------------------------------ what steps say
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 from .errors import FlowCallError
 from .events import Event, RunFinished, TextDelta
 from .loops import framework_loop, is_framework_loop
-from .memory import MemoryLog, as_event, flat
+from .memory import MemoryLog
 from .options import NO_OPTIONS, Options
+from .pieces import as_event, flat
 from .runs import FRAME, LEFT, Body, Run
 from .usage import TokenUsage
 

@@ -19,7 +19,7 @@ from ...streaming.errors import MillraceError
 from .connections import LARGEST_HEAD, BoundedHeads, connection_type
 from .patience import AFTER_DRAIN, Timings
 
-__all__ = ["Server"]
+__all__ = ["Server", "loop_factory"]
 
 
 class Server(uvicorn.Server):
@@ -128,3 +128,8 @@ class Server(uvicorn.Server):
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
         super().handle_exit(sig, frame)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the event loop that a service runs on by itself: uvloop's, where there is one."""
+    return uvicorn.Config("", log_config=None).get_loop_factory()

@@ -15,11 +15,12 @@ from typing import Any
 
 from ...flow.steps import Step
 from ...streaming.errors import MillraceError, MissingExtra
+from ..api.servers import loop_factory
 from ..api.siblings import Siblings
 from ..complaints import words_of
 from ..loading import loading_stage
 from ..run_lines import LogFormat, print_runs
-from ..services import Service, loop_factory
+from ..services import Service
 from ..targets import load_target
 from ..web.archives import USUAL, usual_folder
 from .controls import GONE, Control
