@@ -29,7 +29,7 @@ BOUND = 256
 LATE = 0.0005
 """Seconds that a producer which never suspends goes on at most while somebody waits for what it says.
 
-Then it gives way: the reader may read on, a stop that is on its way arrives, and the loop's other tasks have their turn.
+Then it gives way: the reader may read on, a stop that is on its way arrives, and the loop's other tasks have a turn.
 """
 
 NEVER = float("inf")

@@ -15,7 +15,6 @@ from typing import Any
 
 from ...flow.steps import Step
 from ...streaming.errors import MillraceError, MissingExtra
-from ..api.servers import loop_factory
 from ..api.siblings import Siblings
 from ..complaints import words_of
 from ..loading import loading_stage
@@ -122,6 +121,8 @@ class ChildWorker:
         service.siblings = Siblings(self.orders.number, self._ask)
         if self.orders.last_words is not None:
             service.leave_words_with(Speaker(_inherited(self.orders.last_words)))
+        from ..api.servers import loop_factory
+
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._serve(service))
         self._control.say("figures", figures=service.own_figures())

@@ -16,8 +16,8 @@ SCALES = (1e-3, 1.0, 1e2)
 def fuse_norms(model: Any) -> int:
     """Exchanges a model's RMS norms for `torch.nn.RMSNorm` over the same weights; how many.
 
-    Only those are exchanged whose results are the same to the bit for random numbers: in float32 those of most families;
-    not Gemma's, which add 1 to their weights, and none that round in 16 bits between the steps.
+    Only those are exchanged whose results are the same to the bit for random numbers: in float32 those of most
+    families; not Gemma's, which add 1 to their weights, and none that round in 16 bits between the steps.
     """
     count = 0
     for parent in list(model.modules()):
