@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import struct
 from collections import deque
@@ -18,6 +19,8 @@ __all__ = ["Keeper", "Speaker", "pair"]
 NUMBER = struct.Struct("!Q")
 LARGEST = 64 * 1024
 """Bytes of a message."""
+SPARE = 64
+"""Descriptors that the supervisor keeps for itself, of those that it may have: it must be able to start workers."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -105,7 +108,11 @@ class Keeper:
             (number,) = NUMBER.unpack_from(message)
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
-                self._held[number] = socket.socket(fileno=descriptor), message[NUMBER.size :]
+                connection = socket.socket(fileno=descriptor)
+                if descriptor < resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE:
+                    self._held[number] = connection, message[NUMBER.size :]
+                else:
+                    connection.close()
             if len(message) == NUMBER.size and number in self._held:
                 self._held.pop(number)[0].close()
 

@@ -71,6 +71,19 @@ class TestBetweenTheTwo:
         keeper.close()
         assert rest(client) == b"just in time"
 
+    async def test_a_supervisor_that_has_no_descriptors_to_spare(
+        self, ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client, accepted = ends
+        ours, theirs = pair()
+        keeper, speaker = Keeper(ours), Speaker(theirs)
+        monkeypatch.setattr("millrace.launchers.processes.last_words.SPARE", 1 << 40)
+        speaker.leave(accepted.fileno(), b"never")
+        accepted.close()
+        assert await asyncio.to_thread(rest, client) == b""
+        theirs.close()
+        keeper.close()
+
     async def test_a_supervisor_that_does_not_listen_for_a_while(
         self, ends: tuple[socket.socket, socket.socket]
     ) -> None:
