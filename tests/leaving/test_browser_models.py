@@ -20,6 +20,7 @@ from millrace.streaming import current_run
 from millrace.streaming.runs import LIVE, Run
 from tests.support.chat_pages import ChatPage
 from tests.support.gated import Gate, gated_engine
+from tests.support.leaks import eventually
 from tests.support.servers import serving
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class Scene:
 
     def page(self) -> ChatPage:
         """An open page with an empty chat, on an engine that is at rest behind a closed gate."""
+        if self.held() != (0, 0, 0) and self.chat is not None:  # a test before this one has failed
+            self.chat.page.close()
+            self.gate.open_all()
+            eventually(lambda: self.held() == (0, 0, 0) and not LIVE)
         self.gate.close()
         assert self.held() == (0, 0, 0)
         self.histories.clear()

@@ -286,6 +286,8 @@ class TestLimits:
             with pytest.raises(Overloaded, match=r"running=2, waiting=3") as refusal:
                 ask(engine)
             assert 1 <= refusal.value.retry_after <= 30
+        # Each is prepared in another thread: with the first forward only one may be there.
+        await eventually_async(lambda: all(generation.sequence is not None for generation in taken))
         await gate.areached()
         gate.open(1)
         await eventually_async(lambda: engine.status().running == 2)
