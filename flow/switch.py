@@ -209,8 +209,16 @@ class Switch(Base[In, Out]):
         return int(chosen)  # type: ignore[arg-type]
 
     async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
-        chosen = await self.choose(x, run, path)
-        run = run or run_here()
+        chosen: int | Undecided
+        if run is None and self.decider is not None:
+            chosen = self._decide(x)
+            if type(chosen) is Undecided:
+                chosen = await self._decide_slowly(x, run, path, chosen)
+        else:
+            chosen = await self.choose(x, run, path)
+        if run is None:
+            run = run_here()
+        assert isinstance(chosen, int)
         name, branch = self.names[chosen], self.branches[chosen]
         if run is not None:
             return await perform(branch, x, run, path, name, output)
