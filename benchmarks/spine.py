@@ -71,28 +71,16 @@ def timed_async(function: Callable[[], Awaitable[Any]], times: int) -> Case:
 
 
 def row(
-    name: str,
-    value: float,
-    floor: float,
-    limit: float,
-    ratio: bool = False,
-    unit: str = "us",
-    at: float | None = None,
+    name: str, value: float, floor: float, limit: float, ratio: bool = False, unit: str = "us"
 ) -> dict[str, Any]:
-    """One line of the table; `limit` is the goal, of the ratio or of the value.
-
-    `at` is how long the floor took on the machine for which the limit was set; on a slower one it is as much higher.
-    """
-    goal = f"ratio < {limit}" if ratio else f"< {limit} {unit}"
-    if at is not None and floor > at:
-        goal, limit = f"< {limit} {unit} at {at}", limit * floor / at
+    """One line of the table; `limit` is the goal, of the ratio or of the value."""
     return {
         "name": name,
         "value": value,
         "unit": unit,
         "floor": floor,
         "ratio": value / floor,
-        "goal": goal,
+        "goal": f"ratio < {limit}" if ratio else f"< {limit} {unit}",
         "ok": (value / floor if ratio else value) < limit,
     }
 
@@ -118,7 +106,7 @@ async def ten_async() -> dict[str, Any]:
             x = await asame(x)
 
     value, floor = await rounds(30, timed_async(lambda: flow.acall(1), 500), timed_async(plain, 500))
-    return row("10 async steps, in a task of their own", value, floor, 12, at=0.7)
+    return row("10 async steps, in a task of their own", value, floor, 12)
 
 
 async def four_branches() -> dict[str, Any]:
@@ -128,7 +116,7 @@ async def four_branches() -> dict[str, Any]:
         await asyncio.gather(*(asame(1) for _ in range(4)))
 
     value, floor = await rounds(30, timed_async(lambda: flow.acall(1), 300), timed_async(gathered, 300))
-    return row("4 async branches, beside asyncio.gather", value, floor, 30, at=20)
+    return row("4 async branches, beside asyncio.gather", value, floor, 30)
 
 
 async def queue_of(make: Callable[[], AsyncIterator[str]]) -> float:
@@ -207,7 +195,7 @@ async def first() -> dict[str, Any]:
         return took * 1e6
 
     value, plain = await rounds(100, ours, floor)
-    return row("first chunk", value, plain, 100, at=54)
+    return row("first chunk", value, plain, 100)
 
 
 async def many(count: int = 1000) -> dict[str, Any]:
