@@ -38,14 +38,19 @@ def rest(client: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def both() -> tuple[Keeper, Speaker, socket.socket]:
+    """A supervisor's end and a worker's, and the worker's socket."""
+    ours, theirs = pair()
+    return Keeper(ours), Speaker(theirs), theirs
+
+
 @pytest.mark.anyio
 class TestBetweenTheTwo:
     async def test_what_was_left_is_said_and_what_was_taken_back_is_not(
         self, ends: tuple[socket.socket, socket.socket]
     ) -> None:
         client, accepted = ends
-        ours, theirs = pair()
-        keeper, speaker = Keeper(ours), Speaker(theirs)
+        keeper, speaker, theirs = both()
         taken = speaker.leave(accepted.fileno(), b"never")
         kept = speaker.leave(accepted.fileno(), b"the last words")
         assert taken is not None
@@ -63,8 +68,7 @@ class TestBetweenTheTwo:
         self, ends: tuple[socket.socket, socket.socket]
     ) -> None:
         client, accepted = ends
-        ours, theirs = pair()
-        keeper, speaker = Keeper(ours), Speaker(theirs)
+        keeper, speaker, theirs = both()
         speaker.leave(accepted.fileno(), b"just in time")
         accepted.close()
         theirs.close()
@@ -75,8 +79,7 @@ class TestBetweenTheTwo:
         self, ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         client, accepted = ends
-        ours, theirs = pair()
-        keeper, speaker = Keeper(ours), Speaker(theirs)
+        keeper, speaker, theirs = both()
         monkeypatch.setattr("millrace.launchers.processes.last_words.SPARE", 1 << 40)
         speaker.leave(accepted.fileno(), b"never")
         accepted.close()
