@@ -120,6 +120,7 @@ class BoundFlow(Step[Any, Any]):
         self.streams = inner.streams
         self.live = inner.live and binding.passes_upstream
         self.gathers = inner.gathers
+        self.shallow = inner.shallow
         if binding.kwargs:
             raise FlowBuildError(
                 f"bind({binding.name}, {', '.join(binding.kwargs)}=...): a flow takes values by position only"

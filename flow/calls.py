@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import types
-from asyncio import CancelledError, get_running_loop
+from asyncio import CancelledError, get_running_loop, sleep
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
@@ -117,13 +117,14 @@ async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
     run = Run()
     run.name = step.name
     run.adopt(options, parent)
-    future = run._caller = loop.create_future()
     run.open(partial(start_body, step, x), loop, copy_context(), options.timeout)
-    try:
-        await future  # a plain future: the caller's cancel never reaches the run's cleanup
-    except CancelledError:
-        run.cancel("caller cancelled")
-        raise
+    if not run.over:
+        run._caller = loop.create_future()
+        try:
+            await run._caller  # a plain future: the caller's cancel never reaches the run's cleanup
+        except CancelledError:
+            run.cancel("caller cancelled")
+            raise
     return run.outcome()
 
 
@@ -144,7 +145,12 @@ def start_body(step: Step[Any, Any], x: Any, run: Run) -> Coroutine[Any, Any, An
     run.name = step.name
     if isinstance(x, (str, Message)):
         run.question = x
-    return step.execute(x, run, (), True)
+    return step.execute(x, run, (), True) if step.shallow else _execute_on_new_stack(step, x, run)
+
+
+async def _execute_on_new_stack(step: Step[Any, Any], x: Any, run: Run) -> Any:
+    await sleep(0)  # the run's task may have begun on its caller's stack
+    return await step.execute(x, run, (), True)
 
 
 async def execute_joined(step: Step[Any, Any], x: Any, run: Run, path: Path) -> Any:

@@ -18,12 +18,16 @@ FRAMES = 3
 AROUND = 60
 """Frames that callers, the loop and the innermost step may take."""
 
+SHALLOW = 8
+"""How deep flows may stand in one whose run begins on its caller's stack."""
+
 KEPT = "_depth"
 
 
 def refuse_depth(flow: Step[Any, Any]) -> None:
     """Raises: FlowBuildError, where flows stand too deep in each other to be run."""
     depth, limit = _depth(flow), sys.getrecursionlimit()
+    vars(flow)["shallow"] = depth <= SHALLOW
     if depth * FRAMES + AROUND > limit:
         allowed, needed = (limit - AROUND) // FRAMES, depth * FRAMES + 2 * AROUND
         raise FlowBuildError(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import nullcontext
 from contextvars import Context, copy_context
 from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.notes import also_failed
-from ..streaming.tasks import makes_plain_tasks
+from ..streaming.tasks import Hurry, makes_plain_tasks
 from .meetings import stands_at_barrier
 
 __all__ = ["Group", "OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
@@ -49,6 +50,8 @@ class Group:
     all that are at work stand at a barrier, they do not count any more, so that those they wait for can begin.
     """
 
+    hurries = False
+
     def __init__(self, work: Sequence[Work], concurrency: int | None, on_error: OnError) -> None:
         self.work = work
         self.on_error = on_error
@@ -63,23 +66,25 @@ class Group:
         self._next = 0
         self._left = len(work)
         self._stopping = self._filling = False
-        self._ended = self.loop.create_future()
+        self._ended: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         if not self.work:
             return
         self._begin()
-        if self._limit < len(self.work):
-            self._look_later()
-        try:
-            await self._ended
-        except CancelledError:
-            self._stop(None)
-            await self._settle()
-            raise
-        finally:
-            if self._looking is not None:
-                self._looking.cancel()
+        if self._left and not self._stopping:
+            self._ended = self.loop.create_future()
+            if self._limit < len(self.work):
+                self._look_later()
+            try:
+                await self._ended
+            except CancelledError:
+                self._stop(None)
+                await self._settle()
+                raise
+            finally:
+                if self._looking is not None:
+                    self._looking.cancel()
         if self._stopping:
             await self._settle()
 
@@ -115,9 +120,10 @@ class Group:
         self._filling = True
         copy, count = self._context.copy, len(self.work)  # the current context may be that of another work
         for_all = self._limit >= count
-        while self._next < count and not self._stopping and (for_all or self._has_place()):
-            self._next += 1
-            self._start(self._next - 1, copy())
+        with Hurry(self.loop) if self.hurries else nullcontext() as hurry:
+            while self._next < count and not self._stopping and (for_all or self._has_place()):
+                self._next += 1
+                self._start(self._next - 1, copy(), hurry)
         self._filling = False
 
     def _has_place(self) -> bool:
@@ -128,7 +134,7 @@ class Group:
 
     def _look(self) -> None:
         """Lets more begin, where all that count stand at a barrier."""
-        if self._stopping or self._ended.done():
+        if self._stopping or not self._left:
             return
         counted = {i: task for i, task in self._tasks.items() if i not in self._met}
         if counted and all(map(stands_at_barrier, counted.values())):
@@ -137,9 +143,13 @@ class Group:
         if self._left > len(self._tasks):  # some have not begun
             self._look_later()
 
-    def _start(self, i: int, context: Context) -> None:
+    def _start(self, i: int, context: Context, hurry: Hurry | None = None) -> None:
         if self._plainly:
-            self._tasks[i] = asyncio.Task(self._do(i), loop=self.loop, name="millrace", context=context)
+            self._tasks[i] = task = asyncio.Task(
+                self._do(i), loop=self.loop, name="millrace", context=context
+            )
+            if hurry is not None:
+                hurry.begin(task)
             return
         task = self.loop.create_task(self._do(i), context=context)
         if not task.done():  # it may have begun at once, where the loop has a factory of its own
@@ -168,8 +178,8 @@ class Group:
             self._met.discard(i)
         if not self._stopping:
             self._go_on(i)
-        if not self._left and not self._ended.done():
-            self._ended.set_result(None)
+        if not self._left:
+            self._end()
 
     def _stop(self, i: int | None) -> None:
         """Cancels all that are at work, but for the work `i`, which calls."""
@@ -178,8 +188,11 @@ class Group:
             for at, task in self._tasks.items():
                 if at != i:
                     task.cancel()  # one that has not begun never comes to its account
-            if not self._ended.done():
-                self._ended.set_result(None)
+            self._end()
+
+    def _end(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
     async def _settle(self) -> None:
         """Waits for the cleanup of what was cancelled; a further cancel of the waiting task comes after it."""

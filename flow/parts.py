@@ -52,7 +52,7 @@ class Parts(Group):
             ]
         )
         super().__init__(work, concurrency, on_error)
-        self.bare = bare
+        self.bare = self.hurries = bare
         self.steps, self.inputs, self.labels = steps, inputs, labels
         self.owner, self.path = run, path
 

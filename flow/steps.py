@@ -53,6 +53,8 @@ class Step(Generic[In, Out]):
     """Whether it may want the value of the stream that it takes, beside its pieces."""
     streams = False
     """Whether its value can be had piece by piece, by `open`."""
+    shallow = True
+    """Whether so few flows stand in each other there that a run of it may begin on its caller's stack."""
 
     async def execute(self, x: Any, run: Run | None, path: Path, output: bool) -> Any:
         """Does the step's work as a part of `run`; without one, in the direct drive.

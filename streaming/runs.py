@@ -30,7 +30,7 @@ from .queues import Queue
 from .readers import Reader
 from .registries import MEMORY, MemoryQueue
 from .sessions import SESSION, new_session_id
-from .tasks import begin
+from .tasks import Hurry, begin
 from .turns import Turn
 from .usage import TokenUsage
 
@@ -188,9 +188,11 @@ class Run(Turn):
             self._finish(self._outcome, self.cut)
             return
         LIVE.add(self)
-        self._task = begin(loop, self._main(body), context)
         if timeout is not None:
             self._timer = loop.call_later(timeout, self._cut, "deadline passed", "timeout")
+        with Hurry(loop) as hurry:
+            self._task = task = begin(loop, self._main(body), context)
+            hurry.begin(task)
 
     async def _main(self, body: Body) -> None:
         self._begun = True

@@ -31,6 +31,7 @@ class FallingBack(PolicyStep[In, Out]):
         super().mirror()
         self.gathers = self.inner.gathers or not self.fallback.live
         self.streams = self.inner.streams or self.fallback.streams
+        self.shallow = self.inner.shallow and self.fallback.shallow
 
     def children(self) -> Sequence[Step[Any, Any]]:
         return (self.inner, self.fallback)

@@ -34,6 +34,7 @@ class PolicyStep(Step[In, Out]):
         self.live = self.inner.live
         self.gathers = self.inner.gathers
         self.streams = self.inner.streams
+        self.shallow = self.inner.shallow
 
     @property
     def label(self) -> str:

@@ -1,0 +1,258 @@
+"""Runs and branches that begin at once: as tasks of their own, in contexts of their own, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextvars import ContextVar, copy_context
+from typing import Any
+
+import pytest
+
+from millrace import Parallel, Pipeline, Warp
+from millrace.streaming import RunCancelled, current_run
+from millrace.streaming.tasks import NESTED, TURN, Hurry, begin
+
+pytestmark = pytest.mark.anyio
+
+SET: ContextVar[str] = ContextVar("set", default="nothing")
+
+
+def here() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def own_task(x: Any) -> list[asyncio.Task[Any]]:
+    return [here()]
+
+
+async def letters(x: Any) -> AsyncIterator[str]:
+    for letter in "abc":
+        yield letter
+
+
+async def test_run_works_until_it_first_waits_before_its_caller_goes_on() -> None:
+    order = []
+
+    async def work(x: Any) -> None:
+        order.append("first")
+        await asyncio.sleep(0)
+        order.append("last")
+
+    async with Pipeline(work).stream(0) as stream:
+        order.append("caller")
+        await stream.run.wait()
+    assert order == ["first", "caller", "last"]
+
+
+async def test_call_that_waits_for_nothing_takes_no_turn_of_the_loop() -> None:
+    turned = []
+    asyncio.get_running_loop().call_soon(turned.append, True)
+    found = await Parallel(own_task, own_task).acall(0)
+    assert not turned
+    assert len({here(), *found[0], *found[1]}) == 3
+
+
+async def test_each_is_a_task_of_its_own_and_the_caller_is_itself_again() -> None:
+    caller = here()
+    found = await Pipeline(own_task).acall(0)
+    assert here() is caller
+    for branch in await Parallel(own_task, own_task).acall(0):
+        found += branch
+    assert here() is caller
+    assert len({caller, *found}) == 4
+    assert all(task.done() for task in found)
+
+
+async def test_timeout_in_a_step_stops_the_step_and_not_its_caller() -> None:
+    async def limited(x: Any) -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(10)
+        except TimeoutError:
+            return "too slow"
+        return "in time"
+
+    assert await Pipeline(limited).acall(0) == "too slow"
+    assert list(await Parallel(limited, limited).acall(0)) == ["too slow"] * 2
+
+
+async def test_what_it_sets_in_its_context_stays_there() -> None:
+    async def sets(x: str) -> str:
+        before = SET.get()
+        SET.set(x)
+        return before
+
+    async def tells(x: str) -> str:
+        return SET.get()
+
+    SET.set("the caller's")
+    assert await Pipeline(sets, tells).acall("the run's") == "the run's"
+    assert list(await Parallel(sets, sets).acall("a branch's")) == ["the caller's"] * 2
+    assert SET.get() == "the caller's"
+
+
+async def test_run_that_stops_itself_at_once_is_stopped_where_it_first_waits() -> None:
+    async def stops(x: Any) -> None:
+        run = current_run()
+        assert run is not None
+        run.cancel("enough")
+        await asyncio.sleep(10)
+
+    with pytest.raises(RunCancelled, match="enough"):
+        await Pipeline(stops).acall(0)
+    assert here().cancelling() == 0
+
+
+async def test_exit_in_a_first_step_is_the_runs_error_and_its_caller_goes_on() -> None:
+    async def exits(x: Any) -> None:
+        raise SystemExit(3)
+
+    caller = here()
+    for flow in (Pipeline(exits), Parallel(exits, own_task)):
+        with pytest.raises(SystemExit):
+            await flow.acall(0)
+        assert here() is caller
+    assert await Pipeline(own_task).acall(0) != [caller]
+
+
+async def test_first_piece_is_there_when_the_listener_first_looks() -> None:
+    turned = []
+    asyncio.get_running_loop().call_soon(turned.append, True)
+    async with Pipeline(letters).stream(0) as stream:
+        async for piece in stream.text():
+            assert piece == "a"
+            assert not turned
+            break
+
+
+async def test_calls_in_a_row_leave_the_loop_its_turns() -> None:
+    """Each waits for nothing; a caller that looks for what another task does must not look for ever."""
+    turned = []
+    asyncio.get_running_loop().call_later(0.01, turned.append, True)
+    flow, start = Pipeline(own_task), time.perf_counter()
+    while not turned:
+        await flow.acall(0)
+        assert time.perf_counter() - start < 5
+
+
+async def test_others_have_their_turn_within_half_a_millisecond() -> None:
+    gaps, ended = [], False
+
+    async def ticks() -> None:
+        last = time.perf_counter()
+        while not ended:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    other = asyncio.create_task(ticks())
+    flow = Pipeline(own_task)
+    for _ in range(5000):
+        await flow.acall(0)
+    ended = True
+    await other
+    assert sorted(gaps)[len(gaps) // 2] < 10 * TURN
+
+
+async def test_branches_begin_in_the_order_written_where_their_time_is_up_too() -> None:
+    begun = []
+
+    async def work(i: int) -> int:
+        begun.append(i)
+        time.sleep(TURN / 20)
+        return i
+
+    numbers = list(range(100))
+    assert await Warp(work).acall(numbers) == numbers
+    assert begun == numbers
+
+
+async def test_flows_that_call_themselves_deeply_have_room() -> None:
+    """Only some may stand on their caller's stack; the others have one of their own, as all tasks have."""
+
+    async def down(n: int) -> int:
+        return 0 if n == 0 else 1 + sum(await tree.acall(n - 1))
+
+    tree = Parallel(down)
+    depth = sys.getrecursionlimit() // 2
+    assert sum(await tree.acall(depth)) == depth
+    assert depth > NESTED
+
+
+async def test_deep_flow_in_a_deep_caller_has_room() -> None:
+    flow = Pipeline(own_task, name="p")
+    for _ in range(290):
+        flow = Pipeline(flow, name="p")
+
+    async def called(left: int) -> Any:
+        return await (called(left - 1) if left else flow.acall(0))
+
+    assert len(await called(800)) == 1
+
+
+def test_loop_that_was_closed_within_its_turn_holds_nobody_up() -> None:
+    async def order() -> list[str]:
+        seen = []
+
+        async def work(x: Any) -> None:
+            seen.append("work")
+            await asyncio.sleep(0)
+
+        async with Pipeline(work).stream(0) as stream:
+            seen.append("caller")
+            await stream.run.wait()
+        return seen
+
+    async def last_turn(loop: asyncio.AbstractEventLoop) -> None:
+        loop.stop()
+        await Pipeline(own_task).acall(0)
+
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(last_turn(loop))
+        loop.run_forever()
+        loop.close()
+        assert task.done()
+        time.sleep(2 * TURN)
+        assert asyncio.run(order()) == ["work", "caller"]
+
+
+async def test_loop_with_a_way_of_its_own_to_make_tasks_makes_them() -> None:
+    loop, made = asyncio.get_running_loop(), []
+
+    def factory(loop: Any, coroutine: Any, **more: Any) -> asyncio.Task[Any]:
+        made.append(asyncio.current_task())
+        return asyncio.Task(coroutine, loop=loop, **more)
+
+    loop.set_task_factory(factory)
+    try:
+        assert len(await Parallel(own_task, own_task).acall(0)) == 2
+    finally:
+        loop.set_task_factory(None)
+    assert len(made) == 3
+    assert made[0] is here()
+    assert None not in made
+
+
+async def test_what_another_thread_has_just_asked_for_keeps_its_place() -> None:
+    loop, order = asyncio.get_running_loop(), []
+
+    async def work() -> None:
+        order.append("work")
+
+    with Hurry(loop) as hurry:
+        task = begin(loop, work(), copy_context())
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(order.append, "thread"))
+        thread.start()
+        thread.join()
+        hurry.begin(task)
+    assert not order
+    await task
+    assert order == ["work", "thread"]
