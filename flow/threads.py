@@ -24,6 +24,7 @@ from ..streaming.runs import ABANDONED, FRAME, VOICE, Run
 from ..streaming.sessions import SESSION
 from .args import UNSETTLED, dispose
 from .pools import Pool
+from .references import SCOPE
 
 if TYPE_CHECKING:
     from .functions import FunctionStep
@@ -73,7 +74,7 @@ HOLDS: ContextVar[tuple[Any, ...]] = ContextVar("millrace_holds", default=())
 READING: ContextVar[tuple[Any, ...]] = ContextVar("millrace_reading", default=())
 """Readers of shared streams, in whose branches this code works: innermost last."""
 
-OURS = frozenset((FRAME, SESSION, VOICE, JOINED, HOLDS, READING))
+OURS = frozenset((FRAME, SCOPE, SESSION, VOICE, JOINED, HOLDS, READING))
 """Context variables that belong to a place, not to the values of a run."""
 
 

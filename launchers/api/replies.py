@@ -156,7 +156,7 @@ async def stream_answer(reply: Reply, dialect: StreamDialect) -> None:
     """Sends each piece as it comes; what has come meanwhile goes out together.
 
     Raises:
-        Refusal: the run has ended otherwise than as done before anything was sent.
+        Refusal: the run has ended otherwise than as done before it said anything.
     """
     work, feed, departure = reply.work, reply.work.feed, reply.departure
     take, piece, heard = feed.take, dialect.piece, work.heard
@@ -198,7 +198,7 @@ async def stream_answer(reply: Reply, dialect: StreamDialect) -> None:
         parts.append(dialect.end(event))
     else:
         refusal = reply.refusal(event)
-        if not reply.started:
+        if not (reply.started or said):
             raise refusal
         parts.append(dialect.failure(event, refusal))
     await flush(reply, parts, more=False)

@@ -288,3 +288,14 @@ def test_an_error_is_named_where_it_arose_and_not_where_it_passed(behind: Callab
         with pytest.raises(ConnectionError):
             finished.extend(e.path for e in flow.stream(1) if isinstance(e, StepFinished) and e.error)
         assert ("breaks",) in finished
+
+
+@pytest.mark.parametrize("policy", [{}, {"retry": 2}, {"timeout": 60}, {"concurrency": 1}, {"fallback": str}])
+def test_branches_that_refer_to_their_input_share_what_a_step_with_a_policy_gives(policy: Any) -> None:
+    def letters(text: str) -> Iterator[str]:
+        yield from text
+
+    with Pipeline() as p:
+        p.dots = dotted
+        p.both = bind(lambda whole, dots: f"{whole} {dots}", p.input, p.dots)
+    assert Pipeline(step(letters, **policy), Parallel(p, len))("ab") == ("ab a.b.", 2)

@@ -19,6 +19,7 @@ WAYS = st.sampled_from(["break", "block", "cancel", "task", "sync break", "sync 
 
 live = Plan("live async generator")
 early = Plan("live, leaving early")
+retried = Plan("policy", (Plan("generator"),))
 stream = Plan("async generator", mark="a")
 
 
@@ -48,6 +49,7 @@ def check_value(plan: Plan, x: str) -> None:
 @given(plans(), TEXTS)
 @example(Plan("pipeline", (stream, Plan("written", (early,)))), "x")
 @example(Plan("pipeline", (stream, Plan("loop", (Plan("written", (live,)),), most=2))), "x")
+@example(Plan("graph", (retried, Plan("written", (live,)), Plan("function"))), "x")
 def test_they_give_what_they_must_however_they_are_called(plan: Plan, x: str) -> None:
     check_value(plan, x)
 
