@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.notes import also_failed
-from ..streaming.tasks import Hurry, makes_plain_tasks
+from ..streaming.tasks import Hurry
 from .meetings import stands_at_barrier
 
 __all__ = ["Group", "OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
@@ -58,7 +58,6 @@ class Group:
         self.values: list[Any] = [None] * len(work)
         self.failed: list[int] = []
         self.loop = asyncio.get_running_loop()
-        self._plainly = makes_plain_tasks(self.loop)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._limit = len(work) if concurrency is None else concurrency
         self._met: set[int] = set()
@@ -144,16 +143,12 @@ class Group:
             self._look_later()
 
     def _start(self, i: int, context: Context, hurry: Hurry | None = None) -> None:
-        if self._plainly:
-            self._tasks[i] = task = asyncio.Task(
-                self._do(i), loop=self.loop, name="millrace", context=context
-            )
-            if hurry is not None:
-                hurry.begin(task)
-            return
-        task = self.loop.create_task(self._do(i), context=context)
-        if not task.done():  # it may have begun at once, where the loop has a factory of its own
+        make = self.loop.create_task if hurry is None else hurry.make
+        task = make(self._do(i), context=context)
+        if not task.done():  # it may have begun, where the loop has a factory of its own
             self._tasks[i] = task
+        if hurry is not None:
+            hurry.begin()
 
     async def _do(self, i: int) -> None:
         try:

@@ -30,7 +30,7 @@ from .queues import Queue
 from .readers import Reader
 from .registries import MEMORY, MemoryQueue
 from .sessions import SESSION, new_session_id
-from .tasks import Hurry, begin
+from .tasks import Hurry
 from .turns import Turn
 from .usage import TokenUsage
 
@@ -191,8 +191,8 @@ class Run(Turn):
         if timeout is not None:
             self._timer = loop.call_later(timeout, self._cut, "deadline passed", "timeout")
         with Hurry(loop) as hurry:
-            self._task = task = begin(loop, self._main(body), context)
-            hurry.begin(task)
+            self._task = hurry.make(self._main(body), context)
+            hurry.begin()
 
     async def _main(self, body: Body) -> None:
         self._begun = True

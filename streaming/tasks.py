@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine
@@ -11,9 +12,7 @@ from time import perf_counter
 from typing import Any, Self
 from weakref import ReferenceType, ref
 
-__all__ = ["Hurry", "begin", "makes_plain_tasks"]
-
-_make, _queue = asyncio.BaseEventLoop.create_task, asyncio.BaseEventLoop.call_soon
+__all__ = ["Hurry", "makes_plain_tasks"]
 
 TURN = 0.0005
 """Seconds for which tasks are begun at once before the loop's other work has a turn."""
@@ -21,46 +20,52 @@ TURN = 0.0005
 NESTED = 4
 """How many tasks that have begun at once may stand on each other: each takes its part of Python's stack."""
 
-
-def begin(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context
-) -> asyncio.Task[Any]:
-    """`loop.create_task(coroutine, context=context)`, for code that runs on `loop`."""
-    if makes_plain_tasks(loop):
-        return asyncio.Task(coroutine, loop=loop, name="millrace", context=context)
-    return loop.create_task(coroutine, context=context)
+_plain: dict[type, bool] = {}
 
 
 def makes_plain_tasks(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether its `create_task` only makes the task: asyncio's own, unless they were given a task factory."""
+    """Whether its `create_task` only makes the task: that of asyncio or uvloop, unless it was given a task factory."""
     kind = type(loop)
-    return kind.create_task is _make and kind.call_soon is _queue and loop.get_task_factory() is None
+    plain = _plain.get(kind)
+    if plain is None:
+        makers = [asyncio.BaseEventLoop.create_task]
+        if "uvloop" in sys.modules:
+            makers.append(sys.modules["uvloop"].Loop.create_task)
+        plain = _plain[kind] = kind.create_task in makers
+    return plain and loop.get_task_factory() is None
 
 
 class _Turn:
     """What has begun at once in this thread since its loop has had its turn."""
 
-    __slots__ = ("loop", "nested", "since")
+    __slots__ = ("_asked", "_loop", "_since", "_task", "nested")
 
     def __init__(self) -> None:
         self.nested = 0
-        self.loop: ReferenceType[asyncio.AbstractEventLoop] | None = None
-        self.since: float | None = None
+        self._asked = False
+        self._since: float | None = None
+        self._task = 0
+        self._loop: ReferenceType[asyncio.AbstractEventLoop] | None = None
 
-    def has_time(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether one more may begin before the loop's other work has its turn."""
-        if self.since is not None:
-            if perf_counter() - self.since < TURN:
-                return True
-            if self.loop is not None and self.loop() is loop:
-                return False  # the loop before this one may have been closed within its turn
-        self.since = perf_counter()
-        self.loop = ref(loop)
-        loop.call_soon(self.end)
+    def has_time(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> bool:
+        """Whether one more may begin before the loop's other work has its turn; `task` asks, or else a callback."""
+        if self.nested > 1:  # within one that has begun so
+            return self._since is None or perf_counter() - self._since < TURN
+        if task is None:
+            return True  # the loop comes next
+        same = self._loop is not None and self._loop() is loop
+        if same and self._since is not None and self._task == id(task):
+            return perf_counter() - self._since < TURN
+        self._since, self._task = perf_counter(), id(task)
+        if not same:  # the one before may have been closed within its turn
+            self._loop = ref(loop)
+        if not (same and self._asked):
+            self._asked = True
+            loop.call_soon(self.end)
         return True
 
     def end(self) -> None:
-        self.since = None
+        self._since, self._asked = None, False
 
 
 class _Here(threading.local):
@@ -72,23 +77,24 @@ _here = _Here()
 
 
 class Hurry:
-    """Around the making of tasks by `begin` on `loop`, which runs this code: each begins now and not in its turn.
+    """Around the making of tasks on `loop`, which runs this code: each begins now and not in its turn.
 
     As tasks with `eager_start` do from Python 3.12 on: it works until it first waits, as itself and in its context,
     and costs the loop no turn. Where the loop makes them in a way of its own, where too many have begun within each
     other, and where others have waited for their turn for half a millisecond, it waits for its own.
     """
 
-    __slots__ = ("_loop", "_outer", "_ready", "_turn")
+    __slots__ = ("_context", "_loop", "_outer", "_plain", "_step", "_turn")
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
-        self._turn = turn = _here.turn
-        self._ready = loop._ready if turn.nested < NESTED and makes_plain_tasks(loop) else None
+        self._turn = _here.turn
+        self._plain = makes_plain_tasks(loop)
+        self._step: Any = None
 
     def __enter__(self) -> Self:
         self._turn.nested += 1
-        self._outer = outer = asyncio.current_task(self._loop) if self._ready is not None else None
+        self._outer = outer = asyncio.current_task(self._loop) if self._plain else None
         if outer is not None:
             _leave_task(self._loop, outer)
         return self
@@ -98,13 +104,29 @@ class Hurry:
         if self._outer is not None:
             _enter_task(self._loop, self._outer)
 
-    def begin(self, task: asyncio.Task[Any]) -> None:
-        """To be called as soon as the task is made."""
-        ready = self._ready
-        if not ready:
-            return
-        handle = ready[-1]
-        step, context = handle._callback, handle._context
-        if getattr(step, "__self__", None) is task and self._turn.has_time(self._loop):
-            handle.cancel()
-            context.run(step)
+    def make(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> asyncio.Task[Any]:
+        """`loop.create_task(coroutine, context=context)`; as soon as it is known where it has to be, call `begin`."""
+        loop = self._loop
+        if not self._plain:
+            return loop.create_task(coroutine, context=context)  # type: ignore[no-any-return]
+        if self._turn.nested > NESTED or not self._turn.has_time(loop, self._outer):
+            return asyncio.Task(coroutine, loop=loop, name="millrace", context=context)
+        self._context = context
+        loop.call_soon = (
+            self._catch
+        )  # what a task does with its loop when it is made is to ask for its first step
+        try:
+            return asyncio.Task(coroutine, loop=loop, name="millrace", context=context)
+        finally:
+            del loop.call_soon
+
+    def _catch(self, call: Any, *args: Any, context: Context | None = None) -> Any:
+        if context is self._context:
+            self._step = call
+            return None
+        return type(self._loop).call_soon(self._loop, call, *args, context=context)
+
+    def begin(self) -> None:
+        step, self._step = self._step, None
+        if step is not None:
+            self._context.run(step)

@@ -54,7 +54,6 @@ class Exchange:
             pass
         else:
             async with work:
-                await asyncio.sleep(0)  # the first step of the run, which may be its last
                 with Departure(self.receive) as departure:
                     if not work.run.over:
                         departure.then(work.left)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator
 from contextvars import ContextVar, copy_context
@@ -14,9 +13,15 @@ import pytest
 
 from millrace import Parallel, Pipeline, Warp
 from millrace.streaming import RunCancelled, current_run
-from millrace.streaming.tasks import NESTED, TURN, Hurry, begin
+from millrace.streaming.tasks import NESTED, TURN, Hurry
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"use_uvloop": request.param}
+
 
 SET: ContextVar[str] = ContextVar("set", default="nothing")
 
@@ -131,11 +136,12 @@ async def test_first_piece_is_there_when_the_listener_first_looks() -> None:
             break
 
 
-async def test_calls_in_a_row_leave_the_loop_its_turns() -> None:
+@pytest.mark.parametrize("flow", [Pipeline(own_task), Parallel(own_task, own_task)], ids=["run", "branches"])
+async def test_calls_in_a_row_leave_the_loop_its_turns(flow: Any) -> None:
     """Each waits for nothing; a caller that looks for what another task does must not look for ever."""
     turned = []
     asyncio.get_running_loop().call_later(0.01, turned.append, True)
-    flow, start = Pipeline(own_task), time.perf_counter()
+    start = time.perf_counter()
     while not turned:
         await flow.acall(0)
         assert time.perf_counter() - start < 5
@@ -241,18 +247,34 @@ async def test_loop_with_a_way_of_its_own_to_make_tasks_makes_them() -> None:
     assert None not in made
 
 
-async def test_what_another_thread_has_just_asked_for_keeps_its_place() -> None:
-    loop, order = asyncio.get_running_loop(), []
+def test_what_is_asked_of_the_loop_while_a_task_is_made_is_done_in_its_turn() -> None:
+    asked, order = [], []
 
-    async def work() -> None:
+    class Asks(asyncio.SelectorEventLoop):
+        """Asks itself for something whenever somebody looks whether it is debugged, as each new task does."""
+
+        asking = False
+
+        def get_debug(self) -> bool:
+            if order == ["ready"] and not self.asking:
+                self.asking = True
+                asked.append("turn")
+                self.call_soon(order.append, "turn")
+                self.asking = False
+            return False
+
+    async def work(x: Any) -> None:
         order.append("work")
 
-    with Hurry(loop) as hurry:
-        task = begin(loop, work(), copy_context())
-        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(order.append, "thread"))
-        thread.start()
-        thread.join()
-        hurry.begin(task)
-    assert not order
-    await task
-    assert order == ["work", "thread"]
+    async def call() -> None:
+        with Hurry(asyncio.get_running_loop()) as hurry:
+            order.append("ready")
+            task = hurry.make(work(0), copy_context())
+            hurry.begin()
+            assert order == ["ready", "work"]
+        await asyncio.sleep(0)
+        assert order == ["ready", "work", *asked]
+        assert task.done()
+
+    with asyncio.Runner(loop_factory=Asks) as runner:
+        runner.run(call())
