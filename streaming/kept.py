@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from time import time
 from typing import Any
@@ -16,8 +16,9 @@ from .logs import LogSource
 from .memory import pending_cancel
 from .paces import Pace
 from .pieces import Piece
+from .records import without_traceback
 
-__all__ = ["KEPT_BYTES", "KeptLog", "weight_of"]
+__all__ = ["KEPT_BYTES", "KeptLog", "laid_up", "weight_of"]
 
 KEPT_BYTES = 16 * 1024 * 1024
 """How much a detached run may say before it fails with QueueFull."""
@@ -133,6 +134,17 @@ class KeptLog:
             self._waiting.append(wake)
         if len(self.events) > seq or self.last is not None:
             wake()
+
+
+def laid_up(queued: Sequence[Event | Piece]) -> tuple[list[Event | Piece], int]:
+    """What lay in a run's queue, as it is kept when that is over, and the bytes that it takes, roughly."""
+    kept, size = [], 0
+    for event in queued:
+        if not isinstance(event, tuple):
+            event = without_traceback(event)
+        kept.append(event)
+        size += weight_of(event)
+    return kept, size
 
 
 def weight_of(event: Event | Piece) -> int:

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from asyncio import AbstractEventLoop
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .errors import EventsExpired, RunUnknown
 from .events import Event
 from .forks import after_fork
-from .kept import KeptLog, weight_of
+from .kept import KeptLog, laid_up
 from .logs import Log, LogSource, Source
 from .memory import MemoryLog
 from .pieces import Piece, as_event, seq_of
 from .queues import Queue, RunInfo
-from .records import without_traceback
 
 if TYPE_CHECKING:
     from .runs import Run
@@ -103,7 +102,8 @@ class MemoryQueue:
 
     def _forget_all(self) -> None:
         self._live = Live()
-        self._over: OrderedDict[str, Remains] = OrderedDict()
+        self._over: dict[str, Remains] = {}
+        self._order: deque[Remains] = deque()
         self._elsewhere: OrderedDict[str, Queue] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()
         self._size = 0
@@ -138,12 +138,10 @@ class MemoryQueue:
             if run.queue is not None and run.queue is not self:
                 _remember(self._elsewhere, run_id, run.queue)
                 return
-            queued = [
-                event if isinstance(event, tuple) else without_traceback(event)
-                for event in (log.queued() if isinstance(log, MemoryLog) else log.kept())
-            ]
-            size, now = sum(map(weight_of, queued)), time.monotonic()
-            self._over[run_id] = Remains(facts_of(run, size), queued, size, now + self._ttl)
+            queued, size = laid_up(log.queued() if isinstance(log, MemoryLog) else log.kept())
+            now = time.monotonic()
+            left = self._over[run_id] = Remains(facts_of(run, size), queued, size, now + self._ttl)
+            self._order.append(left)
             self._size += size
             self._sweep(now)
 
@@ -232,11 +230,10 @@ class MemoryQueue:
         )
 
     def _sweep(self, now: float | None = None) -> int:
-        now, before = time.monotonic() if now is None else now, len(self._over)
-        while self._over:
-            run_id, oldest = next(iter(self._over.items()))
-            if oldest.until > now and len(self._over) <= self._most and self._size <= self._max_bytes:
-                break
+        now, before, order = time.monotonic() if now is None else now, len(self._over), self._order
+        while order and (len(order) > self._most or self._size > self._max_bytes or order[0].until <= now):
+            oldest = order.popleft()
+            run_id = oldest.facts[0]
             del self._over[run_id]
             self._size -= oldest.size
             _remember(self._expired, run_id, None)
@@ -329,7 +326,7 @@ def facts_of(run: Run, size: int | None = None) -> Facts:
 
 def session_of(run: Run) -> str | None:
     """The id of a run's session, where there is one yet: given, or asked for."""
-    known: str | None = run._session or vars(run).get("_new_session")
+    known = run._session or run._new_session
     return session_of(run.parent) if known is None and run.parent is not None else known
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import threading
 import time
 from asyncio import AbstractEventLoop, CancelledError
 from asyncio.events import _get_running_loop
@@ -23,6 +23,7 @@ from .endings import RunStatus
 from .errors import MillraceError, QueueError, RunCancelled, RunTimeout
 from .events import Event, Path, RunFinished, RunStarted, StatusChanged, TextDelta, Usage
 from .forks import after_fork
+from .ids import new_id
 from .memory import MemoryLog, call_soon, pending_cancel
 from .notes import annotate
 from .options import NO_OPTIONS, Options
@@ -52,7 +53,17 @@ HOOKS: ContextVar[Any] = ContextVar("millrace_hooks", default=None)
 LIVE: set[Run] = set()
 """Runs that are going on. Loops hold tasks weakly, and run, task and log are one cycle: something must hold it."""
 
-after_fork(LIVE.clear)
+_naming = threading.Lock()
+
+
+def _forked() -> None:
+    """In a forked child: its runs are its own, and another thread may have held the lock."""
+    global _naming
+    LIVE.clear()
+    _naming = threading.Lock()
+
+
+after_fork(_forked)
 
 ABANDONED: set[object] = set()
 """Functions of ended runs that could not be stopped and still occupy their threads."""
@@ -84,6 +95,9 @@ class Run(Turn):
     finish_reason: str | None = None
     born = 0.0
     _id: str | None = None
+    _new_session: str | None = None
+    _deadline: float | None = None
+    """When its time is over, as `time.perf_counter` tells it."""
     _admission: Callable[[], Awaitable[object]] | None = None
     _begun = False
     _said_started = False
@@ -99,10 +113,12 @@ class Run(Turn):
     def id(self) -> str:
         if self._id is not None:
             return self._id
-        made: str = vars(self).setdefault("_id", os.urandom(16).hex())  # the first of several threads decides
+        with _naming:  # the first of several threads decides
+            if self._id is None:
+                self._id = new_id()
         if self.log is not None:
             MEMORY.register(self)
-        return made
+        return self._id
 
     @property
     def session(self) -> str:
@@ -111,17 +127,18 @@ class Run(Turn):
             return self._session
         if self.parent is not None:
             return self.parent.session
-        vars(self).setdefault("_new_session", new_session_id())
-        made: str = vars(self)["_new_session"]
-        return made
+        with _naming:
+            if self._new_session is None:
+                self._new_session = new_session_id()
+        return self._new_session
 
     @property
     def time_left(self) -> float | None:
         """Seconds until the deadline, its own or that of a run above it; None where there is none."""
         found, run = [], self
         while True:
-            if run._timer is not None and run.loop is not None:
-                found.append(run._timer.when() - run.loop.time())
+            if run._deadline is not None:
+                found.append(run._deadline - time.perf_counter())
             if run.parent is None:
                 return min(found, default=None)
             run = run.parent
@@ -189,10 +206,13 @@ class Run(Turn):
             return
         LIVE.add(self)
         if timeout is not None:
-            self._timer = loop.call_later(timeout, self._cut, "deadline passed", "timeout")
+            self._deadline = self.born + timeout
         with Hurry(loop) as hurry:
             self._task = hurry.make(self._main(body), context)
             hurry.begin()
+        if self._deadline is not None and not self.over:
+            left = self._deadline - time.perf_counter()
+            self._timer = loop.call_later(max(left, 0.0), self._cut, "deadline passed", "timeout")
 
     async def _main(self, body: Body) -> None:
         self._begun = True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from .errors import SessionError
+from .ids import new_id
 
 __all__ = ["check_session_id", "session"]
 
@@ -36,7 +36,7 @@ def check_session_id(name: str) -> str:
 
 def new_session_id() -> str:
     """128 random bits; never from `id()` or a thread id, which are given out again."""
-    return "s" + os.urandom(16).hex()
+    return "s" + new_id()
 
 
 @contextmanager

@@ -25,7 +25,7 @@ __all__ = ["identity_of", "outer_references", "same", "steps_in"]
 
 PACKAGE = __name__.partition(".")[0]
 
-DERIVED = frozenset(("scope",))
+DERIVED = frozenset(("scope", "shallow"))
 """Attributes of steps that say nothing of what they do."""
 
 
