@@ -111,7 +111,8 @@ def _chat(page: Handlers, welcome: Welcome, blocks: Any, login: bool) -> None:
     # Of what goes on the list is told: the chat takes no edits while it is thought to be busy.
     shown = {"outputs": [box, chatbot, side], "show_progress_on": [side], **quiet}
     # Streams stand under admission's limits; a second event of a tab is refused where the end of the first is known.
-    streams = {"concurrency_limit": None, "trigger_mode": "multiple", **shown}
+    # In one group events begin in the order in which they came; of several groups Gradio takes any.
+    streams = {"concurrency_id": "page", "concurrency_limit": None, "trigger_mode": "multiple", **shown}
     box.submit(page.answer, inputs=[box], **streams)
     chatbot.example_select(page.answer_example, **streams)
     chatbot.edit(page.edit, **streams)

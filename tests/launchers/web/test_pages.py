@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 from millrace import Limits, Message, Service, step
 from millrace.streaming import TextDelta, attach
 from tests.support.browser import visiting
-from tests.support.chat_pages import ChatPage, Scripted
+from tests.support.chat_pages import ChatPage, Scripted, Work
 from tests.support.leaks import eventually
 from tests.support.servers import Served, millrace_process, serving
 
@@ -30,12 +31,13 @@ FOCUSED = (
 """What a screen reader calls that which has the focus."""
 
 
-def say(chat: ChatPage, scripted: Scripted, question: str, answer: str) -> None:
+def say(chat: ChatPage, scripted: Scripted, question: str, answer: str) -> Work:
     """A whole turn."""
     work = chat.begin(question, scripted)
     work.say(answer)
     work.finish()
     chat.wait_ready()
+    return work
 
 
 class TestAskingAnew:
@@ -166,6 +168,25 @@ class TestList:
         page.keyboard.press("Escape")
         expect(page.locator("#mr-menu")).to_be_hidden()
         expect(page.get_by_label("More about What is a river?")).to_be_focused()
+
+    def test_a_question_right_behind_new_chat_is_asked_there_and_stays(
+        self, chat: ChatPage, scripted: Scripted
+    ) -> None:
+        """However long the server had no time for either of the two."""
+        from playwright.sync_api import expect
+
+        loop = say(chat, scripted, "0", "zero").loop
+        for number in map(str, range(1, 9)):
+            loop.call_soon_threadsafe(time.sleep, 0.3)
+            chat.button("New chat").click()
+            chat.ask(number)
+            work = chat.next(scripted)
+            assert (work.question, work.history) == (number, ())
+            work.say("yes")
+            work.finish()
+            chat.wait_ready()
+            expect(chat.questions).to_have_text([number])
+            expect(chat.answers).to_have_text(["yes"])
 
     def test_on_a_phone_it_lies_over_the_chat_and_closes(
         self, browser: Browser, served: Served, scripted: Scripted
