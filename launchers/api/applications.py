@@ -108,19 +108,27 @@ class Application(FastAPI):
         if straight is None:
             await super().__call__(scope, receive, send)
             return
-        started = False
-
-        async def sending(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        sending = Sending(send)
         try:
             await straight(scope, receive, sending)
         except Exception as error:
-            if not started:
+            if not sending.started:
                 await _failure_of(error).send_to(send)
             raise
+
+
+class Sending:
+    """What sends an answer, and whether that has begun."""
+
+    __slots__ = ("_send", "started")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        self.started = True
+        return self._send(message)
 
 
 class Shortcut:

@@ -39,7 +39,7 @@ class ChatCompletions(TextEndpoint[ChatRequest]):
         return asked
 
     async def _answer(self, request: ChatRequest, reply: Reply) -> None:
-        run_id, model = reply.work.run.id, self.desk.model
+        run_id, model = reply.work.run_id, self.desk.model
         if request.stream:
             await stream_answer(reply, ChatStream(request, run_id, model))
         else:

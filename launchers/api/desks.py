@@ -236,8 +236,9 @@ class Work:
             self._ticket.leave()
             self._counted.end(error)
             raise
-        self._counted.run, self._counted.id = self.run, self.run.id
-        desk.works[self.run.id] = self
+        self.run_id = self.run.id
+        self._counted.run, self._counted.id = self.run, self.run_id
+        desk.works[self.run_id] = self
 
     def _begin(self, asked: Asked) -> tuple[Run, Feed]:
         desk = self.desk
@@ -352,7 +353,7 @@ class Work:
             raise
 
     def _end(self) -> None:
-        if self.desk.works.pop(self.run.id, None) is not None:
+        if self.desk.works.pop(self.run_id, None) is not None:
             if self._absence is not None:
                 self._absence.cancel()
             self.desk.admission.spent(self.owner, self.run.usage.total_tokens)

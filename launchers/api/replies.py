@@ -84,7 +84,7 @@ class Reply:
     def start(self, headers: list[tuple[bytes, bytes]], status: int = 200) -> Awaitable[None]:
         """Sends the status and the headers; to be awaited at once."""
         self.started = True
-        headers = [*headers, (b"x-run-id", self.work.run.id.encode())]
+        headers = [*headers, (b"x-run-id", self.work.run_id.encode())]
         return self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes, more: bool) -> None:
