@@ -28,6 +28,7 @@ from ..streaming.options import NO_OPTIONS, Options
 from ..streaming.runs import FRAME, Body, Run
 from ..streaming.sessions import SESSION
 from ..streaming.starting import start
+from ..streaming.tasks import gives_way
 from .escapes import Escape, contained
 from .performing import perform
 from .threads import carry, stop_iteration
@@ -75,6 +76,9 @@ def call_direct(step: Step[Any, Any], x: Any) -> Any:
         if isinstance(error, StopAsyncIteration):  # a StopIteration never leaves a coroutine
             error = stop_iteration(step.name or "step", error)
         run.name = step.name
+        if isinstance(error, CancelledError) and run.loop is None:  # as on a loop: it is no other run's
+            run.status, run.reason = "cancelled", "task cancelled"
+            raise RunCancelled("task cancelled") from error
         annotate(error, run)
         if run.loop is None:
             run.status, run.error = "error", error
@@ -113,6 +117,8 @@ async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
     if frame is not None and not frame[0].over:
         parent, path = frame
         if parent.loop is loop and options is NO_OPTIONS:
+            if gives_way(loop):
+                await sleep(0)
             return await execute_joined(step, x, parent, path)
     run = Run()
     run.name = step.name
@@ -122,7 +128,7 @@ async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
         run._caller = loop.create_future()
         try:
             await run._caller  # a plain future: the caller's cancel never reaches the run's cleanup
-        except CancelledError:
+        except BaseException:  # it was cancelled, or closed
             run.cancel("caller cancelled")
             raise
     return run.outcome()

@@ -55,7 +55,10 @@ def _depth(step: Step[Any, Any]) -> int:
 
 
 def _inner(step: Step[Any, Any]) -> Sequence[Step[Any, Any]]:
-    """What is at work on the stack of the step; each branch has a task, and so a stack, of its own."""
+    """What is at work on the stack of the step; each branch has a task, and so a stack, of its own.
+
+    Those that begin at once, on the stack of their flow, are functions.
+    """
     if isinstance(step, Fan):
         return (step.post,) if step.post is not None else ()
     return step.children()

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.notes import also_failed
+from ..streaming.runs import Run
 from ..streaming.tasks import Hurry
-from .meetings import stands_at_barrier
+from .meetings import GROUPS, stands_at_barrier
 
 __all__ = ["Group", "OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
 
@@ -51,6 +52,10 @@ class Group:
     """
 
     hurries = False
+    """Whether what starts begins at once."""
+    owner: Run | None = None
+    """The run that it is a part of: once that is being stopped, nothing more starts."""
+    _cut = False
 
     def __init__(self, work: Sequence[Work], concurrency: int | None, on_error: OnError) -> None:
         self.work = work
@@ -86,6 +91,12 @@ class Group:
                     self._looking.cancel()
         if self._stopping:
             await self._settle()
+        if self._cut and self.owner is not None:
+            await self.owner.park()
+
+    def stands_at_barrier(self) -> bool:
+        """Whether all that is left has begun, and stands at a barrier."""
+        return 0 < self._left == len(self._tasks) and all(map(stands_at_barrier, self._tasks.values()))
 
     def outcome(self, labels: Sequence[str | int] | None) -> list[Any]:
         """The values, once `run` is over; or raises the earliest failure."""
@@ -120,10 +131,17 @@ class Group:
         copy, count = self._context.copy, len(self.work)  # the current context may be that of another work
         for_all = self._limit >= count
         with Hurry(self.loop) if self.hurries else nullcontext() as hurry:
-            while self._next < count and not self._stopping and (for_all or self._has_place()):
+            while self._next < count and not self._halted() and (for_all or self._has_place()):
                 self._next += 1
                 self._start(self._next - 1, copy(), hurry)
         self._filling = False
+
+    def _halted(self) -> bool:
+        """Whether nothing more is to start."""
+        if self.owner is not None and self.owner.cut is not None and not self._stopping:
+            self._cut = True
+            self._stop(None)
+        return self._stopping
 
     def _has_place(self) -> bool:
         return len(self._tasks) - len(self._met) < self._limit
@@ -199,6 +217,9 @@ class Group:
                 cancelled = True
         if cancelled:
             raise CancelledError
+
+
+GROUPS.add(Group.run.__code__)
 
 
 def check_concurrency(concurrency: int | None, owner: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..streaming.errors import FlowBuildError
 from ..streaming.events import Path
 from ..streaming.runs import Run
+from ..streaming.tasks import gives_way
 from .calls import run_here
 from .chains import Link, run_chain, stream_chain
 from .checks import refuse_misfits
@@ -169,6 +171,8 @@ class Loop(LoopBase[In, Out]):
                 return x
             if run is not None:
                 run.raise_if_cut()
+                if run.loop is not None and gives_way(run.loop):
+                    await asyncio.sleep(0)
 
     async def _is_enough(self, x: Any, run: Run | None, path: Path) -> bool:
         assert self.until is not None

@@ -35,6 +35,8 @@ class Nodes(Group):
     come runs as a Tee.
     """
 
+    owner: Run
+
     def __init__(
         self,
         layout: Layout,
@@ -103,7 +105,7 @@ class Nodes(Group):
         if self._filling:
             return
         self._filling = True
-        while self._ready and self._has_place() and not self._stopping:
+        while self._ready and self._has_place() and not self._halted():
             unit = self._ready.popleft()
             context = self._base.copy()
             for variable, (_, value) in self._merged(_leading_to(unit)).items():

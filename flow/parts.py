@@ -29,6 +29,8 @@ class Parts(Group):
     are and nobody hears of the run's steps, they take the shortest way.
     """
 
+    owner: Run
+
     def __init__(
         self,
         steps: Sequence[Step[Any, Any]],
@@ -62,6 +64,8 @@ class Parts(Group):
 
     async def _do(self, i: int) -> None:
         try:
+            if self.owner.cut is not None:
+                await self.owner.park()  # no step begins in a run that is being stopped
             if self.bare:
                 step: Any = self.steps[i]
                 x = self.inputs[i]

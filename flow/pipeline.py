@@ -232,6 +232,8 @@ class Pipeline(Base[In, Out]):
                 if type(x) in UNSETTLED:
                     at = len(self.steps) - 1 - length_hint(left)
                     x = await self.steps[at].settle(x, run, path, False)  # type: ignore[attr-defined]
+                if run.cut is not None:
+                    await run.park()  # no step begins in a run that is being stopped
         except BaseException as error:
             raise leaving(error, self.labels[-1 - length_hint(left)])  # noqa: B904
         return x

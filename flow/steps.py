@@ -121,7 +121,7 @@ class Step(Generic[In, Out]):
             if frame is None:
                 if self.plain and HOOKS.get() is None:
                     return copy_context().run(call_direct, self, x)  # type: ignore[no-any-return]
-            elif _get_running_loop() is None:
+            elif frame[0].loop is None or _get_running_loop() is None:
                 return call_joined(self, x, *frame)  # type: ignore[no-any-return]
         refuse_blocking()
         parent = frame[0] if frame is not None and not frame[0].over else None

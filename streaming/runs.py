@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from asyncio import AbstractEventLoop, CancelledError
 from asyncio.events import _get_running_loop
@@ -53,17 +52,7 @@ HOOKS: ContextVar[Any] = ContextVar("millrace_hooks", default=None)
 LIVE: set[Run] = set()
 """Runs that are going on. Loops hold tasks weakly, and run, task and log are one cycle: something must hold it."""
 
-_naming = threading.Lock()
-
-
-def _forked() -> None:
-    """In a forked child: its runs are its own, and another thread may have held the lock."""
-    global _naming
-    LIVE.clear()
-    _naming = threading.Lock()
-
-
-after_fork(_forked)
+after_fork(LIVE.clear)
 
 ABANDONED: set[object] = set()
 """Functions of ended runs that could not be stopped and still occupy their threads."""
@@ -96,8 +85,7 @@ class Run(Turn):
     born = 0.0
     _id: str | None = None
     _new_session: str | None = None
-    _deadline: float | None = None
-    """When its time is over, as `time.perf_counter` tells it."""
+    _deadline: float | None = None  # as `time.perf_counter` tells the time
     _admission: Callable[[], Awaitable[object]] | None = None
     _begun = False
     _said_started = False
@@ -113,12 +101,10 @@ class Run(Turn):
     def id(self) -> str:
         if self._id is not None:
             return self._id
-        with _naming:  # the first of several threads decides
-            if self._id is None:
-                self._id = new_id()
+        made: str = vars(self).setdefault("_id", new_id())  # the first of several threads decides
         if self.log is not None:
             MEMORY.register(self)
-        return self._id
+        return made
 
     @property
     def session(self) -> str:
@@ -127,21 +113,18 @@ class Run(Turn):
             return self._session
         if self.parent is not None:
             return self.parent.session
-        with _naming:
-            if self._new_session is None:
-                self._new_session = new_session_id()
-        return self._new_session
+        return vars(self).setdefault("_new_session", new_session_id())  # type: ignore[no-any-return]
 
     @property
     def time_left(self) -> float | None:
         """Seconds until the deadline, its own or that of a run above it; None where there is none."""
-        found, run = [], self
-        while True:
+        run: Run | None = self
+        deadlines = []
+        while run is not None:
             if run._deadline is not None:
-                found.append(run._deadline - time.perf_counter())
-            if run.parent is None:
-                return min(found, default=None)
+                deadlines.append(run._deadline)
             run = run.parent
+        return min(deadlines) - time.perf_counter() if deadlines else None
 
     @property
     def had_line(self) -> bool:
@@ -160,9 +143,7 @@ class Run(Turn):
         Raises:
             QueueError: the queue cannot take the run.
         """
-        hooks = HOOKS.get()
-        if hooks is not None:
-            self.hooks = hooks
+        self.hooks = HOOKS.get()
         self._session = options.session or SESSION.get()
         if parent is not None:
             self.parent = parent
@@ -178,6 +159,8 @@ class Run(Turn):
                 self.owner = options.owner
             if options.run_id is not None:
                 self._id = options.run_id
+            elif options.queue is not None:
+                self._id = new_id()  # a queue asks for it, and nobody else knows the run yet
             if options.admission is not None:
                 self.status, self._admission = "queued", options.admission
             if options.queue is not None:

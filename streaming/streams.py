@@ -379,8 +379,8 @@ def refuse_blocking() -> None:
     In a coroutine of a run, or anywhere on the framework's loop. Another running loop (a notebook's) is blocked
     as its user asked.
     """
-    loop = _get_running_loop()
-    if loop is not None and (FRAME.get() is not None or is_framework_loop(loop)):
+    loop, frame = _get_running_loop(), FRAME.get()
+    if loop is not None and ((frame is not None and frame[0].loop is not None) or is_framework_loop(loop)):
         raise FlowCallError(
             "a flow was called synchronously inside a coroutine of a run; "
             "use `await flow.acall(x)`, or `async for` over `flow.stream(x)`"

@@ -12,13 +12,18 @@ from time import perf_counter
 from typing import Any, Self
 from weakref import ReferenceType, ref
 
-__all__ = ["Hurry", "makes_plain_tasks"]
+from .forks import after_fork
+
+__all__ = ["Hurry", "gives_way"]
 
 TURN = 0.0005
 """Seconds for which tasks are begun at once before the loop's other work has a turn."""
 
 NESTED = 4
 """How many tasks that have begun at once may stand on each other: each takes its part of Python's stack."""
+
+DEEP = 250
+"""Frames that the caller of one may have: of 1000, which Python allows by default, most are left for the steps."""
 
 _plain: dict[type, bool] = {}
 
@@ -29,10 +34,24 @@ def makes_plain_tasks(loop: asyncio.AbstractEventLoop) -> bool:
     plain = _plain.get(kind)
     if plain is None:
         makers = [asyncio.BaseEventLoop.create_task]
-        if "uvloop" in sys.modules:
-            makers.append(sys.modules["uvloop"].Loop.create_task)
+        uvloop = sys.modules.get("uvloop")
+        if uvloop is not None:
+            makers.append(uvloop.Loop.create_task)
         plain = _plain[kind] = kind.create_task in makers
     return plain and loop.get_task_factory() is None
+
+
+def gives_way(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether code on `loop` that goes on and on without waiting ought to `await asyncio.sleep(0)` now."""
+    return not _here.turn.has_time(loop, None)
+
+
+def _is_deep() -> bool:
+    try:
+        sys._getframe(DEEP)
+    except ValueError:
+        return False
+    return True
 
 
 class _Turn:
@@ -48,13 +67,15 @@ class _Turn:
         self._loop: ReferenceType[asyncio.AbstractEventLoop] | None = None
 
     def has_time(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> bool:
-        """Whether one more may begin before the loop's other work has its turn; `task` asks, or else a callback."""
-        if self.nested > 1:  # within one that has begun so
-            return self._since is None or perf_counter() - self._since < TURN
-        if task is None:
-            return True  # the loop comes next
+        """Whether one more may begin before the loop's other work has its turn.
+
+        `task` asks, or a callback. All share the time of a turn; whoever asks first in it may begin one in any case.
+        """
         same = self._loop is not None and self._loop() is loop
-        if same and self._since is not None and self._task == id(task):
+        if same and self._since is not None:
+            if self.nested == 1 and self._task != id(task):
+                self._task = id(task)
+                return True
             return perf_counter() - self._since < TURN
         self._since, self._task = perf_counter(), id(task)
         if not same:  # the one before may have been closed within its turn
@@ -76,20 +97,31 @@ class _Here(threading.local):
 _here = _Here()
 
 
+def _forked() -> None:
+    """In a forked child: nothing has begun there."""
+    _here.turn = _Turn()
+
+
+after_fork(_forked)
+
+
 class Hurry:
     """Around the making of tasks on `loop`, which runs this code: each begins now and not in its turn.
 
     As tasks with `eager_start` do from Python 3.12 on: it works until it first waits, as itself and in its context,
     and costs the loop no turn. Where the loop makes them in a way of its own, where too many have begun within each
-    other, and where others have waited for their turn for half a millisecond, it waits for its own.
+    other, where Python's stack is deep, and where what has begun so has taken half a millisecond of the loop's turn, it
+    waits for its own.
     """
 
     __slots__ = ("_context", "_loop", "_outer", "_plain", "_step", "_turn")
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
-        self._turn = _here.turn
-        self._plain = makes_plain_tasks(loop)
+        self._turn = turn = _here.turn
+        self._plain = (
+            makes_plain_tasks(loop) and "call_soon" not in vars(loop) and (turn.nested > 0 or not _is_deep())
+        )
         self._step: Any = None
 
     def __enter__(self) -> Self:

@@ -51,7 +51,7 @@ class StreamDialect(Protocol):
         """The end of a run that is done."""
 
     def failure(self, finished: RunFinished, refusal: Refusal) -> str:
-        """Any other end, once something was sent; `refusal` is what the client may know."""
+        """Any other end, once something was said; `refusal` is what the client may know."""
 
     def lost(self, finished: RunFinished, refusal: Refusal) -> str:
         """The end of a run whose process has died, at whatever place; made when the stream begins."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from millrace import Message, Pipeline
-from millrace.streaming import FlowCallError, Progress, current_run, emit, status
+from millrace import If, Loop, Message, Pipeline, step
+from millrace.streaming import FlowCallError, Progress, RunCancelled, current_run, emit, status
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -50,6 +50,29 @@ async def test_synchronously_on_a_running_loop() -> None:
     assert list(Pipeline(add_async).stream(1).text()) == ["2"]
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("called", [Pipeline(add), Pipeline(add_async), Pipeline(add, add_async)])
+async def test_synchronously_on_a_running_loop_from_within_a_function(called: Any) -> None:
+    """What plain functions call there blocks that loop too, however they do it."""
+    ways: dict[str, Any] = {
+        "call": lambda x: called(x),
+        "stream": lambda x: list(called.stream(x))[-1].result,
+        "batch": lambda x: called.batch([x])[0],
+    }
+    for way in ways.values():
+        for flow in (Pipeline(way), Loop(way, count=1), If(bool, way), step(way)):
+            assert flow(1) == called(1)
+
+
+def test_a_function_that_raises_a_cancel_stops_its_run_however_it_is_called() -> None:
+    def stops(x: Any) -> None:
+        raise asyncio.CancelledError("mine")
+
+    for call in (Pipeline(stops), lambda x: asyncio.run(Pipeline(stops).acall(x))):
+        with pytest.raises(RunCancelled, match="task cancelled"):
+            call(1)
+
+
 def test_inside_a_coroutine_of_a_run_it_raises_and_never_hangs() -> None:
     async def wrong(x: int) -> int:
         return Pipeline(add)(x)
@@ -60,11 +83,11 @@ def test_inside_a_coroutine_of_a_run_it_raises_and_never_hangs() -> None:
     async def wrong_stream(x: int) -> int:
         return len(list(Pipeline(add_async).stream(x)))
 
-    for step in (wrong, wrong_too, wrong_stream):
+    for asked in (wrong, wrong_too, wrong_stream):
         with pytest.raises(FlowCallError, match="acall"):
-            Pipeline(step)(1)
+            Pipeline(asked)(1)
         with pytest.raises(FlowCallError, match="acall"):
-            asyncio.run(Pipeline(step).acall(1))
+            asyncio.run(Pipeline(asked).acall(1))
 
 
 def test_inside_a_function_of_a_run() -> None:

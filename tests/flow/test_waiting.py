@@ -135,6 +135,32 @@ def test_eight_coroutines_meet_two_at_a_time(kind: Any) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("kind", ["branches", "items", "nodes"])
+def test_eight_meet_from_within_the_branches_of_others(kind: str) -> None:
+    async def main() -> None:
+        barrier = asyncio.Barrier(8)
+
+        async def meet(x: Any) -> str:
+            await barrier.wait()
+            return "met"
+
+        async def other(x: Any) -> str:
+            return "other"
+
+        if kind == "branches":
+            flow: Any = Parallel(*[Parallel(meet, other)] * 8, concurrency=2)
+            assert await flow.acall(0) == (("met", "other"),) * 8
+        elif kind == "items":
+            flow = Warp(Warp(meet), concurrency=2)
+            assert await flow.acall([[i] for i in range(8)]) == [["met"]] * 8
+        else:
+            edges = [("input", "m"), ("input", "o"), (("m", "o"), "output")]
+            flow = Warp(Graph({"m": meet, "o": other}, edges=edges), concurrency=2)
+            assert await flow.acall(range(8)) == [("met", "other")] * 8
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
 def test_eight_functions_meet_two_at_a_time() -> None:
     assert Parallel(*[functions_at(threading.Barrier(8))] * 8, concurrency=2)(0) == ("met",) * 8
     assert Warp(functions_at(threading.Barrier(8)), concurrency=2).stream(range(8)).result == ["met"] * 8

@@ -43,7 +43,7 @@ def refused(*arguments: str, cwd: Path) -> tuple[int, str]:
 class TestWorkers:
     def test_they_are_told_like_one_process(self, directory: Path) -> None:
         with millrace_process("serve", "app:flow", "--workers", "2", cwd=directory) as launched:
-            eventually(lambda: "2 workers are ready." in launched.output(), 20)
+            eventually(lambda: "2 workers are ready." in launched.output(), 60)
             assert launched.output().count(f"API   {launched.url}/v1\n") == 1
             assert "Chat" not in launched.output()
             with launched.connect() as connection:
@@ -79,9 +79,9 @@ def test_mistakes(directory: Path) -> None:
 @pytest.mark.slow
 def test_reloading_is_told(directory: Path) -> None:
     with millrace_process("serve", "app:flow", "--reload", "--no-chat", cwd=directory) as launched:
-        eventually(lambda: "Ready; waiting for changes." in launched.output(), 20)
+        eventually(lambda: "Ready; waiting for changes." in launched.output(), 60)
         (directory / "app.py").write_text(f"{APP}\n", encoding="utf-8")
-        eventually(lambda: launched.output().count("Ready; waiting for changes.") == 2, 20, launched.output)
+        eventually(lambda: launched.output().count("Ready; waiting for changes.") == 2, 60, launched.output)
         assert "app.py changed; starting again\n" in launched.output()
         assert launched.output().count("Stop with Ctrl-C.") == 1
 

@@ -63,7 +63,7 @@ class TestLeaving:
             if stream:
                 assert json.loads(connection.events(2)[1])["choices"][0]["delta"]["content"]
             assert leave_and_count(leave, connection, gate, engine, server) <= 1
-            status_code, _, answer = server.post(question("the mill", max_tokens=3))
+            status_code, _, answer = server.post(question("the mill", max_tokens=3, temperature=0))
             assert status_code == 200
             assert answer["usage"]["completion_tokens"] == 3
             assert answer["choices"][0]["finish_reason"] == "length"
@@ -76,12 +76,12 @@ class TestLeaving:
 
     def test_in_the_engines_own_line(self, stream: bool, leave: Callable[[Connection], None]) -> None:
         with gated(Limits(running=1, waiting=1)) as (gate, engine, server):
-            first = server.ask("the water", stream=False, max_tokens=5)
+            first = server.ask("the water", stream=False, max_tokens=5, temperature=0)
             gate.wait_reached()
             (running_run,) = server.runs
             second = server.ask("the mill", stream=stream)
             eventually(lambda: engine.status().waiting == 1)
-            (waiting_run,) = server.runs - {running_run}
+            (waiting_run,) = eventually(lambda: server.runs - {running_run})
             leave(second)
             eventually(lambda: waiting_run.over)
             assert engine.status().waiting == 0
@@ -192,8 +192,9 @@ class TestDemo:
             burst()
             with leaks():
                 burst()
+            eventually(lambda: model.engine.status().blocks_used == 0)  # within a step of the last stop
             engine = model.engine.status()
-            assert (engine.running, engine.waiting, engine.blocks_used) == (0, 0, 0)
+            assert (engine.running, engine.waiting) == (0, 0)
             assert engine.stops["cancelled"] > 20
             assert server.post(question(self.QUESTION))[0] == 200
 

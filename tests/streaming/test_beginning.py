@@ -8,12 +8,15 @@ import time
 from collections.abc import AsyncIterator
 from contextvars import ContextVar, copy_context
 from typing import Any
+from weakref import ref
 
 import pytest
 
 from millrace import Parallel, Pipeline, Warp
-from millrace.streaming import RunCancelled, current_run
+from millrace.streaming import RunCancelled, current_run, status, tasks
 from millrace.streaming.tasks import NESTED, TURN, Hurry
+from tests.streaming.tasks_seen import here, own_task
+from tests.support.leaks import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -24,16 +27,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 SET: ContextVar[str] = ContextVar("set", default="nothing")
-
-
-def here() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
-
-
-async def own_task(x: Any) -> list[asyncio.Task[Any]]:
-    return [here()]
 
 
 async def letters(x: Any) -> AsyncIterator[str]:
@@ -168,7 +161,7 @@ async def test_others_have_their_turn_within_half_a_millisecond() -> None:
 
 
 async def test_branches_begin_in_the_order_written_where_their_time_is_up_too() -> None:
-    begun = []
+    begun: list[int] = []
 
     async def work(i: int) -> int:
         begun.append(i)
@@ -216,6 +209,13 @@ def test_loop_that_was_closed_within_its_turn_holds_nobody_up() -> None:
             await stream.run.wait()
         return seen
 
+    async def orders() -> list[list[str]]:
+        found = []
+        for _ in range(3):
+            found.append(await order())
+            await asyncio.sleep(2 * TURN)
+        return found
+
     async def last_turn(loop: asyncio.AbstractEventLoop) -> None:
         loop.stop()
         await Pipeline(own_task).acall(0)
@@ -227,7 +227,7 @@ def test_loop_that_was_closed_within_its_turn_holds_nobody_up() -> None:
         loop.close()
         assert task.done()
         time.sleep(2 * TURN)
-        assert asyncio.run(order()) == ["work", "caller"]
+        assert asyncio.run(orders()) == [["work", "caller"]] * 3
 
 
 async def test_loop_with_a_way_of_its_own_to_make_tasks_makes_them() -> None:
@@ -245,6 +245,72 @@ async def test_loop_with_a_way_of_its_own_to_make_tasks_makes_them() -> None:
     assert len(made) == 3
     assert made[0] is here()
     assert None not in made
+
+
+async def test_a_run_that_is_over_at_once_is_kept_by_no_clock() -> None:
+    seen = []
+
+    async def work(x: Any) -> None:
+        run = current_run()
+        assert run is not None
+        seen.append(ref(run))
+
+    await Pipeline(work).acall(0, timeout=60)
+    await asyncio.sleep(0)
+    assert seen[0]() is None
+
+
+async def test_a_call_that_is_closed_leaves_nothing_at_work() -> None:
+    ended = []
+
+    async def waits(x: Any) -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            ended.append(True)
+
+    call = Pipeline(waits).acall(0)
+    call.send(None)
+    call.close()
+    await eventually_async(lambda: ended and status().runs == 0)
+
+
+async def test_a_step_of_a_deep_caller_has_a_stack_of_its_own() -> None:
+    def down(left: int) -> int:
+        return 0 if not left else 1 + down(left - 1)
+
+    async def deep(x: int) -> int:
+        return down(x)
+
+    async def called(left: int) -> Any:
+        if left:
+            return await called(left - 1)
+        return await Pipeline(deep).acall(700), list(await Parallel(deep, deep).acall(700))
+
+    assert await called(500) == (700, [700, 700])
+
+
+async def test_whoever_stands_before_the_loops_calls_stays_there() -> None:
+    loop, heard = asyncio.get_running_loop(), []
+    before = loop.call_soon
+
+    def spy(*args: Any, **more: Any) -> Any:
+        heard.append(args[0])
+        return before(*args, **more)
+
+    loop.call_soon = spy  # type: ignore[method-assign,assignment]
+    try:
+        await Parallel(own_task, own_task).acall(0)
+        assert loop.call_soon is spy
+    finally:
+        del loop.call_soon  # type: ignore[method-assign]
+    assert len(heard) >= 3
+
+
+def test_without_uvloop_there_is_nothing_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)  # as those do who keep it from being imported
+    monkeypatch.setattr(tasks, "_plain", {})
+    assert asyncio.run(Pipeline(own_task).acall(0))
 
 
 def test_what_is_asked_of_the_loop_while_a_task_is_made_is_done_in_its_turn() -> None:
@@ -274,6 +340,7 @@ def test_what_is_asked_of_the_loop_while_a_task_is_made_is_done_in_its_turn() ->
             assert order == ["ready", "work"]
         await asyncio.sleep(0)
         assert order == ["ready", "work", *asked]
+        assert asked
         assert task.done()
 
     with asyncio.Runner(loop_factory=Asks) as runner:

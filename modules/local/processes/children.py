@@ -94,13 +94,17 @@ class ChildWorker(EngineWorker):
         super().__init__(replace(settings, limits=limits), self._say_progress)
         self.outbox = Outbox(pipe)
         self.requests: dict[int, Forwarded] = {}
+        self._counted = 0
 
     def _say_progress(self, fraction: float, stage: str) -> None:
         self.outbox.flush(progress=[fraction, stage], counters=self.counters())
 
     def counters(self) -> dict[str, Any]:
-        found = asdict(self.status())
-        return {name: found[name] for name in COUNTERS}
+        """Numbered: two threads tell of them, and what was counted first may be told last."""
+        with self._changed:
+            self._counted += 1
+            found = asdict(self.status())
+            return {"number": self._counted, **{name: found[name] for name in COUNTERS}}
 
     def take(self, number: int, request: Request) -> None:
         """A request of the parent's."""

@@ -264,10 +264,11 @@ class ProcessWorker:
 
     def _listen_to(self, child: Child) -> bool:
         """Until the child is gone; whether it had become ready."""
-        was_ready = False
+        was_ready, counted = False, 0
         for frame in child.pipe.frames():
             with self._lock:
-                if (counters := frame.get("counters")) is not None:
+                if (counters := frame.get("counters")) is not None and counters["number"] > counted:
+                    counted = counters.pop("number")
                     self._status = replace(self._status, **counters)
                     self._rate.note(self._status.tokens_produced)
             if (progress := frame.get("progress")) is not None:
