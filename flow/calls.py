@@ -121,7 +121,7 @@ async def call_async(step: Step[Any, Any], x: Any, options: Options) -> Any:
                 await sleep(0)
             return await execute_joined(step, x, parent, path)
     run = Run()
-    run.name = step.name
+    run.name, run.called = step.name, True
     run.adopt(options, parent)
     run.open(partial(start_body, step, x), loop, copy_context(), options.timeout)
     if not run.over:
@@ -203,6 +203,7 @@ def _block_on(run: Run, body: Body, timeout: float | None, joins: bool = False) 
     before = context.copy()
     ended.acquire()
     run.watch(ended.release)
+    run.called = True
     loop = run.loop = framework_loop()
     try:
         loop.call_soon_threadsafe(run.open, body, loop, context, timeout)

@@ -129,19 +129,20 @@ class Group:
             return
         self._filling = True
         copy, count = self._context.copy, len(self.work)  # the current context may be that of another work
-        for_all = self._limit >= count
+        for_all, owner = self._limit >= count, self.owner
         with Hurry(self.loop) if self.hurries else nullcontext() as hurry:
-            while self._next < count and not self._halted() and (for_all or self._has_place()):
+            while self._next < count and not self._stopping and (for_all or self._has_place()):
+                if owner is not None and owner.cut is not None:
+                    self._halt()
+                    break
                 self._next += 1
                 self._start(self._next - 1, copy(), hurry)
         self._filling = False
 
-    def _halted(self) -> bool:
-        """Whether nothing more is to start."""
-        if self.owner is not None and self.owner.cut is not None and not self._stopping:
-            self._cut = True
-            self._stop(None)
-        return self._stopping
+    def _halt(self) -> None:
+        """The run is being stopped: nothing more starts."""
+        self._cut = True
+        self._stop(None)
 
     def _has_place(self) -> bool:
         return len(self._tasks) - len(self._met) < self._limit
@@ -165,8 +166,8 @@ class Group:
         task = make(self._do(i), context=context)
         if not task.done():  # it may have begun, where the loop has a factory of its own
             self._tasks[i] = task
-        if hurry is not None:
-            hurry.begin()
+        if hurry is not None and not hurry.begin():
+            self.hurries = False  # they begin in their order
 
     async def _do(self, i: int) -> None:
         try:

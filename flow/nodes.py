@@ -105,7 +105,10 @@ class Nodes(Group):
         if self._filling:
             return
         self._filling = True
-        while self._ready and self._has_place() and not self._halted():
+        while self._ready and self._has_place() and not self._stopping:
+            if self.owner.cut is not None:
+                self._halt()
+                break
             unit = self._ready.popleft()
             context = self._base.copy()
             for variable, (_, value) in self._merged(_leading_to(unit)).items():

@@ -65,7 +65,7 @@ class Run(Turn):
     """One invocation of a flow. `id` is 128 random bits in hex, made at the first look.
 
     `queue` is the one that it was given, `owner` whose it is, where a launcher has said so. `sampling`, `tools` and
-    `tool_choice` are for the model that gives its answer.
+    `tool_choice` are for the model that gives its answer. It begins at once where it was `called`, else in its turn.
     """
 
     name: str | None = None
@@ -79,6 +79,7 @@ class Run(Turn):
     registry: MemoryQueue | None = None
     """Who knows it by its id in this process, and keeps what is left of it."""
     stop_when: Callable[[str], bool] | None = None
+    called = False
     outputs = 0
     """How many streams of output text, ended or broken, have been heard of."""
     finish_reason: str | None = None
@@ -169,8 +170,7 @@ class Run(Turn):
                 if self.registry is None:
                     MEMORY.register(self)
                 return
-        if listener is not None:
-            self.log = MemoryLog(listener)
+        self.log = MemoryLog(listener) if listener is not None else None
 
     def open(
         self, body: Body, loop: AbstractEventLoop, context: Context, timeout: float | None = None
@@ -190,7 +190,7 @@ class Run(Turn):
         LIVE.add(self)
         if timeout is not None:
             self._deadline = self.born + timeout
-        with Hurry(loop) as hurry:
+        with Hurry(loop, self.called) as hurry:
             self._task = hurry.make(self._main(body), context)
             hurry.begin()
         if self._deadline is not None and not self.over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Exchange:
             pass
         else:
             async with work:
+                await asyncio.sleep(0)  # the first step of the run, which may be its last
                 with Departure(self.receive) as departure:
                     if not work.run.over:
                         departure.then(work.left)

@@ -13,17 +13,12 @@ from weakref import ref
 import pytest
 
 from millrace import Parallel, Pipeline, Warp
-from millrace.streaming import RunCancelled, current_run, status, tasks
+from millrace.streaming import RunCancelled, current_run, status
 from millrace.streaming.tasks import NESTED, TURN, Hurry
 from tests.streaming.tasks_seen import here, own_task
 from tests.support.leaks import eventually_async
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    return "asyncio", {"use_uvloop": request.param}
 
 
 SET: ContextVar[str] = ContextVar("set", default="nothing")
@@ -42,9 +37,11 @@ async def test_run_works_until_it_first_waits_before_its_caller_goes_on() -> Non
         await asyncio.sleep(0)
         order.append("last")
 
-    async with Pipeline(work).stream(0) as stream:
-        order.append("caller")
-        await stream.run.wait()
+    call = Pipeline(work).acall(0)
+    call.send(None)
+    order.append("caller")
+    await eventually_async(lambda: status().runs == 0)
+    call.close()
     assert order == ["first", "caller", "last"]
 
 
@@ -119,16 +116,6 @@ async def test_exit_in_a_first_step_is_the_runs_error_and_its_caller_goes_on() -
     assert await Pipeline(own_task).acall(0) != [caller]
 
 
-async def test_first_piece_is_there_when_the_listener_first_looks() -> None:
-    turned = []
-    asyncio.get_running_loop().call_soon(turned.append, True)
-    async with Pipeline(letters).stream(0) as stream:
-        async for piece in stream.text():
-            assert piece == "a"
-            assert not turned
-            break
-
-
 @pytest.mark.parametrize("flow", [Pipeline(own_task), Parallel(own_task, own_task)], ids=["run", "branches"])
 async def test_calls_in_a_row_leave_the_loop_its_turns(flow: Any) -> None:
     """Each waits for nothing; a caller that looks for what another task does must not look for ever."""
@@ -160,7 +147,10 @@ async def test_others_have_their_turn_within_half_a_millisecond() -> None:
     assert sorted(gaps)[len(gaps) // 2] < 10 * TURN
 
 
-async def test_branches_begin_in_the_order_written_where_their_time_is_up_too() -> None:
+@pytest.mark.parametrize("concurrency", [None, 4])
+async def test_branches_begin_in_the_order_written_where_their_time_is_up_too(
+    concurrency: int | None,
+) -> None:
     begun: list[int] = []
 
     async def work(i: int) -> int:
@@ -169,7 +159,7 @@ async def test_branches_begin_in_the_order_written_where_their_time_is_up_too() 
         return i
 
     numbers = list(range(100))
-    assert await Warp(work).acall(numbers) == numbers
+    assert await Warp(work, concurrency=concurrency).acall(numbers) == numbers
     assert begun == numbers
 
 
@@ -204,9 +194,10 @@ def test_loop_that_was_closed_within_its_turn_holds_nobody_up() -> None:
             seen.append("work")
             await asyncio.sleep(0)
 
-        async with Pipeline(work).stream(0) as stream:
-            seen.append("caller")
-            await stream.run.wait()
+        call = Pipeline(work).acall(0)
+        call.send(None)
+        seen.append("caller")
+        call.close()
         return seen
 
     async def orders() -> list[list[str]]:
@@ -290,6 +281,14 @@ async def test_a_step_of_a_deep_caller_has_a_stack_of_its_own() -> None:
     assert await called(500) == (700, [700, 700])
 
 
+def test_on_uvloop_it_begins_in_its_turn() -> None:
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found = runner.run(Pipeline(own_task).acall(0))
+        assert len(list(runner.run(Parallel(own_task, own_task).acall(0)))) == 2
+    assert len(found) == 1
+
+
 async def test_whoever_stands_before_the_loops_calls_stays_there() -> None:
     loop, heard = asyncio.get_running_loop(), []
     before = loop.call_soon
@@ -305,12 +304,6 @@ async def test_whoever_stands_before_the_loops_calls_stays_there() -> None:
     finally:
         del loop.call_soon  # type: ignore[method-assign]
     assert len(heard) >= 3
-
-
-def test_without_uvloop_there_is_nothing_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "uvloop", None)  # as those do who keep it from being imported
-    monkeypatch.setattr(tasks, "_plain", {})
-    assert asyncio.run(Pipeline(own_task).acall(0))
 
 
 def test_what_is_asked_of_the_loop_while_a_task_is_made_is_done_in_its_turn() -> None:
