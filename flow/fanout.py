@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, copy_context
 from typing import Any, Literal
 
 from ..streaming.errors import FlowBuildError
 from ..streaming.notes import also_failed
 from ..streaming.runs import Run
-from ..streaming.tasks import Hurry
+from ..streaming.tasks import Hurry, begin
 from .meetings import GROUPS, stands_at_barrier
 
 __all__ = ["Group", "OnError", "Work", "check_concurrency", "check_on_error", "fan_out"]
@@ -39,6 +39,8 @@ async def fan_out(
     await group.run()
     return group.outcome(labels)
 
+
+IN_TURN: AbstractContextManager[None] = nullcontext()
 
 PATIENCE = 0.25
 """Seconds after which it is looked whether all that are at work wait for some that may not begin."""
@@ -130,7 +132,7 @@ class Group:
         self._filling = True
         copy, count = self._context.copy, len(self.work)  # the current context may be that of another work
         for_all, owner = self._limit >= count, self.owner
-        with Hurry(self.loop) if self.hurries else nullcontext() as hurry:
+        with self._hurry() as hurry:
             while self._next < count and not self._stopping and (for_all or self._has_place()):
                 if owner is not None and owner.cut is not None:
                     self._halt()
@@ -138,6 +140,9 @@ class Group:
                 self._next += 1
                 self._start(self._next - 1, copy(), hurry)
         self._filling = False
+
+    def _hurry(self) -> AbstractContextManager[Hurry | None]:
+        return Hurry(self.loop) if self.hurries else IN_TURN
 
     def _halt(self) -> None:
         """The run is being stopped: nothing more starts."""
@@ -162,8 +167,7 @@ class Group:
             self._look_later()
 
     def _start(self, i: int, context: Context, hurry: Hurry | None = None) -> None:
-        make = self.loop.create_task if hurry is None else hurry.make
-        task = make(self._do(i), context=context)
+        task = begin(self.loop, self._do(i), context) if hurry is None else hurry.make(self._do(i), context)
         if not task.done():  # it may have begun, where the loop has a factory of its own
             self._tasks[i] = task
         if hurry is not None and not hurry.begin():

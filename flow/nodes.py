@@ -50,6 +50,7 @@ class Nodes(Group):
         super().__init__([partial(self._work, unit) for unit in layout.units], concurrency, on_error)
         self.layout = layout
         self.owner = run
+        self.hurries = layout.bare
         self.path = path
         self.found: dict[str, Any] = {**constants, INPUT: x}
         """What is known so far, by name."""
@@ -105,16 +106,17 @@ class Nodes(Group):
         if self._filling:
             return
         self._filling = True
-        while self._ready and self._has_place() and not self._stopping:
-            if self.owner.cut is not None:
-                self._halt()
-                break
-            unit = self._ready.popleft()
-            context = self._base.copy()
-            for variable, (_, value) in self._merged(_leading_to(unit)).items():
-                context.run(variable.set, value)
-            self._contexts[unit.index] = context, context.copy()
-            self._start(unit.index, context)
+        with self._hurry() as hurry:
+            while self._ready and self._has_place() and not self._stopping:
+                if self.owner.cut is not None:
+                    self._halt()
+                    break
+                unit = self._ready.popleft()
+                context = self._base.copy()
+                for variable, (_, value) in self._merged(_leading_to(unit)).items():
+                    context.run(variable.set, value)
+                self._contexts[unit.index] = context, context.copy()
+                self._start(unit.index, context, hurry)
         self._filling = False
 
     def _fill(self) -> None:

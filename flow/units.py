@@ -8,6 +8,7 @@ from typing import Any
 
 from ..streaming.errors import FlowBuildError
 from .chains import Link
+from .parts import are_bare
 from .references import Reference, parts_of
 from .steps import Step
 from .wiring import INPUT, OUTPUT, Edge, Inputs, Source, references_in, takes_what_comes
@@ -56,6 +57,8 @@ class Layout:
     """Units whose values are the output."""
     referenced: bool
     """Whether something inside takes values by reference."""
+    bare: bool
+    """Whether all nodes are coroutine functions."""
 
 
 class Draft:
@@ -236,6 +239,7 @@ def lay_out(
         output=output,
         gives=gives,
         referenced=any(draft.references.values()),
+        bare=are_bare(*nodes.values()),
     )
 
 

@@ -14,7 +14,10 @@ from .blocking import acquire
 from .errors import FlowCallError, RunCancelled, RunTimeout
 from .memory import call_soon, resolve
 
-__all__ = ["Ending", "RunStatus"]
+__all__ = ["LEFT", "Ending", "RunStatus"]
+
+LEFT = "listener left"
+"""The reason of a run whose listener went away; the listener itself hears nothing of it."""
 
 RunStatus = Literal["queued", "running", "waiting", "done", "cancelled", "timeout", "error", "lost"]
 

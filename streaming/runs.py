@@ -30,7 +30,7 @@ from .queues import Queue
 from .readers import Reader
 from .registries import MEMORY, MemoryQueue
 from .sessions import SESSION, new_session_id
-from .tasks import Hurry
+from .tasks import Hurry, begin
 from .turns import Turn
 from .usage import TokenUsage
 
@@ -56,9 +56,6 @@ after_fork(LIVE.clear)
 
 ABANDONED: set[object] = set()
 """Functions of ended runs that could not be stopped and still occupy their threads."""
-
-LEFT = "listener left"
-"""The reason of a run whose listener went away; the listener itself hears nothing of it."""
 
 
 class Run(Turn):
@@ -180,9 +177,9 @@ class Run(Turn):
         if self.parent is not None:
             if self.parent.over:
                 self.cut = self.cut or "parent ended"
+            elif self.parent._children is None:
+                self.parent._children = {self}
             else:
-                if self.parent._children is None:
-                    self.parent._children = set()
                 self.parent._children.add(self)
         if self.cut is not None:
             self._finish(self._outcome, self.cut)
@@ -190,9 +187,12 @@ class Run(Turn):
         LIVE.add(self)
         if timeout is not None:
             self._deadline = self.born + timeout
-        with Hurry(loop, self.called) as hurry:
-            self._task = hurry.make(self._main(body), context)
-            hurry.begin()
+        if self.called:
+            with Hurry(loop) as hurry:
+                self._task = hurry.make(self._main(body), context)
+                hurry.begin()
+        else:
+            self._task = begin(loop, self._main(body), context)
         if self._deadline is not None and not self.over:
             left = self._deadline - time.perf_counter()
             self._timer = loop.call_later(max(left, 0.0), self._cut, "deadline passed", "timeout")
@@ -248,8 +248,7 @@ class Run(Turn):
             return
         if status == "done" and self._outcome == "done":
             value = "".join(self._said or ())
-        self.reason, self.value, self.error = reason, value, error
-        self.status = status
+        self.reason, self.value, self.error, self.status = reason, value, error, status
         self._task = None
         LIVE.discard(self)
         if self._timer is not None:

@@ -16,13 +16,14 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
+from .endings import LEFT
 from .errors import FlowCallError
 from .events import Event, RunFinished, TextDelta
 from .loops import framework_loop, is_framework_loop
 from .memory import MemoryLog
 from .options import NO_OPTIONS, Options
 from .pieces import as_event, flat
-from .runs import FRAME, LEFT, Body, Run
+from .runs import FRAME, Body, Run
 from .usage import TokenUsage
 
 __all__ = ["Stream", "TextStream"]

@@ -125,10 +125,10 @@ class Hurry:
 
     __slots__ = ("_at_once", "_context", "_loop", "_outer", "_step", "_turn")
 
-    def __init__(self, loop: Any, at_once: bool = True) -> None:
+    def __init__(self, loop: Any) -> None:
         self._loop = loop
         self._turn = turn = _here.turn
-        self._at_once = at_once and _can_hurry(loop) and (turn.nested > 0 or not _is_deep())
+        self._at_once = _can_hurry(loop) and (turn.nested > 0 or not _is_deep())
         self._step: Any = None
 
     def __enter__(self) -> Self:
