@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from millrace.streaming import Attachment, RunCancelled, RunTimeout, Stream, attach
+from millrace.streaming import Attachment, EventsExpired, RunCancelled, RunTimeout, Stream, attach
 from millrace.streaming.runs import LIVE, Run
 from tests.leaving.subjects import Subject
 from tests.support.leaks import eventually
@@ -270,7 +270,11 @@ def in_thread(function: Callable[[], Any]) -> threading.Thread:
 def attached(run: Run) -> Attachment:
     """To what it says now: in memory the start of it may be gone."""
     assert run.log is not None
-    return attach(run.id, after=run.log.seq)
+    while True:
+        try:
+            return attach(run.id, after=run.log.seq)
+        except EventsExpired:
+            pass  # it has said so much more since the look at where it is
 
 
 def ended_as_left(stream: Stream) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,6 +116,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
 
 
 def kill(server: Supervised, pid: int) -> None:
+    """Once the supervisor has been told what to say: that follows the first piece of a stream."""
+    time.sleep(0.1)
     server.workers()[pid].kill()
 
 
