@@ -91,7 +91,7 @@ class Subject:
 
     def stopped(self) -> None:
         """Checks that it was."""
-        eventually(lambda: status() == type(status())(0, 0), message=lambda: list(LIVE))
+        eventually(lambda: status() == type(status())(0, 0), message=lambda: [(run, run.cut) for run in LIVE])
         assert self.marked
         assert self.made_after_the_cut <= self.more, f"{self.made_after_the_cut} items after the cut"
         assert self.made < MANY / 2
