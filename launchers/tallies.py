@@ -206,18 +206,19 @@ class Counted:
             error = self.error or error
             outcome = "cancelled" if error is None else outcome_of(error)
             reason = self.reason if self.reason or error is None else reason_of(error)
+        asked, admitted, pieces = self._asked, self._admitted, self.pieces
         record = RunRecord(
-            id=self.id,
-            key=self.key,
-            endpoint=self.endpoint,
-            outcome=outcome,
-            reason=reason,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            in_line=(now if self._admitted is None else self._admitted) - self._asked,
-            first_output=max(0.0, self.first - self._asked_at) if self.pieces else None,
-            took=now - self._asked,
-            pieces=self.pieces,
+            self.id,
+            self.key,
+            self.endpoint,
+            outcome,
+            reason,
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            (now if admitted is None else admitted) - asked,
+            max(0.0, self.first - self._asked_at) if pieces else None,
+            now - asked,
+            pieces,
         )
         self._tally.take(record, max(0.0, self.last - self.first), now)
 

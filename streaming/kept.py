@@ -138,11 +138,10 @@ class KeptLog:
 
 def laid_up(queued: Sequence[Event | Piece]) -> tuple[list[Event | Piece], int]:
     """What lay in a run's queue, as it is kept when that is over, and the bytes that it takes, roughly."""
-    kept, size = [], 0
-    for event in queued:
-        if not isinstance(event, tuple):
-            event = without_traceback(event)
-        kept.append(event)
+    kept, size = [*queued], 0
+    for at, event in enumerate(kept):
+        if getattr(event, "error", None) is not None:
+            event = kept[at] = without_traceback(event)  # type: ignore[arg-type]
         size += weight_of(event)
     return kept, size
 

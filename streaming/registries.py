@@ -10,7 +10,7 @@ from asyncio import AbstractEventLoop
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from .errors import EventsExpired, RunUnknown
 from .events import Event
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from .runs import Run
 
 __all__ = ["MEMORY", "MemoryQueue", "shown"]
-
-T = TypeVar("T")
 
 Facts = tuple[Any, ...]
 
@@ -105,7 +103,7 @@ class MemoryQueue:
         self._over: dict[str, Remains] = {}
         self._order: deque[Remains] = deque()
         self._elsewhere: OrderedDict[str, Queue] = OrderedDict()
-        self._expired: OrderedDict[str, None] = OrderedDict()
+        self._expired = Recent(REMEMBERED)
         self._size = 0
 
     def __len__(self) -> int:
@@ -136,7 +134,9 @@ class MemoryQueue:
             if run_id in self._over or log is None:
                 return
             if run.queue is not None and run.queue is not self:
-                _remember(self._elsewhere, run_id, run.queue)
+                self._elsewhere[run_id] = run.queue
+                while len(self._elsewhere) > REMEMBERED:
+                    self._elsewhere.popitem(last=False)
                 return
             queued, size = laid_up(log.queued() if isinstance(log, MemoryLog) else log.kept())
             now = time.monotonic()
@@ -236,7 +236,7 @@ class MemoryQueue:
             run_id = oldest.facts[0]
             del self._over[run_id]
             self._size -= oldest.size
-            _remember(self._expired, run_id, None)
+            self._expired.add(run_id)
         return before - len(self._over)
 
     def _forked(self) -> None:
@@ -279,6 +279,25 @@ class Live:
         return len(self.all())
 
 
+class Recent:
+    """The last so many ids, and up to as many before them: in two sets of which the older one is forgotten as a
+    whole, as to take out each by itself would cost more than all else that is done about it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._new: set[str] = set()
+        self._old: set[str] = set()
+
+    def add(self, run_id: str) -> None:
+        self._new.add(run_id)
+        if len(self._new) >= self._most:
+            self._new, self._old = set(), self._new
+
+    def __contains__(self, run_id: object) -> bool:
+        return run_id in self._new or run_id in self._old
+
+
 QUEUES: weakref.WeakSet[MemoryQueue] = weakref.WeakSet()
 """All memory queues of this process."""
 
@@ -286,12 +305,6 @@ MEMORY = MemoryQueue()
 """The one for runs that were given none, and for those of queues on disk while they go on: by their ids."""
 
 after_fork(MEMORY._forked)
-
-
-def _remember(known: OrderedDict[str, T], run_id: str, value: T) -> None:
-    known[run_id] = value
-    while len(known) > REMEMBERED:
-        known.popitem(last=False)
 
 
 def info_of(run: Run) -> RunInfo:

@@ -1,4 +1,4 @@
-"""Starting a run that goes on without a listener."""
+"""Starting runs that go on without a listener, and those of a listener who is there already."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from .kept import KeptLog
 from .loops import framework_loop
 from .options import NO_OPTIONS, Options
 from .runs import Body, Run
+from .streams import AsyncEventReader
 
-__all__ = ["start"]
+__all__ = ["listen", "start"]
 
 
 def start(
@@ -41,3 +42,14 @@ def start(
     here = run.loop = framework_loop() if loop is None else loop
     here.call_soon_threadsafe(partial(run.open, body, here, copy_context(), options.timeout))
     return run
+
+
+def listen(body: Body, options: Options = NO_OPTIONS, name: str | None = None) -> AsyncEventReader:
+    """Starts a run on the loop of this code, which is its listener's; as `start` else. Dropping the reader stops it."""
+    loop = asyncio.get_running_loop()
+    run = Run()
+    run.name, run.loop = name, loop
+    run.adopt(options, None, loop)
+    reader = AsyncEventReader(run, entered=False)
+    run.open(body, loop, copy_context(), options.timeout)
+    return reader

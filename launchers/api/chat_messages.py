@@ -21,9 +21,11 @@ def conversation_of(given: Any, takes_results: bool) -> list[Message]:
     if given is None:
         raise invalid('messages is missing; send [{"role": "user", "content": "..."}]', "messages")
     messages = messages_of(given, "messages")
+    if messages and (role := messages[-1].role) == "user":
+        return messages
     last = f"messages[{len(messages) - 1}]"
     check_turn(messages, "messages", last, "user", "tool")
-    if messages[-1].role == "tool" and not takes_results:
+    if role == "tool" and not takes_results:
         raise invalid(
             "the last message is a tool's, and this flow begins with no model that could take it; "
             "end with a message of role user",
@@ -53,7 +55,17 @@ def messages_of(given: Any, name: str) -> list[Message]:
     """
     if not isinstance(given, list):
         raise invalid(f"{name} must be a list of objects with role and content", name)
-    return [message_of(item, f"{name}[{i}]") for i, item in enumerate(given)]
+    return [_plain(item) or message_of(item, f"{name}[{i}]") for i, item in enumerate(given)]
+
+
+def _plain(item: Any) -> Message | None:
+    """A message that is a role and a text, as most are; None: look closer."""
+    if type(item) is not dict or len(item) != 2:
+        return None
+    role, content = item.get("role"), item.get("content")
+    if type(role) is not str or type(content) is not str or not content.isascii() or role not in ROLES:
+        return None
+    return Message(ROLES[role], content)  # type: ignore[arg-type]
 
 
 def message_of(item: Any, where: str, parts: tuple[str, ...] = ("text",)) -> Message:
@@ -68,8 +80,6 @@ def message_of(item: Any, where: str, parts: tuple[str, ...] = ("text",)) -> Mes
     if not isinstance(role, str) or role not in ROLES:
         raise invalid(f"{where}.role must be one of {', '.join(ROLES)}", f"{where}.role")
     content = item.get("content")
-    if len(item) == 2 and type(content) is str:  # as most are
-        return Message(ROLES[role], check_text(content, f"{where}.content"))  # type: ignore[arg-type]
     for name in ("function_call", "audio"):
         if item.get(name):
             raise invalid(

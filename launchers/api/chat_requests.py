@@ -75,7 +75,10 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 SHARED = frozenset(["model", "stream", "stream_options", "stop", "logit_bias", "timeout"])
 """What all requests for an answer in text may say, besides numbers."""
 
-OWN = SHARED | {"messages", "n", "tools", "tool_choice", "response_format", "logprobs", "top_logprobs"}
+FORM = frozenset(["tools", "tool_choice", "response_format", "logprobs", "top_logprobs"])
+"""What says that the answer is to be more than text."""
+
+OWN = SHARED | FORM | {"messages", "n"}
 """Parameters that need more than a look at their own value."""
 
 KNOWN = Known(OWN, HARMLESS, NEUTRAL, NUMBERS)
@@ -147,7 +150,8 @@ class ChatRequest(TextRequest):
         request.sampling.update(KNOWN.check(body))
         request._take_shared(body, longest)
         request._take_own(body)
-        request._take_form(body, able)
+        if not FORM.isdisjoint(body):
+            request._take_form(body, able)
         return request
 
     def _take_own(self, body: Mapping[str, Any]) -> None:

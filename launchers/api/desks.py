@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar
 
 from starlette.types import Receive, Scope
 
 from ...flow.calls import start_body
 from ...flow.steps import Step
+from ...streaming.endings import LEFT
 from ...streaming.errors import EventsExpired, Overloaded, QueueError, RunUnknown
 from ...streaming.file_queues import FileQueue
 from ...streaming.kept import KeptLog
@@ -29,8 +30,7 @@ from ...streaming.queues import Queue
 from ...streaming.recording import StoredLog
 from ...streaming.registries import MemoryQueue
 from ...streaming.runs import Body, Run
-from ...streaming.starting import start
-from ...streaming.streams import AsyncEventReader, Stream
+from ...streaming.starting import listen, start
 from ..admission import Admission
 from ..owners import Owner
 from .bodies import read_object
@@ -225,7 +225,6 @@ class Work:
         self.heard, self.concluded = self._counted.hear, self._counted.conclude
         if self._ticket.admitted:
             self._counted.admit()
-        self._stream: Stream | None = None
         self._pace: Pace | None = None
         self._over: asyncio.Future[None] | None = None
         self._readers = 0
@@ -266,9 +265,8 @@ class Work:
                 self._pace = run.log.pace = Pace()
                 events = Paced(events, self._pace)
         else:
-            self._stream = Stream(body, options, None, name)
-            events = cast("AsyncEventReader", aiter(self._stream))
-            run = self._stream.run
+            reader = listen(body, options, name)
+            run, events = reader.run, reader
         return run, Feed(events)
 
     async def _admitted(self) -> None:
@@ -337,14 +335,15 @@ class Work:
             if not self.run.over:
                 self.run.watch(self._end)
                 return
-        elif self._stream is not None and not self.run.over:
-            await self._leave(self._stream)
+        elif not self.run.over:
+            await self._leave()
         self._end()
 
-    async def _leave(self, stream: Stream) -> None:
+    async def _leave(self) -> None:
         """Stops the run and waits for its cleanup, however this task is treated meanwhile."""
+        self.run.cancel(LEFT)
         try:
-            await stream.aclose()
+            await self.run.wait()
         except asyncio.CancelledError:
             if not self.run.over:
                 self.run.watch(self._end)

@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 
 from .departures import Departure
 from .desks import Desk, Work
-from .last_words import Will
 from .refusals import Refusal
 from .replies import JSON_HEADERS, Reply
 from .values import as_json
@@ -58,9 +57,8 @@ class Exchange:
                 with Departure(self.receive) as departure:
                     if not work.run.over:
                         departure.then(work.left)
-                    with Will(self.desk.last_words, self.scope) as will:
-                        reply = Reply(work, departure, self.send, will)
-                        await self._answered(answer(request, reply), reply)
+                    reply = Reply(work, departure, self.scope, self.send)
+                    await self._answered(answer(request, reply), reply)
 
     async def _answered(self, answering: Awaitable[None], reply: Reply) -> None:
         work = reply.work
@@ -78,7 +76,10 @@ class Exchange:
 
 def header_of(scope: Scope, name: bytes) -> bytes | None:
     """A header of the request; `name` in lower case."""
-    return next((value for known, value in scope["headers"] if known == name), None)
+    for known, value in scope["headers"]:
+        if known == name:
+            return value  # type: ignore[no-any-return]
+    return None
 
 
 def query_of(scope: Scope) -> dict[str, str]:

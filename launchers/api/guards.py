@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,27 +52,25 @@ class Guard:
         self.hosts = None if hosts is None else frozenset(name.encode() for name in (*LOCAL, *hosts))
         self._is_ours = lru_cache(maxsize=64)(self._is_known)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path in OPEN:
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         login = None if scope["type"] == "websocket" else self.login
         try:
             self._check_host(scope)
             if login is not None and login.serves(path):
-                return await login(scope, receive, send, path)
+                return login(scope, receive, send, path)
             self._check_key(scope, path)
         except Refusal as refusal:
             if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008})
-            elif login is not None and refusal.status == 401 and _opens_page(scope, path):
-                await login.ask(scope, send)
-            else:
-                await refusal.send_to(send)
-        else:
-            await self.app(scope, receive, send)
+                return send({"type": "websocket.close", "code": 1008})
+            if login is not None and refusal.status == 401 and _opens_page(scope, path):
+                return login.ask(scope, send)
+            return refusal.send_to(send)
+        return self.app(scope, receive, send)
 
     def _check_host(self, scope: Scope) -> None:
         if self.hosts is None:

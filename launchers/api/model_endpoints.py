@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from starlette.types import Receive, Scope, Send
@@ -41,9 +41,8 @@ class ModelEndpoint(Generic[Request]):
         self.desk = desk
         self.purpose = purpose
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(self.desk, scope, receive, send)
-        await exchange.run(self._accept, self._answer)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return Exchange(self.desk, scope, receive, send).run(self._accept, self._answer)
 
     async def _accept(self, exchange: Exchange) -> tuple[Request, Work]:
         """Reads and checks the request; where there is no place left it is not even read."""

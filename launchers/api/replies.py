@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from starlette.types import Send
+from starlette.types import Scope, Send
 
 from ...streaming.errors import WriterLost
 from ...streaming.events import Event, RunFinished, RunStarted
@@ -76,8 +76,8 @@ class Reply:
 
     work: Work
     departure: Departure
+    scope: Scope
     send: Send
-    will: Will
     started: bool = False
     prompt: str = "messages"
 
@@ -158,6 +158,11 @@ async def stream_answer(reply: Reply, dialect: StreamDialect) -> None:
     Raises:
         Refusal: the run has ended otherwise than as done before it said anything.
     """
+    with Will(reply.work.desk.last_words, reply.scope) as will:
+        await _send_all(reply, dialect, will)
+
+
+async def _send_all(reply: Reply, dialect: StreamDialect, will: Will) -> None:
     work, feed, departure = reply.work, reply.work.feed, reply.departure
     take, piece, heard = feed.take, dialect.piece, work.heard
     said, parts, lost = False, [dialect.begin()], partial(end_of_lost, reply, dialect)
@@ -170,12 +175,12 @@ async def stream_answer(reply: Reply, dialect: StreamDialect) -> None:
                 if said:
                     said = False
                     await flush(reply, parts)
-                    reply.will.make(lost)
+                    will.make(lost)
                     silence.broken()
                 elif silence.too_long:
                     silence.broken()
                     await flush(reply, [KEEP_ALIVE])
-                    reply.will.make(lost)
+                    will.make(lost)
                 else:
                     await feed.wait()
                 continue
@@ -201,6 +206,7 @@ async def stream_answer(reply: Reply, dialect: StreamDialect) -> None:
         if not (reply.started or said):
             raise refusal
         parts.append(dialect.failure(event, refusal))
+    will.take_back()
     await flush(reply, parts, more=False)
 
 
@@ -217,8 +223,6 @@ async def flush(reply: Reply, parts: list[str], more: bool = True) -> None:
     """Sends what there is, and the headers before the first of it."""
     body = "".join(parts).encode()
     parts.clear()
-    if not more:
-        reply.will.take_back()
     if not reply.started:
         await reply.start(SSE_HEADERS)
     await reply.write(body, more)
