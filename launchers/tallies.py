@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter, deque
 from time import monotonic, time
 from types import TracebackType
@@ -25,20 +26,22 @@ LATELY = SLICE * SLICES
 """Seconds that `lately` looks back, at most; it forgets a slice of it at a time."""
 
 
+AT_ONCE = 64
+"""Records that are added up together: one by one costs three times as much, as nothing is at hand of what it takes."""
+
+
 class Tally:
     """How many runs were asked for, how they ended and what they took; `started` is the sum of the outcomes while
     none goes on.
 
-    It belongs to one event loop.
+    It belongs to one event loop; its figures may be looked at from anywhere.
     """
 
     def __init__(self) -> None:
         self.started = 0
-        self.ended: Counter[Outcome] = Counter()
-        self.keys: dict[str, KeyTally] = {}
-        self.in_line, self.first_output, self.between = Histogram(), Histogram(), Histogram()
-        self.took = {outcome: Histogram() for outcome in OUTCOMES if outcome != "rejected"}
-        self._slices: deque[Slice] = deque(maxlen=SLICES)
+        self._sums = Sums()
+        self._fresh: deque[tuple[RunRecord, float | None, float]] = deque()
+        self._lock = threading.Lock()
 
     def begin(self, key: str | None = None, endpoint: str = "") -> Counted:
         """A run is asked for; to be used as the `with` block around all that is done about it.
@@ -53,38 +56,48 @@ class Tally:
     def reject(self, key: str | None = None, endpoint: str = "", reason: str = "overloaded") -> None:
         """A run was asked for, and there was no place for it."""
         self.started += 1
-        self._count(RunRecord(None, key, endpoint, "rejected", reason), monotonic())
+        self.take(RunRecord(None, key, endpoint, "rejected", reason), None, monotonic())
 
-    def take(self, record: RunRecord, gaps: float, now: float) -> None:
-        """A run that had a place is over; `gaps` is the seconds from its first piece to its last."""
-        self.in_line.add(record.in_line)
-        if record.first_output is not None:
-            self.first_output.add(record.first_output)
-        if record.pieces > 1:
-            self.between.add(gaps / (record.pieces - 1), record.pieces - 1)
-        if record.outcome != "rejected":
-            self.took[record.outcome].add(record.took)
-        self._count(record, now)
-
-    def _count(self, record: RunRecord, now: float) -> None:
-        self.ended[record.outcome] += 1
-        if record.key is not None:
-            self.keys.setdefault(record.key, KeyTally()).take(record)
-        number = int(now / SLICE)
-        if not self._slices or self._slices[-1].number != number:
-            self._slices.append(Slice(number))
-        self._slices[-1].take(record)
+    def take(self, record: RunRecord, gaps: float | None, now: float) -> None:
+        """A run is over; `gaps` is the seconds from its first piece to its last, None where it never had a place."""
         write_down(record)
+        self._fresh.append((record, gaps, now))
+        if len(self._fresh) >= AT_ONCE:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        with self._lock:
+            fresh, take = self._fresh, self._sums.take
+            while fresh:
+                take(*fresh.popleft())
 
     # ------------------------------------------------------------ as figures
 
+    @property
+    def sums(self) -> Sums:
+        """What all records add up to."""
+        if self._fresh:
+            self._add_up()
+        return self._sums
+
+    @property
+    def ended(self) -> Counter[Outcome]:
+        """How many ended how."""
+        return self.sums.ended
+
+    @property
+    def keys(self) -> dict[str, KeyTally]:
+        """What became of the runs of each key, by its name."""
+        return self.sums.keys
+
     def times(self) -> dict[str, Any]:
         """How long runs took: the histograms by name, that of their whole time by outcome."""
+        sums = self.sums
         return {
-            "in_line": self.in_line.figures(),
-            "first_output": self.first_output.figures(),
-            "between": self.between.figures(),
-            "took": {outcome: histogram.figures() for outcome, histogram in self.took.items()},
+            "in_line": sums.in_line.figures(),
+            "first_output": sums.first_output.figures(),
+            "between": sums.between.figures(),
+            "took": {outcome: histogram.figures() for outcome, histogram in sums.took.items()},
         }
 
     def lately(self) -> dict[str, Any]:
@@ -92,11 +105,42 @@ class Tally:
         oldest = int(monotonic() / SLICE) - SLICES + 1
         ended: Counter[Outcome] = Counter()
         first = Histogram()
-        for part in self._slices:
+        for part in self.sums.slices:
             if part.number >= oldest:
                 ended += part.ended
                 first.merge(part.first_output)
         return {"ended": {name: ended[name] for name in OUTCOMES}, "first_output": first.figures()}
+
+
+class Sums:
+    """What records add up to, all of them and those of each key and of each slice of time."""
+
+    __slots__ = ("between", "ended", "first_output", "in_line", "keys", "slices", "took")
+
+    def __init__(self) -> None:
+        self.ended: Counter[Outcome] = Counter()
+        self.keys: dict[str, KeyTally] = {}
+        self.in_line, self.first_output, self.between = Histogram(), Histogram(), Histogram()
+        self.took = {outcome: Histogram() for outcome in OUTCOMES if outcome != "rejected"}
+        self.slices: deque[Slice] = deque(maxlen=SLICES)
+
+    def take(self, record: RunRecord, gaps: float | None, now: float) -> None:
+        """As `Tally.take`; `now` is when it ended."""
+        if gaps is not None:
+            self.in_line.add(record.in_line)
+            if record.first_output is not None:
+                self.first_output.add(record.first_output)
+            if record.pieces > 1:
+                self.between.add(gaps / (record.pieces - 1), record.pieces - 1)
+            if record.outcome != "rejected":
+                self.took[record.outcome].add(record.took)
+        self.ended[record.outcome] += 1
+        if record.key is not None:
+            self.keys.setdefault(record.key, KeyTally()).take(record)
+        number = int(now / SLICE)
+        if not self.slices or self.slices[-1].number != number:
+            self.slices.append(Slice(number))
+        self.slices[-1].take(record)
 
 
 class KeyTally:

@@ -9,7 +9,7 @@ import weakref
 from asyncio import AbstractEventLoop
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import EventsExpired, RunUnknown
@@ -29,6 +29,12 @@ __all__ = ["MEMORY", "MemoryQueue", "shown"]
 Facts = tuple[Any, ...]
 
 MINUTE = 60.0
+AT_ONCE = 32
+"""Runs that said little are laid up together: one by one costs twice as much, as nothing is at hand that it takes."""
+
+LITTLE, SHORT = 8, 1000
+"""Events, and characters of a result."""
+
 REMEMBERED = 10_000
 """Ids of runs that have expired, or are kept in other queues; so many are remembered."""
 
@@ -51,7 +57,7 @@ class Remains:
 
     @property
     def info(self) -> RunInfo:
-        return told(self.facts)
+        return replace(told(self.facts), size=self.size)
 
     @property
     def seq(self) -> int:
@@ -103,11 +109,14 @@ class MemoryQueue:
         self._over: dict[str, Remains] = {}
         self._order: deque[Remains] = deque()
         self._elsewhere: OrderedDict[str, Queue] = OrderedDict()
-        self._expired = Recent(REMEMBERED)
+        self._expired: deque[str] = deque(maxlen=REMEMBERED)
+        self._fresh: list[tuple[Facts, list[Event | Piece], float]] = []
         self._size = 0
 
     def __len__(self) -> int:
-        return len(self._live) + len(self._over)
+        with self._lock:
+            self._lay_up()
+            return len(self._live) + len(self._over)
 
     # ------------------------------------------------------------ the runs' side
 
@@ -128,22 +137,34 @@ class MemoryQueue:
 
     def ended(self, run: Run) -> None:
         """Keeps what there is to be kept of a run that is over."""
-        log, run_id = run.log, run.id
+        log, elsewhere = run.log, run.queue
         with self._lock:
-            self._live.discard(run_id)
-            if run_id in self._over or log is None:
-                return
-            if run.queue is not None and run.queue is not self:
-                self._elsewhere[run_id] = run.queue
+            if log is None:
+                self._live.discard(run.id)
+            elif elsewhere is not None and elsewhere is not self:
+                self._live.discard(run.id)
+                self._elsewhere[run.id] = elsewhere
                 while len(self._elsewhere) > REMEMBERED:
                     self._elsewhere.popitem(last=False)
-                return
-            queued, size = laid_up(log.queued() if isinstance(log, MemoryLog) else log.kept())
-            now = time.monotonic()
-            left = self._over[run_id] = Remains(facts_of(run, size), queued, size, now + self._ttl)
-            self._order.append(left)
-            self._size += size
-            self._sweep(now)
+            else:
+                queued: list[Event | Piece]
+                queued = log.queued() if isinstance(log, MemoryLog) else [*log.kept()]
+                self._fresh.append((facts_of(run), queued, time.monotonic() + self._ttl))
+                if len(self._fresh) >= AT_ONCE or not _said_little(run, queued):
+                    self._lay_up()
+
+    def _lay_up(self) -> None:
+        """Puts what has ended since the last time where it is kept."""
+        fresh, self._fresh = self._fresh, []
+        for facts, queued, until in fresh:
+            run_id = facts[0]
+            self._live.discard(run_id)
+            if run_id not in self._over:
+                kept, size = laid_up(queued)
+                left = self._over[run_id] = Remains(facts, kept, size, until)
+                self._order.append(left)
+                self._size += size
+        self._sweep()
 
     # ------------------------------------------------------------ the readers' side
 
@@ -170,6 +191,7 @@ class MemoryQueue:
     def where(self, run_id: str) -> Queue:
         """The queue of a run of this process: another memory queue, the one that the run was given, or this one."""
         with self._lock:
+            self._lay_up()
             run = self._live.get(run_id)
             queue = self._elsewhere.get(run_id) if run is None else run.queue
         if queue is None and run is None:
@@ -179,12 +201,14 @@ class MemoryQueue:
     def has(self, run_id: str) -> bool:
         """Whether there is anything left of a run here."""
         with self._lock:
+            self._lay_up()
             return self._live.get(run_id) is not None or run_id in self._over or run_id in self._expired
 
     def loop_of(self, run_id: str) -> AbstractEventLoop | None:
         """The loop of a run that is going on in this process."""
         for queue in (self, *QUEUES):
             with queue._lock:
+                queue._lay_up()
                 run = queue._live.get(run_id)
             if run is not None:
                 return run.loop
@@ -198,7 +222,7 @@ class MemoryQueue:
     def runs(self) -> Iterator[RunInfo]:
         """As `Queue.runs`; runs whose ids nobody has asked for are not among them."""
         with self._lock:
-            self._sweep()
+            self._lay_up()
             infos = [*map(info_of, self._live.all()), *(left.info for left in self._over.values())]
         yield from sorted(infos, key=lambda info: -info.created)
 
@@ -211,11 +235,13 @@ class MemoryQueue:
     def sweep(self) -> int:
         """Forgets what has expired; returns how many runs that were."""
         with self._lock:
-            return self._sweep()
+            before = len(self._order) + len(self._fresh)
+            self._lay_up()
+            return before - len(self._order)
 
     def _find(self, run_id: str) -> Run | Remains:
         with self._lock:
-            self._sweep()
+            self._lay_up()
             found = self._live.get(run_id) or self._over.get(run_id)
             expired = run_id in self._expired
         if found is not None:
@@ -229,15 +255,14 @@ class MemoryQueue:
             "attach(run_id, queue='file:///...')"
         )
 
-    def _sweep(self, now: float | None = None) -> int:
-        now, before, order = time.monotonic() if now is None else now, len(self._over), self._order
+    def _sweep(self) -> None:
+        now, order = time.monotonic(), self._order
         while order and (len(order) > self._most or self._size > self._max_bytes or order[0].until <= now):
             oldest = order.popleft()
             run_id = oldest.facts[0]
             del self._over[run_id]
             self._size -= oldest.size
-            self._expired.add(run_id)
-        return before - len(self._over)
+            self._expired.append(run_id)
 
     def _forked(self) -> None:
         """In a forked child: its runs are its own."""
@@ -279,25 +304,6 @@ class Live:
         return len(self.all())
 
 
-class Recent:
-    """The last so many ids, and up to as many before them: in two sets of which the older one is forgotten as a
-    whole, as to take out each by itself would cost more than all else that is done about it.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._new: set[str] = set()
-        self._old: set[str] = set()
-
-    def add(self, run_id: str) -> None:
-        self._new.add(run_id)
-        if len(self._new) >= self._most:
-            self._new, self._old = set(), self._new
-
-    def __contains__(self, run_id: object) -> bool:
-        return run_id in self._new or run_id in self._old
-
-
 QUEUES: weakref.WeakSet[MemoryQueue] = weakref.WeakSet()
 """All memory queues of this process."""
 
@@ -317,7 +323,14 @@ def told(facts: Facts) -> RunInfo:
     return RunInfo(*(*facts, os.getpid()))
 
 
-def facts_of(run: Run, size: int | None = None) -> Facts:
+def _said_little(run: Run, queued: list[Event | Piece]) -> bool:
+    """Whether so little is to be kept of it that a few such may wait until there are more."""
+    value = run.value
+    small = value is None or (type(value) is str and len(value) <= SHORT)
+    return small and run.error is None and len(queued) <= LITTLE
+
+
+def facts_of(run: Run) -> Facts:
     """What `RunInfo` takes, of a run of this process."""
     log, now, error = run.log, time.time(), run.error
     last = log.last if log is not None else None
@@ -328,7 +341,7 @@ def facts_of(run: Run, size: int | None = None) -> Facts:
         session_of(run),
         run.name,
         log.seq if log is not None else 0,
-        size,
+        None,
         last.time if last is not None else None,
         run.reason,
         type(error).__name__ if error is not None else None,

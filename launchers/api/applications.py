@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...streaming.errors import MissingExtra
 from ..owners import owner_of
@@ -29,7 +29,7 @@ from .manuals import add_manual
 from .metrics import Metrics
 from .model_endpoints import unknown_model
 from .readiness import Readiness
-from .refusals import Refusal
+from .refusals import Refusal, failure_of
 from .responses import Responses
 from .run_endpoints import Runs
 from .schemas.documents import Guarding, complete
@@ -107,28 +107,8 @@ class Application(FastAPI):
             straight = self._straight.get(scope["path"].removeprefix(scope.get("root_path", "")))
         if straight is None:
             await super().__call__(scope, receive, send)
-            return
-        sending = Sending(send)
-        try:
-            await straight(scope, receive, sending)
-        except Exception as error:
-            if not sending.started:
-                await _failure_of(error).send_to(send)
-            raise
-
-
-class Sending:
-    """What sends an answer, and whether that has begun."""
-
-    __slots__ = ("_send", "started")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.started = False
-
-    def __call__(self, message: Message) -> Awaitable[None]:
-        self.started = True
-        return self._send(message)
+        else:
+            await straight(scope, receive, send)
 
 
 class Shortcut:
@@ -259,11 +239,7 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _answer_failure(request: Request, error: Exception) -> Response:
-    return await _answer_refusal(request, _failure_of(error))
-
-
-def _failure_of(error: Exception) -> Refusal:
-    return Refusal(500, f"the server failed with {type(error).__name__}", "internal_error")
+    return await _answer_refusal(request, failure_of(error))
 
 
 def _describe(app: FastAPI, desk: Desk, guarding: Guarding) -> None:

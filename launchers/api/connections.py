@@ -22,7 +22,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from .last_words import tell_connection
 from .patience import Timings
 from .refusals import Refusal
-from .writes import JoinedHeads
+from .writes import HeldHeads, JoinedHeads
 
 __all__ = ["LARGEST_HEAD", "BoundedHeads", "connection_type"]
 
@@ -68,6 +68,7 @@ class Bounded(asyncio.Protocol):
     """
 
     timings: Timings
+    heads: HeldHeads
     loop: asyncio.AbstractEventLoop
     transport: Any
     server_state: Any
@@ -83,7 +84,7 @@ class Bounded(asyncio.Protocol):
     _clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(JoinedHeads(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(JoinedHeads(transport, self.heads))  # type: ignore[arg-type]
         self.app = partial(tell_connection, transport, self.app)
         expect_answers(transport.get_extra_info("socket"), self.timings.write_idle)
         self._set_clock(self.timings.head, self._head_is_late)
@@ -200,9 +201,11 @@ class Bounded(asyncio.Protocol):
             self._clock = None
 
 
-def connection_type(timings: Timings) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol, the faster one of its two that is installed, with all that stands above."""
-    return type("Connection", (Bounded, AutoHTTPProtocol), {"timings": timings})
+def connection_type(timings: Timings, loop: asyncio.AbstractEventLoop) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP protocol, the faster one of its two that is installed, with all that stands above; for a server
+    on `loop`.
+    """
+    return type("Connection", (Bounded, AutoHTTPProtocol), {"timings": timings, "heads": HeldHeads(loop)})
 
 
 def without_offer(data: bytes) -> bytes:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from .departures import Departure
 from .desks import Desk, Work
-from .refusals import Refusal
+from .refusals import Refusal, failure_of
 from .replies import JSON_HEADERS, Reply
 from .values import as_json
 
@@ -43,35 +43,38 @@ class Exchange:
     ) -> None:
         """`accept` reads and checks the request and finds it a place; `answer` answers it while its client is there.
 
-        What either refuses is sent, as long as that can be.
+        What either refuses is sent, as long as that can be, and that either fails.
         """
         try:
             request, work = await accept(self)
         except Refusal as refusal:
             await refusal.send_to(self.send)
+            return
         except ClientDisconnect:
-            pass
-        else:
-            async with work:
-                await asyncio.sleep(0)  # the first step of the run, which may be its last
-                with Departure(self.receive) as departure:
-                    if not work.run.over:
-                        departure.then(work.left)
-                    reply = Reply(work, departure, self.scope, self.send)
-                    await self._answered(answer(request, reply), reply)
-
-    async def _answered(self, answering: Awaitable[None], reply: Reply) -> None:
-        work = reply.work
-        try:
-            await answering
-        except Refusal as refusal:
-            if not reply.departure.over:
-                await refusal.send_to(self.send)
-        except TimeoutError:
-            work.lost(CLIENT_STUCK)
-            await reply.departure.force()
-        except OSError:  # how servers of ASGI spec_version 2.4 say that the client has left
-            work.lost(CLIENT_LEFT)
+            return
+        except Exception as error:
+            await failure_of(error).send_to(self.send)
+            raise
+        async with work:
+            await asyncio.sleep(0)  # the first step of the run, which may be its last
+            with Departure(self.receive) as departure:
+                if not work.run.over:
+                    departure.then(work.left)
+                reply = Reply(work, departure, self.scope, self.send)
+                try:
+                    await answer(request, reply)
+                except Refusal as refusal:
+                    if not departure.over:
+                        await refusal.send_to(self.send)
+                except TimeoutError:
+                    work.lost(CLIENT_STUCK)
+                    await departure.force()
+                except OSError:  # how servers of ASGI spec_version 2.4 say that the client has left
+                    work.lost(CLIENT_LEFT)
+                except Exception as error:
+                    if not reply.started and not departure.over:
+                        await failure_of(error).send_to(self.send)
+                    raise
 
 
 def header_of(scope: Scope, name: bytes) -> bytes | None:

@@ -29,7 +29,7 @@ from ...streaming.errors import (
 )
 from ..quotas import QuotaExceeded
 
-__all__ = ["SHUTTING_DOWN", "Refusal", "kind_of", "log_failure", "refusal_of", "shutting_down"]
+__all__ = ["SHUTTING_DOWN", "Refusal", "failure_of", "kind_of", "log_failure", "refusal_of", "shutting_down"]
 
 logger = logging.getLogger("millrace.service")
 
@@ -103,6 +103,11 @@ class Refusal(Exception):
         raw = [(name.encode(), text.encode("latin-1", "replace")) for name, text in headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": raw})
         await send({"type": "http.response.body", "body": body})
+
+
+def failure_of(error: Exception) -> Refusal:
+    """What a client is told of a fault of the service's own."""
+    return Refusal(500, f"the server failed with {type(error).__name__}", "internal_error")
 
 
 def shutting_down() -> Refusal:

@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             BoundedHeads(app),
             interface="asgi3",
-            http=connection_type(timings),
+            http=connection_type(timings, asyncio.get_running_loop()),
             h11_max_incomplete_event_size=LARGEST_HEAD,
             ws="none",
             lifespan="on",

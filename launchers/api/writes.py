@@ -8,21 +8,42 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-__all__ = ["JoinedHeads"]
+__all__ = ["HeldHeads", "JoinedHeads"]
 
 HEAD = b"HTTP/1.1 "
+
+
+class HeldHeads:
+    """The heads that a server's connections hold back, until the loop's next turn at most."""
+
+    __slots__ = ("_held", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._held: list[JoinedHeads] = []
+
+    def add(self, transport: JoinedHeads) -> None:
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(transport)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, []
+        for transport in held:
+            transport.flush()
 
 
 class JoinedHeads:
     """A transport that holds a head back until the next write, or the loop's next turn; in all else the given one."""
 
-    __slots__ = ("_head", "_loop", "_transport", "_write")
+    __slots__ = ("_head", "_held", "_transport", "_write", "is_closing")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, held: HeldHeads) -> None:
         self._transport = transport
-        self._loop = loop
+        self._held = held
         self._write = transport.write
         self._head: bytes | None = None
+        self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
         """As the transport's own; in order."""
@@ -31,7 +52,7 @@ class JoinedHeads:
             self._write(head + data)
         elif data.startswith(HEAD):
             self._head = data
-            self._loop.call_soon(self.flush)
+            self._held.add(self)
         else:
             self._write(data)
 

@@ -126,9 +126,9 @@ class TestRecords:
         assert record.pieces == 3
         assert record.first_output is not None
         assert 0 <= record.in_line <= record.first_output <= record.took < 5
-        assert sum(tally.between.counts) == 2  # a gap less than pieces
-        assert [sum(part.counts) for part in (tally.in_line, tally.first_output)] == [1, 1]
-        assert {name: sum(part.counts) for name, part in tally.took.items() if any(part.counts)} == {
+        assert sum(tally.sums.between.counts) == 2  # a gap less than pieces
+        assert [sum(part.counts) for part in (tally.sums.in_line, tally.sums.first_output)] == [1, 1]
+        assert {name: sum(part.counts) for name, part in tally.sums.took.items() if any(part.counts)} == {
             "completed": 1
         }
 
@@ -197,16 +197,16 @@ class TestLately:
         tally = Tally()
         tally.reject()
         assert tally.lately()["ended"]["rejected"] == 1
-        tally._slices[-1].number -= SLICES - 1
+        tally.sums.slices[-1].number -= SLICES - 1
         assert tally.lately()["ended"]["rejected"] == 1
-        tally._slices[-1].number -= 1
+        tally.sums.slices[-1].number -= 1
         assert tally.lately()["ended"]["rejected"] == 0
         assert tally.ended == {"rejected": 1}
 
     def test_slices_are_added_up(self) -> None:
         tally = Tally()
         tally.reject()
-        (first,) = tally._slices
+        (first,) = tally.sums.slices
         first.number -= 1
         first.take(RunRecord("a", None, "", "completed", None, first_output=3.0))
         with tally.begin() as counted:
@@ -218,11 +218,11 @@ class TestLately:
             "rejected": 1,
         }
         assert quantile(lately["first_output"], 1.0) == 5.0
-        assert len(tally._slices) == 2
+        assert len(tally.sums.slices) == 2
 
     def test_no_more_are_kept_than_are_told(self) -> None:
         tally = Tally()
         for number in range(50):
-            tally._slices.append(Slice(number))
-        assert len(tally._slices) == SLICES
+            tally.sums.slices.append(Slice(number))
+        assert len(tally.sums.slices) == SLICES
         assert SLICE * SLICES == 300

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from millrace.launchers.api.writes import JoinedHeads
+from millrace.launchers.api.writes import HeldHeads, JoinedHeads
 
 
 class Noted(asyncio.Protocol):
@@ -31,7 +31,7 @@ async def written(act: Callable[[JoinedHeads], object], size: int) -> tuple[list
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
     reader, writer = await asyncio.open_connection(sock=theirs)
     noted = Noted(transport)
-    act(JoinedHeads(noted, loop))  # type: ignore[arg-type]
+    act(JoinedHeads(noted, HeldHeads(loop)))  # type: ignore[arg-type]
     await asyncio.sleep(0)
     arrived = await asyncio.wait_for(reader.readexactly(size), 10)
     transport.close()
