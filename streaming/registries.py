@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import EventsExpired, RunUnknown
-from .events import Event
+from .events import Event, RunFinished, RunStarted, StepFinished, StepStarted
 from .forks import after_fork
 from .kept import KeptLog, laid_up
 from .logs import Log, LogSource, Source
@@ -32,8 +32,9 @@ MINUTE = 60.0
 AT_ONCE = 32
 """Runs that said little are laid up together: one by one costs twice as much, as nothing is at hand that it takes."""
 
-LITTLE, SHORT = 8, 1000
-"""Events, and characters of a result."""
+STAGES = frozenset((RunStarted, StepStarted, StepFinished, RunFinished))
+LITTLE, SHORT = 16, 1000
+"""Of these events and of the characters of a result."""
 
 REMEMBERED = 10_000
 """Ids of runs that have expired, or are kept in other queues; so many are remembered."""
@@ -324,10 +325,14 @@ def told(facts: Facts) -> RunInfo:
 
 
 def _said_little(run: Run, queued: list[Event | Piece]) -> bool:
-    """Whether so little is to be kept of it that a few such may wait until there are more."""
+    """Whether it and its steps began and ended, with a short text at most: a few such may wait until there are more."""
+    if len(queued) > LITTLE:
+        return False
+    for event in queued:
+        if type(event) not in STAGES or getattr(event, "error", None) is not None:
+            return False
     value = run.value
-    small = value is None or (type(value) is str and len(value) <= SHORT)
-    return small and run.error is None and len(queued) <= LITTLE
+    return value is None or (type(value) is str and len(value) <= SHORT)
 
 
 def facts_of(run: Run) -> Facts:

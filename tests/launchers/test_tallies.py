@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -190,6 +191,26 @@ class TestRecords:
         with caplog.at_level(logging.WARNING, "millrace.runs"):
             Tally().reject()
         assert caplog.records == []
+
+
+def test_nothing_is_lost_to_those_who_look_from_elsewhere() -> None:
+    tally, seen, over = Tally(), [0], threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            seen.append(tally.ended.total())
+
+    onlooker = threading.Thread(target=look)
+    onlooker.start()
+    try:
+        for _ in range(20_000):
+            tally.reject()
+    finally:
+        over.set()
+        onlooker.join()
+    assert seen == sorted(seen)
+    assert tally.ended == {"rejected": 20_000}
+    assert tally.lately()["ended"]["rejected"] == 20_000
 
 
 class TestLately:

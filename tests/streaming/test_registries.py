@@ -20,9 +20,13 @@ from millrace.streaming import (
     attach,
     status,
 )
-from millrace.streaming.registries import MEMORY
+from millrace.streaming.registries import AT_ONCE, MEMORY
 from tests.streaming.parts import Gate, count, seen
 from tests.support.leaks import eventually
+
+
+class Large:
+    """A result that may be of any size."""
 
 
 def run_of(n: int, **options: Any) -> Any:
@@ -92,6 +96,55 @@ def test_a_run_that_is_over_is_freed() -> None:
     eventually(lambda: gc.collect() >= 0 and there() is None)
     with pytest.raises(RemoteError, match="ValueError: with a traceback"):
         attach(run_id).result(5)
+
+
+def says(result: Any) -> Any:
+    """A step that says nothing on its way, and comes to `result`."""
+
+    async def gives(x: Any) -> Any:
+        return result
+
+    return Pipeline(gives)
+
+
+@pytest.mark.parametrize("many", [1, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 5])
+def test_runs_that_said_little_are_all_found(many: int) -> None:
+    queue = MemoryQueue()
+    runs = [says(f"result {i}").start(i, queue=queue) for i in range(many)]
+    for run in runs:
+        run.result(5)
+    assert len(queue) == many
+    for i, run in enumerate(runs):
+        found = attach(run.id, queue)
+        assert (found.result(5), found.info.events) == (f"result {i}", 4)
+        assert seen(attach(run.id, queue)) == seen(run.events())
+        assert run.id in {info.id for info in queue.runs()}
+
+
+def test_of_those_no_more_are_kept_than_may_be() -> None:
+    queue = MemoryQueue(runs=3)
+    ids = [run.id for i in range(2 * AT_ONCE) if (run := says(i).start(i, queue=queue)).result(5) == i]
+    assert {info.id for info in queue.runs()} == set(ids[-3:])
+    with pytest.raises(EventsExpired):
+        attach(ids[0], queue)
+
+
+@pytest.mark.parametrize("result", ["x" * 5000, Large(), ValueError])
+def test_whatever_holds_more_is_laid_up_at_once(result: Any) -> None:
+    """Nothing but a few short texts waits for others: it would be held after its time, and beyond what may be kept."""
+
+    async def gives(x: Any) -> Any:
+        if isinstance(result, type):
+            raise result
+        return result
+
+    queue = MemoryQueue(max_bytes=1)
+    run = Pipeline(gives).start(0, queue=queue)
+    run.wait_sync(5)
+    eventually(lambda: status().runs == 0)
+    assert not queue._fresh
+    with pytest.raises(EventsExpired):
+        attach(run.id, queue)
 
 
 def test_in_its_time() -> None:
