@@ -27,7 +27,7 @@ LATELY = SLICE * SLICES
 
 
 AT_ONCE = 64
-"""Records that are added up together: one by one costs three times as much, as nothing is at hand of what it takes."""
+"""Records that are added up together: one by one costs three times as much, as the processor's caches are cold."""
 
 
 class Tally:
@@ -41,7 +41,7 @@ class Tally:
         self.started = 0
         self._sums = Sums()
         self._fresh: deque[tuple[RunRecord, float | None, float]] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def begin(self, key: str | None = None, endpoint: str = "") -> Counted:
         """A run is asked for; to be used as the `with` block around all that is done about it.
@@ -60,8 +60,8 @@ class Tally:
 
     def take(self, record: RunRecord, gaps: float | None, now: float) -> None:
         """A run is over; `gaps` is the seconds from its first piece to its last, None where it never had a place."""
-        write_down(record)
         self._fresh.append((record, gaps, now))
+        write_down(record)
         if len(self._fresh) >= AT_ONCE:
             self._add_up()
 
@@ -76,8 +76,7 @@ class Tally:
     @property
     def sums(self) -> Sums:
         """What all records add up to."""
-        if self._fresh:
-            self._add_up()
+        self._add_up()
         return self._sums
 
     @property
@@ -92,23 +91,25 @@ class Tally:
 
     def times(self) -> dict[str, Any]:
         """How long runs took: the histograms by name, that of their whole time by outcome."""
-        sums = self.sums
-        return {
-            "in_line": sums.in_line.figures(),
-            "first_output": sums.first_output.figures(),
-            "between": sums.between.figures(),
-            "took": {outcome: histogram.figures() for outcome, histogram in sums.took.items()},
-        }
+        with self._lock:
+            sums = self.sums
+            return {
+                "in_line": sums.in_line.figures(),
+                "first_output": sums.first_output.figures(),
+                "between": sums.between.figures(),
+                "took": {outcome: histogram.figures() for outcome, histogram in sums.took.items()},
+            }
 
     def lately(self) -> dict[str, Any]:
         """How the runs of the last `LATELY` seconds ended, and the histogram of their times to the first output."""
         oldest = int(monotonic() / SLICE) - SLICES + 1
         ended: Counter[Outcome] = Counter()
         first = Histogram()
-        for part in self.sums.slices:
-            if part.number >= oldest:
-                ended += part.ended
-                first.merge(part.first_output)
+        with self._lock:
+            for part in self.sums.slices:
+                if part.number >= oldest:
+                    ended += part.ended
+                    first.merge(part.first_output)
         return {"ended": {name: ended[name] for name in OUTCOMES}, "first_output": first.figures()}
 
 

@@ -30,11 +30,13 @@ Facts = tuple[Any, ...]
 
 MINUTE = 60.0
 AT_ONCE = 32
-"""Runs that said little are laid up together: one by one costs twice as much, as nothing is at hand that it takes."""
+"""Runs that said little are laid up together: one by one costs twice as much, as the processor's caches are cold."""
 
 STAGES = frozenset((RunStarted, StepStarted, StepFinished, RunFinished))
-LITTLE, SHORT = 16, 1000
-"""Of these events and of the characters of a result."""
+LITTLE = 16
+"""How many events, all of these kinds, are little."""
+SHORT = 1000
+"""Characters of a result that is short."""
 
 REMEMBERED = 10_000
 """Ids of runs that have expired, or are kept in other queues; so many are remembered."""
@@ -47,8 +49,8 @@ EVENTS = [field.name for field in fields(RunInfo)].index("events")
 class Remains:
     """What is kept of a run that is over: the events that its log had, without the frames of its errors.
 
-    `facts` is what `RunInfo` takes, in its order, but for the writer: most of the runs that are kept are never looked
-    at.
+    `facts` is what `RunInfo` takes, in its order, but for the size and the writer: most of the runs that are kept are
+    never looked at.
     """
 
     facts: Facts
@@ -110,8 +112,8 @@ class MemoryQueue:
         self._over: dict[str, Remains] = {}
         self._order: deque[Remains] = deque()
         self._elsewhere: OrderedDict[str, Queue] = OrderedDict()
-        self._expired: deque[str] = deque(maxlen=REMEMBERED)
-        self._fresh: list[tuple[Facts, list[Event | Piece], float]] = []
+        self._expired = Recent(REMEMBERED)
+        self._fresh: list[tuple[Facts, Sequence[Event | Piece], float]] = []
         self._size = 0
 
     def __len__(self) -> int:
@@ -148,10 +150,11 @@ class MemoryQueue:
                 while len(self._elsewhere) > REMEMBERED:
                     self._elsewhere.popitem(last=False)
             else:
-                queued: list[Event | Piece]
-                queued = log.queued() if isinstance(log, MemoryLog) else [*log.kept()]
-                self._fresh.append((facts_of(run), queued, time.monotonic() + self._ttl))
-                if len(self._fresh) >= AT_ONCE or not _said_little(run, queued):
+                queued = log.queued() if isinstance(log, MemoryLog) else log.kept()
+                now, order = time.monotonic(), self._order
+                self._fresh.append((facts_of(run), queued, now + self._ttl))
+                wait = len(self._fresh) < AT_ONCE and _said_little(run, queued)
+                if not wait or (order and order[0].until <= now):
                     self._lay_up()
 
     def _lay_up(self) -> None:
@@ -244,7 +247,7 @@ class MemoryQueue:
         with self._lock:
             self._lay_up()
             found = self._live.get(run_id) or self._over.get(run_id)
-            expired = run_id in self._expired
+            expired = found is None and run_id in self._expired
         if found is not None:
             return found
         if expired:
@@ -263,7 +266,7 @@ class MemoryQueue:
             run_id = oldest.facts[0]
             del self._over[run_id]
             self._size -= oldest.size
-            self._expired.append(run_id)
+            self._expired.add(run_id)
 
     def _forked(self) -> None:
         """In a forked child: its runs are its own."""
@@ -305,6 +308,28 @@ class Live:
         return len(self.all())
 
 
+class Recent:
+    """About the last so many ids, in sets that are made and forgotten as a whole.
+
+    To put each into one large set and to take it out would cost more than all else that is done about it.
+    """
+
+    PART = 256
+
+    def __init__(self, most: int) -> None:
+        self._new: list[str] = []
+        self._old: deque[frozenset[str]] = deque(maxlen=most // self.PART)
+
+    def add(self, run_id: str) -> None:
+        self._new.append(run_id)
+        if len(self._new) == self.PART:
+            self._old.append(frozenset(self._new))
+            self._new = []
+
+    def __contains__(self, run_id: object) -> bool:
+        return run_id in self._new or any(run_id in part for part in self._old)
+
+
 QUEUES: weakref.WeakSet[MemoryQueue] = weakref.WeakSet()
 """All memory queues of this process."""
 
@@ -324,7 +349,7 @@ def told(facts: Facts) -> RunInfo:
     return RunInfo(*(*facts, os.getpid()))
 
 
-def _said_little(run: Run, queued: list[Event | Piece]) -> bool:
+def _said_little(run: Run, queued: Sequence[Event | Piece]) -> bool:
     """Whether it and its steps began and ended, with a short text at most: a few such may wait until there are more."""
     if len(queued) > LITTLE:
         return False

@@ -30,6 +30,7 @@ from .metrics import Metrics
 from .model_endpoints import unknown_model
 from .readiness import Readiness
 from .refusals import Refusal, failure_of
+from .replies import STARTED
 from .responses import Responses
 from .run_endpoints import Runs
 from .schemas.documents import Guarding, complete
@@ -82,7 +83,10 @@ def make_app(
     app.add_middleware(Shortcut, endpoints=shortcuts)
     app.add_middleware(Guard, keys=keys, hosts=hosts, login=login)
     app.lead_straight(
-        {path: Guard(endpoint, keys=keys, hosts=hosts, login=login) for path, endpoint in shortcuts.items()}
+        {
+            path: Guard(endpoint, keys=keys, hosts=hosts, login=login).lead
+            for path, endpoint in shortcuts.items()
+        }
     )
     _describe(app, desk, Guarding(keys is not None, hosts is not None))
     return app
@@ -107,8 +111,13 @@ class Application(FastAPI):
             straight = self._straight.get(scope["path"].removeprefix(scope.get("root_path", "")))
         if straight is None:
             await super().__call__(scope, receive, send)
-        else:
+            return
+        try:
             await straight(scope, receive, send)
+        except Exception as error:
+            if STARTED not in scope:
+                await failure_of(error).send_to(send)
+            raise
 
 
 class Shortcut:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 from collections.abc import Mapping
-from json.scanner import make_scanner
 from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect
@@ -129,11 +128,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def _parsed(text: str) -> Any:
     """As `DECODER.decode`, which looks for white space around first: hardly any client sends some."""
     if text.startswith("{"):
-        try:
-            parsed, end = SCAN(text, 0)
-        except StopIteration:  # it is no JSON: the decoder says where
-            end = -1
-        if end == len(text):
+        parsed, end = DECODER.raw_decode(text)
+        if end == len(text) or not text[end:].strip(" \t\n\r"):
             return parsed
     return DECODER.decode(text)
 
@@ -173,7 +169,6 @@ def _no_constant(name: str) -> NoReturn:
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number, parse_constant=_no_constant)
-SCAN = make_scanner(DECODER)  # type: ignore[arg-type]
 
 
 def malformed(message: str) -> Refusal:

@@ -21,11 +21,11 @@ def conversation_of(given: Any, takes_results: bool) -> list[Message]:
     if given is None:
         raise invalid('messages is missing; send [{"role": "user", "content": "..."}]', "messages")
     messages = messages_of(given, "messages")
-    if messages and (role := messages[-1].role) == "user":
-        return messages
+    if messages and messages[-1].role == "user":
+        return messages  # as nearly always
     last = f"messages[{len(messages) - 1}]"
     check_turn(messages, "messages", last, "user", "tool")
-    if role == "tool" and not takes_results:
+    if not takes_results:
         raise invalid(
             "the last message is a tool's, and this flow begins with no model that could take it; "
             "end with a message of role user",

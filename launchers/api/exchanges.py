@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from .departures import Departure
 from .desks import Desk, Work
-from .refusals import Refusal, failure_of
+from .refusals import Refusal
 from .replies import JSON_HEADERS, Reply
 from .values import as_json
 
@@ -43,7 +43,7 @@ class Exchange:
     ) -> None:
         """`accept` reads and checks the request and finds it a place; `answer` answers it while its client is there.
 
-        What either refuses is sent, as long as that can be, and that either fails.
+        What either refuses is sent, as long as that can be.
         """
         try:
             request, work = await accept(self)
@@ -52,9 +52,6 @@ class Exchange:
             return
         except ClientDisconnect:
             return
-        except Exception as error:
-            await failure_of(error).send_to(self.send)
-            raise
         async with work:
             await asyncio.sleep(0)  # the first step of the run, which may be its last
             with Departure(self.receive) as departure:
@@ -71,10 +68,6 @@ class Exchange:
                     await departure.force()
                 except OSError:  # how servers of ASGI spec_version 2.4 say that the client has left
                     work.lost(CLIENT_LEFT)
-                except Exception as error:
-                    if not reply.started and not departure.over:
-                        await failure_of(error).send_to(self.send)
-                    raise
 
 
 def header_of(scope: Scope, name: bytes) -> bytes | None:

@@ -52,7 +52,11 @@ class Guard:
         self.hosts = None if hosts is None else frozenset(name.encode() for name in (*LOCAL, *hosts))
         self._is_ours = lru_cache(maxsize=64)(self._is_known)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.lead(scope, receive, send)
+
+    def lead(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """The same, for whoever awaits it at once; where all is well it is the application's own answer."""
         if scope["type"] == "lifespan":
             return self.app(scope, receive, send)
         path = scope["path"].removeprefix(scope.get("root_path", ""))

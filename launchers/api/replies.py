@@ -23,7 +23,18 @@ from .last_words import Will
 from .patience import within
 from .refusals import Refusal, refusal_of_end
 
-__all__ = ["JSON_HEADERS", "Reply", "StreamDialect", "WholeDialect", "answer_whole", "stream_answer"]
+__all__ = [
+    "JSON_HEADERS",
+    "STARTED",
+    "Reply",
+    "StreamDialect",
+    "WholeDialect",
+    "answer_whole",
+    "stream_answer",
+]
+
+STARTED = "millrace.started"
+"""Where the ASGI scope of a request says that its answer has begun."""
 
 KEEP_ALIVE = ": keep-alive\n\n"
 
@@ -71,7 +82,8 @@ class WholeDialect(Protocol):
 class Reply:
     """One response in the making: the work that it answers, and the way to its client.
 
-    `prompt` is the part of the request that a prompt comes from, for errors about it.
+    `scope` is the request's, and told when the answer has STARTED. `prompt` is the part of the request that a prompt
+    comes from, for errors about it.
     """
 
     work: Work
@@ -83,7 +95,7 @@ class Reply:
 
     def start(self, headers: list[tuple[bytes, bytes]], status: int = 200) -> Awaitable[None]:
         """Sends the status and the headers; to be awaited at once."""
-        self.started = True
+        self.started = self.scope[STARTED] = True
         headers = [*headers, (b"x-run-id", self.work.run_id.encode())]
         return self.send({"type": "http.response.start", "status": status, "headers": headers})
 

@@ -14,7 +14,7 @@ HEAD = b"HTTP/1.1 "
 
 
 class HeldHeads:
-    """The heads that a server's connections hold back, until the loop's next turn at most."""
+    """The heads that a server's connections hold back, until the loop's next turn at most: one call for all of them."""
 
     __slots__ = ("_held", "_loop")
 
@@ -23,6 +23,7 @@ class HeldHeads:
         self._held: list[JoinedHeads] = []
 
     def add(self, transport: JoinedHeads) -> None:
+        """Its head is to be written in the next turn, unless it has been by then."""
         if not self._held:
             self._loop.call_soon(self._flush)
         self._held.append(transport)
@@ -30,23 +31,30 @@ class HeldHeads:
     def _flush(self) -> None:
         held, self._held = self._held, []
         for transport in held:
-            transport.flush()
+            try:
+                transport.flush()
+            except Exception as error:  # those of others leave all the same
+                told = {"message": "the head of an answer could not be written", "exception": error}
+                self._loop.call_exception_handler(told)
 
 
 class JoinedHeads:
     """A transport that holds a head back until the next write, or the loop's next turn; in all else the given one."""
 
-    __slots__ = ("_head", "_held", "_transport", "_write", "is_closing")
+    __slots__ = ("_ended", "_head", "_held", "_transport", "_write", "is_closing")
 
     def __init__(self, transport: asyncio.Transport, held: HeldHeads) -> None:
         self._transport = transport
         self._held = held
         self._write = transport.write
         self._head: bytes | None = None
-        self.is_closing = transport.is_closing
+        self._ended = False
+        self.is_closing = transport.is_closing  # asked for after each answer
 
     def write(self, data: bytes) -> None:
-        """As the transport's own; in order."""
+        """As the transport's own; in order. What comes behind the end is lost, as where the client has left."""
+        if self._ended:
+            return
         if self._head is not None:
             head, self._head = self._head, None
             self._write(head + data)
@@ -57,14 +65,16 @@ class JoinedHeads:
             self._write(data)
 
     def flush(self) -> None:
-        """Writes what is held back."""
+        """Writes what is held back, where the connection is still there."""
         if self._head is not None:
             head, self._head = self._head, None
-            self._write(head)
+            if not self.is_closing():
+                self._write(head)
 
     def write_eof(self) -> None:
         """As the transport's own, behind what is held back."""
         self.flush()
+        self._ended = True
         self._transport.write_eof()
 
     def close(self) -> None:

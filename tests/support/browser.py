@@ -27,8 +27,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # No name but this machine's is found: a handler of Playwright's could block requests too, but all would wait for the
-    # test's thread then, and a stop that is clicked for whatever the test waits for.
+    # No name but this machine's is found. A handler of Playwright's could block requests too, but then all of a page's
+    # would wait for the test's thread, stops as well.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 LOCAL = ("127.0.0.1", "localhost")

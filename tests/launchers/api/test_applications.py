@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, NoReturn
 
 import pytest
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from millrace import Service
+from millrace.launchers.api.chat_replies import ChatStream, ChatWhole
+from millrace.launchers.api.chat_requests import ChatRequest
+from millrace.launchers.api.guards import Guard
 from tests.launchers.support import PATH, Running, echo, question, running
+from tests.support.leaks import eventually
 from tests.support.servers import serving
 
 
@@ -46,6 +51,64 @@ def test_an_error_of_a_route_that_a_user_added() -> None:
         status, answer = server.get("/broken")
     assert status == 500
     assert answer["error"]["message"] == "the server failed with ValueError"
+
+
+def breaking(*_: object) -> NoReturn:
+    raise KeyError("the password is 123")
+
+
+@pytest.mark.parametrize("added", [False, True], ids=["bare", "behind middleware"])
+@pytest.mark.parametrize(
+    "what", [(ChatWhole, "body"), (ChatRequest, "parse"), (Guard, "_check_host")], ids=lambda what: what[1]
+)
+def test_a_fault_of_the_services_own(
+    what: tuple[type, str], added: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caught: list[Exception] = []
+
+    class Catching:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await self.app(scope, receive, send)
+            except Exception as error:
+                caught.append(error)
+                raise
+
+    def configure(service: Service) -> None:
+        if added:
+            service.app.add_middleware(Catching)
+
+    with running(echo, configure) as server:
+        monkeypatch.setattr(*what, breaking)
+        status, _, answer = server.post(question("hi"))
+        assert (status, answer["error"]["code"]) == (500, "internal_error")
+        assert answer["error"]["message"] == "the server failed with KeyError"
+        monkeypatch.undo()
+        assert server.post(question("hi"))[0] == 200
+        tally = server.service.admission.tally
+        eventually(lambda: tally.started == tally.ended.total() == (2 if what[1] == "body" else 1))
+    assert [type(error) for error in caught] == [KeyError] * added
+
+
+def test_a_fault_within_a_stream_breaks_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def speaks(text: str) -> AsyncIterator[str]:
+        yield text
+        await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(ChatStream, "end", breaking)
+    with running(speaks) as server, server.connect() as connection:
+        connection.send("POST", PATH, question("hi", stream=True))
+        assert connection.reply().status == 200
+        with pytest.raises(ConnectionError):
+            connection.read()
+        assert b'"hi"' in connection.body
+        assert b"[DONE]" not in connection.body
+        assert b"password" not in connection.body
+    with running(echo) as server:
+        assert server.post(question("hi", stream=True))[0] == 500  # it had not begun
 
 
 def test_the_schema(server: Running) -> None:

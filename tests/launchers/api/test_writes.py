@@ -6,7 +6,11 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+import pytest
+
 from millrace.launchers.api.writes import HeldHeads, JoinedHeads
+
+pytestmark = pytest.mark.anyio
 
 
 class Noted(asyncio.Protocol):
@@ -71,3 +75,48 @@ def test_an_end_comes_behind_what_was_written() -> None:
         transport.write_eof()
 
     assert asyncio.run(written(act, len(HEAD))) == ([HEAD], HEAD)
+
+
+class Broken(asyncio.Transport):
+    """A transport that is there and cannot be written to."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: object) -> None:
+        raise RuntimeError("this one cannot")
+
+
+async def test_the_heads_of_a_turn_leave_although_one_cannot() -> None:
+    loop, told = asyncio.get_running_loop(), list[str]()
+    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+    ours, theirs = socket.socketpair()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+    held = HeldHeads(loop)
+    for one in (Broken(), Broken(), transport):
+        JoinedHeads(one, held).write(HEAD)
+    theirs.setblocking(False)
+    arrived = await asyncio.wait_for(loop.sock_recv(theirs, 100), 10)
+    JoinedHeads(transport, held).write(HEAD)
+    again = await asyncio.wait_for(loop.sock_recv(theirs, 100), 10)
+    transport.close()
+    theirs.close()
+    assert (arrived, again) == (HEAD, HEAD)
+    assert told == ["the head of an answer could not be written"] * 2
+
+
+async def test_what_comes_behind_the_end_or_an_abort_is_lost_and_no_error() -> None:
+    loop, told = asyncio.get_running_loop(), list[object]()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    for end in ("write_eof", "abort"):
+        ours, theirs = socket.socketpair()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        joined = JoinedHeads(transport, HeldHeads(loop))
+        getattr(joined, end)()
+        joined.write(HEAD)
+        await asyncio.sleep(0.01)
+        theirs.setblocking(False)
+        assert await asyncio.wait_for(loop.sock_recv(theirs, 100), 10) == b""
+        transport.close()
+        theirs.close()
+    assert told == []
