@@ -13,7 +13,7 @@ from millrace.flow.policies import Cache, Limiter, MemoryCache
 from millrace.flow.policies.flights import twin_of
 from millrace.streaming import Overloaded, status
 from millrace.streaming.runs import Run
-from tests.flow.policies.test_limiters import leave_at_random
+from tests.flow.policies.leaving import leave_at_random
 from tests.support.leaks import eventually, eventually_async, leaks
 
 

@@ -1,4 +1,4 @@
-"""The document says all that there is, and what it says is so: its examples are sent, answers are held against it."""
+"""The document says all that there is: endpoints, fields, examples, errors, and the flow's own types."""
 
 from __future__ import annotations
 
@@ -12,67 +12,25 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from millrace import LocalEmbedding, Pipeline, Service
+from millrace import Service
 from millrace.launchers.api import chat_requests as chats
-from millrace.launchers.api import embedding_requests as embeddings
 from millrace.launchers.api import response_requests as responses
 from millrace.launchers.api.run_requests import FIELDS, SETTINGS
-from millrace.modules.embeddings import EmbeddingEngine
-from millrace.streaming import (
-    Logprobs,
-    Progress,
-    ReasoningDelta,
-    ToolCall,
-    ToolCallDelta,
-    Usage,
-    emit,
-    events,
-)
+from millrace.streaming import events
 from millrace.streaming.events import Event
-from tests.launchers.support import PATH, RESPONSES, Running, question, running
-from tests.support.encoders import tiny_encoder
+from tests.launchers.api.schemas.described import (
+    EMBEDDINGS,
+    ENDPOINTS,
+    GET,
+    POST,
+    Data,
+    Question,
+    answer,
+    check,
+    check_stream,
+)
+from tests.launchers.support import PATH, RESPONSES, question, running
 from tests.support.servers import serving
-
-POST, GET = ("post", "get")
-
-ENDPOINTS = {
-    (POST, "/v1/chat/completions"),
-    (POST, "/v1/responses"),
-    (GET, "/v1/responses/{response_id}"),
-    (POST, "/v1/responses/{response_id}/cancel"),
-    (GET, "/v1/models"),
-    (GET, "/v1/models/{name}"),
-    (POST, "/v1/runs"),
-    (GET, "/v1/runs"),
-    (GET, "/v1/runs/{run_id}"),
-    (GET, "/v1/runs/{run_id}/events"),
-    (POST, "/v1/runs/{run_id}/cancel"),
-    (GET, "/health/live"),
-    (GET, "/health/ready"),
-    (GET, "/status"),
-    (GET, "/metrics"),
-}
-EMBEDDINGS = "/v1/embeddings"
-
-
-class Question(BaseModel):
-    """What is asked."""
-
-    text: str = Field(examples=["What is a Warp?"])
-    hits: int = Field(3, ge=1)
-
-
-class Data(BaseModel):
-    """Is called what one of our own schemas is called."""
-
-    text: str
-    score: float
-
-
-async def answer(question: Question | str) -> Data:
-    if isinstance(question, str):
-        question = Question(text=question, hits=1)
-    return Data(text=question.text, score=question.hits)
 
 
 async def strict(question: Question) -> Data:
@@ -89,18 +47,6 @@ async def numbers(count: int) -> AsyncIterator[int]:
         yield i
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running(answer) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def document(server: Running) -> dict[str, Any]:
-    found: dict[str, Any] = server.get("/openapi.json")[1]
-    return found
-
-
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, item in document["paths"].items():
         yield from ((method, path, item[method]) for method in (GET, POST) if method in item)
@@ -113,32 +59,6 @@ def contents(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from ((f"{method} {path}", body) for body in asked.values())
         for status, told in operation["responses"].items():
             yield from ((f"{method} {path} {status}", body) for body in told.get("content", {}).values())
-
-
-def check(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> None:
-    whole = {"allOf": [schema], "components": document["components"]}
-    jsonschema.validate(value, whole, jsonschema.Draft202012Validator)
-
-
-def check_stream(text: str, schema: dict[str, Any], document: dict[str, Any]) -> None:
-    """Holds each event of a stream, and what it carries, against the schema of one."""
-    frames = [frame for frame in text.split("\n\n") if frame]
-    assert frames
-    data = schema["properties"]["data"]
-    carried = data.get("anyOf", [data])[0]["contentSchema"]
-    for frame in frames:
-        event = dict(line.split(": ", 1) for line in frame.splitlines())
-        check(event, schema, document)
-        if event["data"] != "[DONE]":
-            check(json.loads(event["data"]), carried, document)
-
-
-def check_answer(kind: str, body: bytes, told: dict[str, Any], document: dict[str, Any]) -> None:
-    content = told["content"][kind.partition(";")[0]]
-    if kind == "application/json":
-        check(json.loads(body), content["schema"], document)
-    elif kind.startswith("text/event-stream"):
-        check_stream(body.decode(), content["itemSchema"], document)
 
 
 class TestWhatThereIs:
@@ -249,102 +169,6 @@ class TestTypes:
             status, _, answer = server.post(question())
         assert (status, answer["error"]["code"]) == (400, "unsupported_flow")
         assert "POST /v1/runs" in answer["error"]["message"]
-
-
-class Asking:
-    """Holds answers against what the document says of them."""
-
-    def check_examples(self, server: Running, document: dict[str, Any], path: str, run_id: str = "") -> None:
-        """Sends every example of a request, and the bare request where nothing need be sent."""
-        operation = document["paths"][path]["post"]
-        asked = operation.get("requestBody", {"content": {"application/json": {}}})
-        examples = asked["content"]["application/json"].get("examples", {"nothing": {}})
-        for name, example in examples.items():
-            with server.connect() as connection:
-                connection.send("POST", placed(path, run_id), example.get("value"))
-                reply = connection.reply()
-                told = operation["responses"][str(reply.status)]
-                assert reply.status in (200, 202), name
-                check_answer(reply.headers["content-type"], connection.read(), told, document)
-
-
-def placed(path: str, run_id: str) -> str:
-    return path.replace("{run_id}", run_id).replace("{response_id}", f"resp_{run_id}")
-
-
-class TestWhatIsSaidIsSo(Asking):
-    @pytest.mark.parametrize("path", [path for method, path in sorted(ENDPOINTS) if method == POST])
-    def test_examples_of_requests_work(self, server: Running, document: dict[str, Any], path: str) -> None:
-        self.check_examples(server, document, path, self.started(server))
-
-    @pytest.mark.parametrize("path", [path for method, path in sorted(ENDPOINTS) if method == GET])
-    def test_answers_are_as_described(self, server: Running, document: dict[str, Any], path: str) -> None:
-        place = placed(path, self.started(server)).replace("{name}", "answer")
-        with server.connect() as connection:
-            connection.send("GET", place)
-            reply = connection.reply()
-            told = document["paths"][path]["get"]["responses"][str(reply.status)]
-            assert reply.status == 200
-            check_answer(reply.headers["content-type"], connection.read(), told, document)
-
-    def started(self, server: Running) -> str:
-        with server.connect() as connection:
-            connection.send("POST", "/v1/runs", {"input": {"text": "What is a Warp?"}})
-            connection.read()
-            return connection.reply().headers["x-run-id"]
-
-
-class TestEmbeddings(Asking):
-    def test_a_flow_of_vectors_has_embeddings_and_no_chat(self) -> None:
-        for flow in (LocalEmbedding("nowhere/at-all"), Pipeline(str.strip, LocalEmbedding("nowhere/at-all"))):
-            document = Service(flow).app.openapi()
-            assert not {PATH, RESPONSES} & set(document["paths"])
-            known = {*embeddings.HARMLESS, *embeddings.NEUTRAL, *embeddings.OWN}
-            assert set(document["components"]["schemas"]["EmbeddingRequest"]["properties"]) == known
-
-    def test_examples_of_requests_work(self) -> None:
-        engine = EmbeddingEngine(tiny_encoder)
-        with running(LocalEmbedding(engine)) as server:
-            document = server.get("/openapi.json")[1]
-            self.check_examples(server, document, EMBEDDINGS)
-            for body in document["paths"][EMBEDDINGS]["post"]["responses"]["200"]["content"].values():
-                check(body["example"], body["schema"], document)
-        engine.close()
-
-
-async def chatty(text: str) -> AsyncIterator[Any]:
-    """Says all that an answer may have."""
-    yield ReasoningDelta("hm")
-    yield ToolCallDelta(0, "1", "look", '{"a":')
-    yield ToolCallDelta(0, None, None, "1}")
-    yield ToolCall("1", "look", '{"a":1}')
-    yield Logprobs([{"token": "a", "bytes": [97], "logprob": -0.25, "top_logprobs": []}])
-    yield "a"
-    yield 3
-    emit(Progress(0.5, "half"))
-    emit(Usage(1, 2))
-    yield "b"
-    if text == "fail":
-        raise ValueError(text)
-
-
-class TestRichAnswers:
-    @pytest.mark.parametrize("text", ["go", "fail"])
-    def test_all_that_may_be_said_is_described(self, text: str) -> None:
-        with running(chatty, events="all") as server:
-            document = server.get("/openapi.json")[1]
-            for path, body in (
-                (PATH, question(text)),
-                (PATH, question(text, n=2)),
-                ("/v1/runs", {"input": text}),
-            ):
-                for stream in (False, True):
-                    with server.connect() as connection:
-                        connection.send("POST", path, {**body, "stream": stream})
-                        reply = connection.reply()
-                        told = document["paths"][path]["post"]["responses"][str(reply.status)]
-                        check_answer(reply.headers["content-type"], connection.read(), told, document)
-                        assert reply.status == (500 if (text, stream) == ("fail", False) else 200)
 
 
 class TestGuarded:
