@@ -8,6 +8,7 @@ import stat
 from weakref import finalize
 
 from ..errors import QueueError
+from .descriptors import with_room
 
 __all__ = ["Folder", "identity_of"]
 
@@ -110,6 +111,22 @@ class Folder:
     def stat(self, name: str) -> os.stat_result:
         """What stands under a name, a link being a link."""
         return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+
+    def has(self, name: str) -> bool:
+        """Whether anything has this name."""
+        try:
+            self.stat(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def touch(self, name: str) -> None:
+        """Has a file say that it was changed now; an empty one (0600) where there is none."""
+        descriptor = with_room(lambda: self.open_or_create(name))
+        try:
+            os.utime(descriptor)
+        finally:
+            os.close(descriptor)
 
     def remove(self, name: str) -> bool:
         """Removes a name, and says whether this call did it."""

@@ -13,6 +13,7 @@ __all__ = [
     "LOCK",
     "MAIL",
     "RUN",
+    "SEEN",
     "is_lock_name",
     "lock_name",
     "mail_name",
@@ -21,11 +22,13 @@ __all__ = [
     "stem",
 ]
 
-RUN, GONE, LOCK, MAIL = ".run", ".gone", ".lock", ".mail"
-"""Endings: of a run's segment, of the trace that an expired one leaves, of a writer's lock and of its mailbox."""
+RUN, GONE, SEEN, LOCK, MAIL = ".run", ".gone", ".seen", ".lock", ".mail"
+"""Endings: of a run's segment, of the trace that an expired one leaves, of what has the time at which it was followed
+last, of a writer's lock and of its mailbox.
+"""
 
 _LOCK = re.compile(r"[0-9a-f]{32}\.lock", re.ASCII)
-_OURS = re.compile(r"([0-9a-f]{64})(\.run|\.gone)|([0-9a-f]{32})(\.lock|\.mail)", re.ASCII)
+_OURS = re.compile(r"([0-9a-f]{64})(\.run|\.gone|\.seen)|([0-9a-f]{32})(\.lock|\.mail)", re.ASCII)
 
 
 def stem(run_id: str) -> str:

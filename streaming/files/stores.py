@@ -6,7 +6,6 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from ..errors import EventsExpired, QueueError, QueueFull, RunUnknown
 from .descriptors import with_room
 from .entries import RunEntry, entries, entry_of
 from .mailboxes import send_mail
-from .names import GONE, RUN
+from .names import GONE, RUN, SEEN
 from .names import stem as stem_of
 from .readers import SegmentReader
 from .segments import RESERVED, Segment, encode_header, shown
@@ -193,25 +192,22 @@ class FileStore:
         return True
 
     def attend(self, run_id: str) -> None:
-        """Notes that somebody follows a run, where other processes see it: as the time at which its file was last
-        looked at. Raises as `read` does.
+        """Notes that somebody follows a run, where other processes see it: in a file beside its own, since the time at
+        which that was last read says nothing. Sweeps and lists read it too, and many file systems do not keep it.
+
+        Raises as `read` does.
         """
-        with self._opened(run_id) as descriptor:
-            os.utime(descriptor, ns=(time.time_ns(), os.fstat(descriptor).st_mtime_ns))
+        self._segment(run_id).file.close()
+        self._folder.touch(stem_of(run_id) + SEEN)
 
     def unattended(self, run_id: str) -> float:
-        """Seconds since `attend`, or since the file of the run was read at all. Raises as `read` does."""
-        with self._opened(run_id) as descriptor:
-            return max(0.0, time.time() - os.fstat(descriptor).st_atime)
-
-    @contextmanager
-    def _opened(self, run_id: str) -> Iterator[int]:
-        segment = self._segment(run_id)
+        """Seconds since `attend`, by any process; infinite where it was never called. Raises as `read` does."""
         try:
-            with segment.file.using() as descriptor:
-                yield descriptor
-        finally:
-            segment.file.close()
+            seen = self._folder.stat(stem_of(run_id) + SEEN).st_mtime
+        except FileNotFoundError:
+            self._segment(run_id).file.close()
+            return float("inf")
+        return max(0.0, time.time() - seen)
 
     def delete(self, run_id: str) -> None:
         """Removes a run that is over; afterwards it is unknown.

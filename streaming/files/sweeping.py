@@ -13,7 +13,7 @@ from ..errors import QueueError
 from .descriptors import with_room
 from .folders import Folder
 from .locks import is_held
-from .names import GONE, LOCK, RUN, split
+from .names import GONE, LOCK, RUN, SEEN, split
 from .peers import Peers
 from .segments import Segment
 from .states import condition, repair
@@ -140,6 +140,9 @@ class _Sweep:
     def _tidy(self, name: str, stem: str, ending: str) -> None:
         if ending == GONE:
             self._remove_old(name, TRACE)
+        elif ending == SEEN:
+            if not self._folder.has(stem + RUN):
+                self._remove_old(name, YOUNG)
         elif not is_held(self._folder, stem + LOCK):
             self._remove_old(name, YOUNG)
 
@@ -171,4 +174,6 @@ def remove(folder: Folder, stem: str, trace: bool = True) -> bool:
             os.close(with_room(lambda: folder.create(stem + GONE)))
         except FileExistsError:
             pass
-    return folder.remove(stem + RUN)
+    removed = folder.remove(stem + RUN)
+    folder.remove(stem + SEEN)
+    return removed

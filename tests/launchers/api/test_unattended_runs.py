@@ -57,6 +57,33 @@ class TestGoingOn:
             tally = server.service.admission.tally
             assert (tally.started, tally.ended["cancelled"]) == (1, 1)
 
+    @pytest.mark.parametrize("where", ["memory", "files"])
+    def test_nobody_comes_back_to_one_that_goes_on_saying_things(self, where: str, tmp_path: Path) -> None:
+        """Whatever is read of its file meanwhile, by lists and sweeps, nobody follows it."""
+        over = threading.Event()
+
+        async def count(text: str) -> AsyncIterator[str]:
+            try:
+                for number in range(100_000):
+                    yield f"{number} "
+                    await asyncio.sleep(0.01)
+            finally:
+                over.set()
+
+        queue = "memory://" if where == "memory" else f"file://{tmp_path}/runs"
+        options: dict[str, Any] = {"queue": queue, "timings": Timings(resume=0.3)}
+        with running(count, on_disconnect="continue", **options) as server, client_of(server) as client:
+            asking = ask(server, {"input": "a", "stream": True})
+            asking.events(3)
+            (run,) = server.runs
+            asking.close()
+            while not over.is_set():
+                assert len(client.get(RUNS).json()["data"]) == 1
+                assert run.log is None or run.log.seq < 1000
+                over.wait(0.02)
+            eventually(lambda: run.over)
+            assert run.reason == "client left and did not come back"
+
     def test_while_somebody_follows_it_goes_on(self, run_id: str) -> None:
         source = Source()
         with running(source, on_disconnect="continue", timings=Timings(resume=0.2)) as server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,42 @@ def test_a_sweep_does_not_disturb_who_writes(tmp_path: Path) -> None:
     sweeper.sweep()
     assert not list(tmp_path.glob("*.run"))
     assert 0 < sum(removed) <= 300
+
+
+def test_when_a_run_was_followed_last_is_known_until_it_is_removed(tmp_path: Path) -> None:
+    store = FileStore.at(tmp_path, ttl=10)
+    writer = store.create("run", {})
+    assert store.unattended("run") == float("inf")
+    store.attend("run")
+    seen = file_of(tmp_path, "run", ".seen")
+    assert store.unattended("run") < 5
+    age(seen, 100)
+    looks: list[Callable[[], object]] = [lambda: list(store.runs()), lambda: store.entry("run"), store.sweep]
+    for look in (*looks, file_of(tmp_path, "run").read_bytes):
+        writer.append(b"more")
+        look()
+        assert 100 <= store.unattended("run") < 110
+    store.attend("run")
+    assert store.unattended("run") < 5
+    writer.end(b"")
+    swept_already()
+    age(file_of(tmp_path, "run"), 11)
+    assert store.sweep() == 1
+    assert not seen.exists()
+    for ask in (store.attend, store.unattended):
+        with pytest.raises(EventsExpired):
+            ask("run")
+        with pytest.raises(RunUnknown):
+            ask("another")
+    assert {path.suffix for path in tmp_path.iterdir()} == {".gone", ".lock", ".mail"}
+
+
+def test_what_was_followed_while_it_was_removed_leaves_nothing_for_long(tmp_path: Path) -> None:
+    store = FileStore.at(tmp_path)
+    seen = file_of(tmp_path, "run", ".seen")
+    seen.write_bytes(b"")
+    store.sweep()
+    assert seen.exists()
+    age(seen, 61)
+    store.sweep()
+    assert not seen.exists()
