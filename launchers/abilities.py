@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..flow.steps import Step
+from ..modules.base import Module
 from ..modules.language_models import LanguageModel
 from .inputs import answering_models, begins_with_model, ends_of, takes_messages
 
@@ -18,20 +19,23 @@ class Abilities:
 
     `tools`: some model that gives its answers may be offered tools. `logprobs`: some such model tells
     log-probabilities. `demands`: every answer comes from a model, so that a form of it, or a tool call, can be
-    demanded. `results`: it takes the result of a tool call as its input.
+    demanded. `results`: it takes the result of a tool call as its input. `cuts`: some model
+    that gives its answers, or another Module that looks at a run's sampling, may end them early, as a request asks.
     """
 
     tools: bool = False
     logprobs: bool = False
     demands: bool = False
     results: bool = False
+    cuts: bool = False
     lack: str = "this flow ends in no model"
 
     @classmethod
     def of(cls, flow: Step[Any, Any]) -> Self:
         """Those of a flow."""
-        models = answering_models(flow)
-        every = bool(models) and all(isinstance(end, LanguageModel) for end in ends_of(flow))
+        models, ends = answering_models(flow), list(ends_of(flow))
+        every = bool(models) and all(isinstance(end, LanguageModel) for end in ends)
+        cuts = any(isinstance(end, Module) and end.sees_history for end in ends)
         lack = "not every way through this flow ends in a model" if models else cls().lack
         results = takes_messages(flow) or begins_with_model(flow)
-        return cls(bool(models), bool(models), every, results, lack)
+        return cls(bool(models), bool(models), every, results, cuts, lack)

@@ -27,6 +27,7 @@ __all__ = [
     "ChatRequest",
     "TextRequest",
     "check_stream_options",
+    "check_uncut",
     "model_of",
 ]
 
@@ -81,6 +82,9 @@ FORM = frozenset(["tools", "tool_choice", "response_format", "logprobs", "top_lo
 OWN = SHARED | FORM | {"messages", "n"}
 """Parameters that need more than a look at their own value."""
 
+CUTS = ("stop", "max_tokens", "max_completion_tokens", "max_output_tokens")
+"""What has an answer end early."""
+
 KNOWN = Known(OWN, HARMLESS, NEUTRAL, NUMBERS)
 
 CHOICES = Number(1, 16, whole=True)
@@ -109,9 +113,11 @@ class TextRequest:
         last = self.messages[-1]
         return last.content if last.role == "user" else last
 
-    def _take_shared(self, body: Mapping[str, Any], longest: float) -> None:
+    def _take_shared(self, body: Mapping[str, Any], longest: float, able: Abilities) -> None:
         """The parameters that need more than a look at their own value."""
         get, sampling = body.get, self.sampling
+        if not able.cuts:
+            check_uncut(body, able)
         if (stream := get("stream")) is not None:
             self.stream = flag(stream, "stream")
         if (timeout := get("timeout")) is not None:
@@ -148,7 +154,7 @@ class ChatRequest(TextRequest):
         able = able or Abilities()
         request = cls(model_of(body), conversation_of(body.get("messages"), able.results))
         request.sampling.update(KNOWN.check(body))
-        request._take_shared(body, longest)
+        request._take_shared(body, longest, able)
         request._take_own(body)
         if not FORM.isdisjoint(body):
             request._take_form(body, able)
@@ -190,6 +196,19 @@ def model_of(body: Mapping[str, Any]) -> str | None:
     if model is not None and not isinstance(model, str):
         raise invalid("model must be a name; GET /v1/models lists them", "model")
     return model
+
+
+def check_uncut(given: Mapping[str, Any], able: Abilities, where: str = "") -> None:
+    """What would have an answer end early says nothing, where no model could keep to it; `where` it stands.
+
+    What says how to sample is left alone: where nothing is sampled it changes nothing.
+
+    Raises:
+        Refusal: 400, naming the parameter.
+    """
+    for name in CUTS:
+        if name in given and given[name] not in (None, []):
+            raise unsupported(f"{where}{name}", f"cannot be kept to: {able.lack}")
 
 
 def check_stream_options(options: Any, stream: bool, *names: str) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ..abilities import Abilities
 from .chat_replies import ChatStream, ChatWhole
 from .chat_requests import ChatRequest
 from .choices import answer_several
-from .desks import Asked, Desk
+from .desks import Asked
 from .model_endpoints import TextEndpoint
 from .replies import Reply, answer_whole, stream_answer
 
@@ -23,10 +22,6 @@ class ChatCompletions(TextEndpoint[ChatRequest]):
     """The endpoint for the flow of a desk."""
 
     path = PATH
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk)
-        self.able = Abilities.of(desk.flow)
 
     def _parse(self, body: Mapping[str, Any]) -> ChatRequest:
         return ChatRequest.parse(body, self.desk.default_timeout, self.able)

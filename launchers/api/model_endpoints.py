@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
+from ..abilities import Abilities
 from ..inputs import takes_messages
 from ..owners import owner_of
 from .chat_requests import TextRequest
@@ -77,6 +78,7 @@ class TextEndpoint(ModelEndpoint[Text]):
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk, conversation(desk.flow, desk.model))
         self.takes_messages = takes_messages(desk.flow)
+        self.able = Abilities.of(desk.flow)
 
     def _asked(self, request: Text) -> Asked:
         """The last message goes in, what was said before is the history; a flow of messages gets all."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...streaming.messages import Message
+from ..abilities import Abilities
 from . import chat_requests
 from .chat_messages import check_turn, message_of
 from .chat_requests import SHARED, TextRequest, check_stream_options, model_of
@@ -94,15 +95,15 @@ class ResponseRequest(TextRequest):
     echo: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, body: Mapping[str, Any], longest: float) -> ResponseRequest:
-        """Checks the body of a request; `longest` is the deadline, in seconds, that it may ask for at most.
+    def parse(cls, body: Mapping[str, Any], longest: float, able: Abilities | None = None) -> ResponseRequest:
+        """Checks the body of a request; the arguments are those of ChatRequest.parse.
 
         Raises:
             Refusal: 400, naming the parameter.
         """
         request = cls(model_of(body), _messages(body.get("input")))
         request.sampling.update(KNOWN.check(body))
-        request._take_shared(body, longest)
+        request._take_shared(body, longest, able or Abilities())
         request._take_own(body)
         return request
 

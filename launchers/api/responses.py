@@ -53,7 +53,7 @@ class Responses(TextEndpoint[ResponseRequest]):
             await refusal.send_to(send)
 
     def _parse(self, body: Mapping[str, Any]) -> ResponseRequest:
-        return ResponseRequest.parse(body, self.desk.default_timeout)
+        return ResponseRequest.parse(body, self.desk.default_timeout, self.able)
 
     async def _answer(self, request: ResponseRequest, reply: Reply) -> None:
         reply.prompt = "input"

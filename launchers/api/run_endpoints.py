@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from ...streaming.queues import RunInfo
+from ..abilities import Abilities
 from ..owners import Owner, owner_of
 from .desks import Desk, Work
 from .exchanges import Exchange, chosen_run_id, header_of, query_of, send_object, take_only
@@ -37,11 +38,13 @@ class Runs:
 
     desk: Desk
     takes: Hint = field(init=False)
+    able: Abilities = field(init=False)
     purpose: Purpose = field(init=False)
     followers: Followers = field(init=False)
 
     def __post_init__(self) -> None:
         self.takes = taken_by(self.desk.flow)
+        self.able = Abilities.of(self.desk.flow)
         self.purpose = runs(self.desk.flow, self.desk.model)
         self.followers = Followers(self.desk)
 
@@ -81,7 +84,7 @@ class Runs:
         owner = owner_of(scope)
         desk.check(owner, PATH)
         body = await desk.read(scope, exchange.receive)
-        request = RunRequest.parse(body, self.takes, desk)
+        request = RunRequest.parse(body, self.takes, desk, self.able)
         request.asked.run_id = chosen_run_id(scope)
         return request, desk.accept(owner, request.asked, PATH)
 

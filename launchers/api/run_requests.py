@@ -11,8 +11,9 @@ from ...modules.local import Sampling
 from ...streaming.errors import SessionError
 from ...streaming.messages import Message
 from ...streaming.sessions import check_session_id
+from ..abilities import Abilities
 from .chat_messages import messages_of
-from .chat_requests import SHORTEST_DEADLINE
+from .chat_requests import SHORTEST_DEADLINE, check_uncut
 from .desks import Asked, Desk, OnDisconnect, Visible
 from .hints import Hint
 from .parameters import Number, check_text, flag, invalid
@@ -48,8 +49,8 @@ class RunRequest:
     events: Visible
 
     @classmethod
-    def parse(cls, body: Mapping[str, Any], takes: Hint, desk: Desk) -> RunRequest:
-        """Checks the body of a request against what the flow takes and the service lets be seen.
+    def parse(cls, body: Mapping[str, Any], takes: Hint, desk: Desk, able: Abilities) -> RunRequest:
+        """Checks the body of a request against what the flow takes and can do, and the service lets be seen.
 
         Raises:
             Refusal: 400, 403 or 422, naming the field.
@@ -73,7 +74,7 @@ class RunRequest:
             timeout=timeout,
             session=_session(get("session")),
             history=_history(get("history")),
-            sampling=_sampling(get("sampling")),
+            sampling=_sampling(get("sampling"), able),
             background=background,
             on_disconnect=_on_disconnect(get("on_disconnect")),
         )
@@ -118,7 +119,7 @@ def _history(given: Any) -> list[Message] | None:
     return None if given is None else messages_of(given, "history")
 
 
-def _sampling(given: Any) -> dict[str, Any] | None:
+def _sampling(given: Any, able: Abilities) -> dict[str, Any] | None:
     if given is None:
         return None
     if not isinstance(given, dict):
@@ -129,6 +130,8 @@ def _sampling(given: Any) -> dict[str, Any] | None:
             raise invalid(
                 f"{where} is no setting; there are {', '.join(SETTINGS)}", where, "unknown_parameter"
             )
+    if not able.cuts:
+        check_uncut(given, able, "sampling.")
     numbers = with_whole_numbers(_checked(given, "sampling"))
     settings = {name: value for name, value in numbers.items() if value is not None}
     for name, kinds in COMPOSED.items():

@@ -36,7 +36,7 @@ class TestParameters:
         number = NUMBERS[name]
         for value in (number.low, number.high):
             value = int(value) if number.whole else value
-            sampling = ChatRequest.parse({"messages": [USER], name: value}, 600).sampling
+            sampling = ChatRequest.parse({"messages": [USER], name: value}, 600, ABLE).sampling
             assert list(sampling.values()) == [value]
             Sampling(**sampling)
 
@@ -113,11 +113,20 @@ class TestParameters:
             assert refused(messages=[USER], n=n).param == "n"
 
     def test_stop(self) -> None:
-        parse = ChatRequest.parse
-        assert parse({"messages": [USER], "stop": "a"}, 600).sampling == {"stop": ["a"]}
-        assert parse({"messages": [USER], "stop": ["a", "b"]}, 600).sampling == {"stop": ["a", "b"]}
+        assert parsed(stop="a").sampling == {"stop": ["a"]}
+        assert parsed(stop=["a", "b"]).sampling == {"stop": ["a", "b"]}
         for stop in (5, "", [""], [5], ["a"] * 17, "\udfff"):
-            assert refused(messages=[USER], stop=stop).param == "stop"
+            assert refused(ABLE, messages=[USER], stop=stop).param == "stop"
+
+    @pytest.mark.parametrize(
+        "cut",
+        [{"stop": "a"}, {"max_tokens": 3}, {"max_completion_tokens": 3}],
+        ids=lambda cut: next(iter(cut)),
+    )
+    def test_nothing_cuts_the_answer_of_a_flow_without_a_model(self, cut: dict[str, Any]) -> None:
+        refusal = refused(messages=[USER], **cut)
+        assert (refusal.code, [refusal.param]) == ("unsupported_parameter", list(cut))
+        assert parsed(Abilities(), **dict.fromkeys(cut), temperature=0.5).sampling == {"temperature": 0.5}
 
     def test_logit_bias(self) -> None:
         assert ChatRequest.parse({"messages": [USER], "logit_bias": {"7": 1}}, 600).sampling == {
@@ -127,11 +136,10 @@ class TestParameters:
             assert str(refused(messages=[USER], logit_bias=bias).param).startswith("logit_bias")
 
     def test_the_two_names_of_max_tokens(self) -> None:
-        parse = ChatRequest.parse
-        assert parse({"messages": [USER], "max_completion_tokens": 3}, 600).sampling == {"max_tokens": 3}
+        assert parsed(max_completion_tokens=3).sampling == {"max_tokens": 3}
         both = {"messages": [USER], "max_completion_tokens": 3, "max_tokens": 3}
-        assert parse(both, 600).sampling == {"max_tokens": 3}
-        assert "differ" in refused(**{**both, "max_tokens": 4}).message
+        assert parsed(**both).sampling == {"max_tokens": 3}
+        assert "differ" in refused(ABLE, **{**both, "max_tokens": 4}).message
 
     def test_stream_options(self) -> None:
         body = {"messages": [USER], "stream": True}

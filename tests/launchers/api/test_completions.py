@@ -13,7 +13,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from millrace import Message, Pipeline, step
+from millrace import Message, Module, Pipeline, step
 from millrace.streaming import (
     ContextLengthExceeded,
     EventsExpired,
@@ -186,9 +186,13 @@ class TestInput:
         assert self.answer(Pipeline(flow, echo)) == wanted
 
     def test_sampling(self) -> None:
-        async def flow(text: str) -> str:
-            return json.dumps(dict(this_run().sampling), sort_keys=True)
+        class Told(Module[str, str]):
+            sees_history = True
 
+            async def __call__(self, text: str) -> str:  # type: ignore[override]
+                return json.dumps(dict(this_run().sampling), sort_keys=True)
+
+        flow = Told()
         given = {
             "temperature": 0.5,
             "top_p": 0.9,
@@ -199,6 +203,28 @@ class TestInput:
         }
         told = json.loads(self.answer(flow, **given, max_completion_tokens=5, logit_bias={"4": -100}))
         assert told == {**given, "max_tokens": 5, "logit_bias": {"4": -100}}
+
+    @pytest.mark.parametrize("path", [PATH, "/v1/responses", "/v1/runs"])
+    def test_what_would_cut_an_answer_off_is_refused_where_no_model_could(self, path: str) -> None:
+        cuts: dict[str, list[Any]] = {"stop": ["x"], "max_tokens": [5], "max_completion_tokens": [5]}
+        if path == "/v1/responses":
+            cuts = {"stop": ["x"], "max_output_tokens": [5]}
+        sampling: dict[str, Any] = {"temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": None}
+        asked: dict[str, Any] = {"messages": question("hi")["messages"]} if path == PATH else {"input": "hi"}
+        with running(echo) as server:
+            if path == "/v1/runs":
+                del cuts["max_completion_tokens"]
+                told = {name: {"sampling": {name: value[0]}} for name, value in cuts.items()}
+                sampling = {"sampling": sampling}
+            else:
+                told = {name: {name: value[0]} for name, value in cuts.items()}
+            assert server.post({**asked, **sampling}, path=path)[0] == 200
+            for name, given in told.items():
+                status, _, answer = server.post({**asked, **given}, path=path)
+                assert status == 400
+                assert answer["error"]["code"] == "unsupported_parameter"
+                assert answer["error"]["param"].removeprefix("sampling.") == name
+                assert "this flow ends in no model" in answer["error"]["message"]
 
     def test_every_request_is_a_session_of_its_own(self) -> None:
         async def flow(text: str) -> str:

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from millrace.launchers.api.refusals import Refusal
 from millrace.launchers.api.response_requests import HARMLESS, NEUTRAL, NUMBERS, OWN, ResponseRequest
 from millrace.modules.local import Sampling
+from tests.launchers.api.chat_bodies import ABLE
 
 USER = {"role": "user", "content": "Hi"}
 
 
 def parse(**body: Any) -> ResponseRequest:
-    return ResponseRequest.parse({"input": "Hi", **body}, 600)
+    return ResponseRequest.parse({"input": "Hi", **body}, 600, ABLE)
 
 
 def refused(**body: Any) -> Refusal:
