@@ -18,14 +18,16 @@ from ...streaming.streams import Stream
 __all__ = ["answer_several"]
 
 
-async def answer_several(flow: Step[Any, Any], x: Any, n: int, run: Run) -> list[dict[str, Any]]:
-    """Runs the flow `n` times at once, as a part of `run`: the work of a run whose events have the number of their
-    choice before their path.
+async def answer_several(
+    flow: Step[Any, Any], x: Any, n: int, at_once: int, run: Run
+) -> list[dict[str, Any]]:
+    """Runs the flow `n` times, `at_once` of them at a time, as a part of `run`: the work of a run whose events have the
+    number of their choice before their path.
 
     A seed is one more for each choice. The earliest failure ends them all. Returns the `text` of each choice and why
     it ended, as `finish_reason`.
     """
-    return await fan_out([partial(_answer, flow, x, i, run) for i in range(n)], None)
+    return await fan_out([partial(_answer, flow, x, i, run) for i in range(n)], None, concurrency=at_once)
 
 
 async def _answer(flow: Step[Any, Any], x: Any, i: int, run: Run) -> dict[str, Any]:

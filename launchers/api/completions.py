@@ -30,7 +30,8 @@ class ChatCompletions(TextEndpoint[ChatRequest]):
         asked = super()._asked(request)
         asked.tools, asked.tool_choice = request.tools, request.tool_choice
         if request.n > 1:
-            asked.body = partial(answer_several, self.desk.flow, asked.x, request.n)
+            at_once = self.desk.admission.limits.running
+            asked.body = partial(answer_several, self.desk.flow, asked.x, request.n, at_once)
         return asked
 
     async def _answer(self, request: ChatRequest, reply: Reply) -> None:

@@ -79,14 +79,20 @@ class Guard:
     def _check_host(self, scope: Scope) -> None:
         if self.hosts is None:
             return
+        named = scope.get("http_version") == "1.0"  # only there a request may do without (RFC 9112, 3.2)
         for name, value in scope["headers"]:
-            if name == b"host" and not self._is_ours(value):
+            if name != b"host":
+                continue
+            named = True
+            if not self._is_ours(value):
                 raise Refusal(
                     403,
                     "this server answers to localhost only, as it has no API keys; "
                     "to be reached by another name, start it with api_keys",
                     "host_not_allowed",
                 )
+        if not named:
+            raise Refusal(400, "the request names no host; send the header Host", "invalid_request")
 
     def _is_known(self, host: bytes) -> bool:
         assert self.hosts is not None

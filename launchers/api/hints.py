@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
+import operator
+import types
 import typing
 import warnings
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ...flow.annotations import read_step
 from ...flow.arguments import UNKNOWN
@@ -153,7 +156,7 @@ def _adapter(annotation: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return TypeAdapter(_plain(annotation))
-    except (PydanticUserError, NameError, TypeError):
+    except (PydanticUserError, NameError, TypeError, RecursionError):  # the last: a TypedDict within itself
         return None
 
 
@@ -166,4 +169,32 @@ def _plain(annotation: Any) -> Any:
     if isinstance(annotation, Named):
         fields = {name: _plain(hint) for name, hint in annotation.items}
         return TypedDict("Named", fields)  # type: ignore[operator]
-    return annotation
+    if typing.is_typeddict(annotation) and type(annotation).__module__ == "typing":
+        return _own_typed_dict(annotation)
+    if typing.get_origin(annotation) is Annotated:
+        return Annotated[(_plain(annotation.__origin__), *annotation.__metadata__)]
+    parts = typing.get_args(annotation)
+    plain = tuple(map(_plain, parts))
+    if plain == parts or typing.get_origin(annotation) is Literal:
+        return annotation
+    if isinstance(annotation, types.UnionType):
+        return functools.reduce(operator.or_, plain)
+    return annotation.copy_with(plain) if hasattr(annotation, "copy_with") else annotation.__origin__[plain]
+
+
+def _own_typed_dict(annotation: Any) -> Any:
+    """A TypedDict of `typing` as one of typing_extensions: before Python 3.12 pydantic reads no other."""
+    from typing import NotRequired, Required
+
+    from typing_extensions import TypedDict
+
+    fields = {}
+    for name, hint in typing.get_type_hints(annotation, include_extras=True).items():
+        needed = Required if name in annotation.__required_keys__ else NotRequired
+        if typing.get_origin(hint) in (
+            Required,
+            NotRequired,
+        ):  # annotations that are text hide that from Python
+            needed, hint = typing.get_origin(hint), typing.get_args(hint)[0]
+        fields[name] = needed[_plain(hint)]
+    return TypedDict(annotation.__name__, fields)  # type: ignore[operator]

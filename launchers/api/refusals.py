@@ -106,8 +106,9 @@ class Refusal(Exception):
 
 
 def failure_of(error: Exception) -> Refusal:
-    """What a client is told of a fault of the service's own."""
-    return Refusal(500, f"the server failed with {type(error).__name__}", "internal_error")
+    """What a client is told of a fault of the service's own; servers close the connection behind one."""
+    message = f"the server failed with {type(error).__name__}"
+    return Refusal(500, message, "internal_error", headers={"connection": "close"})
 
 
 def shutting_down() -> Refusal:

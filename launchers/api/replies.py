@@ -13,6 +13,7 @@ from typing import Protocol
 
 from starlette.types import Scope, Send
 
+from ...streaming.endings import RunStatus
 from ...streaming.errors import WriterLost
 from ...streaming.events import Event, RunFinished, RunStarted
 from ...streaming.usage import TokenUsage
@@ -21,7 +22,7 @@ from .desks import Work
 from .feeds import Silence
 from .last_words import Will
 from .patience import within
-from .refusals import Refusal, refusal_of_end
+from .refusals import Refusal, failure_of, refusal_of_end
 
 __all__ = [
     "JSON_HEADERS",
@@ -171,7 +172,16 @@ async def stream_answer(reply: Reply, dialect: StreamDialect) -> None:
         Refusal: the run has ended otherwise than as done before it said anything.
     """
     with Will(reply.work.desk.last_words, reply.scope) as will:
-        await _send_all(reply, dialect, will)
+        try:
+            await _send_all(reply, dialect, will)
+        except (Refusal, OSError):
+            raise
+        except Exception as error:  # a fault of our own: the stream breaks off, and not without a word
+            if reply.started and not reply.departure.over:
+                will.take_back()
+                ended = dialect.failure(made_up("error", "internal error", error), failure_of(error))
+                await flush(reply, [ended], more=False)
+            raise
 
 
 async def _send_all(reply: Reply, dialect: StreamDialect, will: Will) -> None:
@@ -225,10 +235,16 @@ async def _send_all(reply: Reply, dialect: StreamDialect, will: Will) -> None:
 def end_of_lost(reply: Reply, dialect: StreamDialect) -> str:
     """What a client is told of a run whose process has died."""
     error = WriterLost(f"the process that ran {reply.work.run.id} died before its end")
-    finished = RunFinished("lost", "writer lost", None, error, TokenUsage())
+    finished = made_up("lost", "writer lost", error)
+    return dialect.lost(finished, reply.refusal(finished))
+
+
+def made_up(status: RunStatus, reason: str, error: Exception) -> RunFinished:
+    """A last event that the run itself has not said."""
+    finished = RunFinished(status, reason, None, error, TokenUsage())
     event: Event = finished
     event.path, event.time = (), time.time()
-    return dialect.lost(finished, reply.refusal(finished))
+    return finished
 
 
 async def flush(reply: Reply, parts: list[str], more: bool = True) -> None:

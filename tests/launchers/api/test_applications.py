@@ -14,6 +14,9 @@ from millrace import Service
 from millrace.launchers.api.chat_replies import ChatStream, ChatWhole
 from millrace.launchers.api.chat_requests import ChatRequest
 from millrace.launchers.api.guards import Guard
+from millrace.launchers.api.response_replies import ResponseStream
+from millrace.launchers.api.run_frames import RunStream
+from millrace.streaming import Event, TextDelta
 from tests.launchers.support import PATH, Running, echo, question, running
 from tests.support.leaks import eventually
 from tests.support.servers import serving
@@ -93,22 +96,51 @@ def test_a_fault_of_the_services_own(
     assert [type(error) for error in caught] == [KeyError] * added
 
 
-def test_a_fault_within_a_stream_breaks_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def speaks(text: str) -> AsyncIterator[str]:
-        yield text
-        await asyncio.sleep(0.1)
+@pytest.mark.parametrize(
+    ("path", "dialect", "asked"),
+    [
+        (PATH, ChatStream, {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1/responses", ResponseStream, {"input": "hi"}),
+        ("/v1/runs", RunStream, {"input": "hi"}),
+    ],
+    ids=["chat", "responses", "runs"],
+)
+def test_a_fault_within_a_stream_ends_it_with_an_error(
+    path: str, dialect: type, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = dialect.piece  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(ChatStream, "end", breaking)
+    def piece(self: Any, event: Event) -> str:
+        if isinstance(event, TextDelta) and event.text == "third ":
+            breaking()
+        return str(whole(self, event))
+
+    async def speaks(text: str) -> AsyncIterator[str]:
+        for word in ("first ", "second ", "third ", "fourth "):
+            yield word
+            await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(dialect, "piece", piece)
     with running(speaks) as server, server.connect() as connection:
-        connection.send("POST", PATH, question("hi", stream=True))
+        connection.send("POST", path, {**asked, "stream": True})
         assert connection.reply().status == 200
-        with pytest.raises(ConnectionError):
-            connection.read()
-        assert b'"hi"' in connection.body
-        assert b"[DONE]" not in connection.body
-        assert b"password" not in connection.body
-    with running(echo) as server:
-        assert server.post(question("hi", stream=True))[0] == 500  # it had not begun
+        said = connection.read().decode()
+        assert connection.closed_by_server()
+        eventually(server.idle)
+        assert not server.runs
+    assert "second" in said
+    assert "failed with KeyError" in said.rstrip().rpartition("data: ")[2]
+    assert not [word for word in ("third", "fourth", "[DONE]", "password") if word in said]
+
+
+def test_a_fault_before_the_first_word_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ChatStream, "end", breaking)
+    with running(echo) as server, server.connect() as connection:
+        connection.send("POST", PATH, question("hi", stream=True))
+        reply = connection.reply()
+        assert (reply.status, reply.headers["connection"]) == (500, "close")
+        assert connection.json()["error"]["message"] == "the server failed with KeyError"
+        assert connection.closed_by_server()
 
 
 def test_the_schema(server: Running) -> None:

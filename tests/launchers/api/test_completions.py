@@ -13,7 +13,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from millrace import Message, Module, Pipeline, step
+from millrace import Limits, Message, Module, Pipeline, step
 from millrace.streaming import (
     ContextLengthExceeded,
     EventsExpired,
@@ -225,6 +225,23 @@ class TestInput:
                 assert answer["error"]["code"] == "unsupported_parameter"
                 assert answer["error"]["param"].removeprefix("sampling.") == name
                 assert "this flow ends in no model" in answer["error"]["message"]
+
+    @pytest.mark.parametrize("most", [1, 3, 50])
+    def test_several_answers_are_given_at_once_as_far_as_there_are_places(self, most: int) -> None:
+        at_work = largest = 0
+
+        async def flow(text: str) -> str:
+            nonlocal at_work, largest
+            at_work += 1
+            largest = max(largest, at_work)
+            await asyncio.sleep(0.01)
+            at_work -= 1
+            return text
+
+        with running(flow, limits=Limits(running=most)) as server:
+            choices = server.post(question("hi", n=8))[2]["choices"]
+        assert [choice["message"]["content"] for choice in choices] == ["hi"] * 8
+        assert largest == min(most, 8)
 
     def test_every_request_is_a_session_of_its_own(self) -> None:
         async def flow(text: str) -> str:

@@ -97,6 +97,15 @@ class TestHosts:
         assert (status, answer["error"]["code"]) == (403, "host_not_allowed")
         assert "api_keys" in answer["error"]["message"]
 
+    def test_a_request_names_its_host(self, open_server: Running) -> None:
+        """From HTTP/1.1 on it has to; no browser leaves it out."""
+        for version, status in ((b"1.1", 400), (b"1.0", 200)):
+            with open_server.connect() as connection:
+                connection.socket.sendall(b"GET /v1/models HTTP/" + version + b"\r\n\r\n")
+                assert connection.reply().status == status
+                if status == 400:
+                    assert "header Host" in connection.json()["error"]["message"]
+
     def test_health_answers_to_any_name(self, open_server: Running) -> None:
         assert open_server.get("/health/live", {"Host": "10.0.0.7"})[0] == 200
 
