@@ -133,10 +133,10 @@ def serve(
     if reload and options["chat"] and conversations != "none":
         options["conversations"] = conversations or USUAL
     with errors(debug):
+        print_runs(lines)
         if workers > 1 or reload:
             _supervise(target, workers, reload, options, lines)
         else:
-            print_runs(lines)
             _serve(target, conversations=conversations, **options)
 
 

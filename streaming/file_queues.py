@@ -103,6 +103,12 @@ class FileQueue:
         """The runs of one owner, the latest first; of others no more is read than whose they are."""
         return self._runs(lambda entry: entry.header.get("owner") == owner)
 
+    def lost_by(self, pid: int, since: float) -> Iterator[RunInfo]:
+        """The runs that a process has begun since then (seconds since the epoch), and that ended with it."""
+        return self._runs(
+            lambda entry: (entry.state, entry.header.get("pid")) == ("lost", pid) and entry.created >= since
+        )
+
     def _runs(self, wanted: Callable[[RunEntry], bool]) -> Iterator[RunInfo]:
         if os.path.isdir(self.path):
             store = self._store()

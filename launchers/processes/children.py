@@ -29,6 +29,8 @@ from .orders import Orders, longest_end
 __all__ = ["is_worker", "main"]
 
 POLL = 0.1
+TELL = 1.0
+"""Seconds between two looks at what has been counted."""
 PATIENCE = 2.0
 """Seconds that the supervisor has to tell of the other workers."""
 
@@ -170,6 +172,18 @@ class ChildWorker:
                 self._accepts = True
                 await service.accept_from(self._listener)
             self._control.say("ready")
+        await self._tell_figures(service)
+
+    async def _tell_figures(self, service: Service) -> None:
+        """Has the supervisor know what has been counted, in case that this process dies without having been asked."""
+        last = (0, 0)
+        while True:
+            tally = service.admission.tally
+            now = tally.started, tally.ended.total()
+            if now != last:
+                last = now
+                self._control.say("figures", figures=service.own_figures())
+            await asyncio.sleep(TELL)
 
     # ------------------------------------------------------------ what the supervisor says
 

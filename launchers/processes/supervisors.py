@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from ..api.siblings import added, remains
 from ..endings import ending_words
 from ..listeners import bind_each, url_of
 from .folders import Folder
+from .lost_runs import write_down_lost
 from .orders import Orders, longest_end, options_to
 from .workers import Worker, cause
 
@@ -99,7 +100,7 @@ class Supervisor:
         self._workers: dict[int, Worker] = {}
         self._covers: dict[int, Worker] = {}
         self._past: dict[str, Any] = {}
-        self._telling: set[asyncio.Future[None]] = set()
+        self._doing: set[asyncio.Task[None]] = set()
         self._announce: Callable[[], object] | None = None
         self._signal: int | None = None
 
@@ -166,10 +167,18 @@ class Supervisor:
                 logger.warning("workers did not end within %.0f s; killing them", self.longest_end)
                 self._kill()
                 await asyncio.wait(late)
+            if self._doing:
+                await asyncio.wait(self._doing, timeout=SOON)
             ending.cancel()
         failed = [error for keeper in keepers if (error := keeper.exception()) is not None]
         if failed:
             raise failed[0]
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begins something that nobody waits for, but the end."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._doing.add(task)
+        task.add_done_callback(self._doing.discard)
 
     def _end(self) -> None:
         """Nobody can connect any more once the workers have closed their ends of the listeners too."""
@@ -269,6 +278,8 @@ class Supervisor:
     async def _over(self, worker: Worker) -> int:
         """Waits for a worker's end."""
         code = await worker.over()
+        if code:
+            self._do(asyncio.to_thread(write_down_lost, self._options["queue"], worker.pid, worker.began))
         del self._workers[worker.number]
         if worker.figures is not None:
             left = remains(worker.figures)
@@ -287,9 +298,7 @@ class Supervisor:
 
     def _told(self, worker: Worker, question: int | None) -> None:
         if question is not None:
-            telling = asyncio.ensure_future(self._tell_of_others(worker, question))
-            self._telling.add(telling)
-            telling.add_done_callback(self._telling.discard)
+            self._do(self._tell_of_others(worker, question))
             return
         if worker.state in ("loading", "ready") and self._announce is not None:
             announce, self._announce = self._announce, None

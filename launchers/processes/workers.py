@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import sys
+import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -40,6 +41,7 @@ class Worker:
         tell: Callable[[Worker, int | None], None],
     ) -> None:
         self.number = number
+        self.began = time.time()
         self.state: State = "starting"
         self.stage = ""
         self.progress = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.launchers.processes.support import Supervised, supervised
-from tests.launchers.support import Asking
+from tests.launchers.support import PATH, Asking, question
 from tests.support.leaks import eventually
 
 pytestmark = pytest.mark.slow
@@ -121,3 +122,26 @@ def events(asking: Asking, run_id: str, after: int = 0) -> bytes:
     asking.send("GET", f"{RUNS}/{run_id}/events", headers={"Last-Event-ID": str(after)})
     assert asking.reply().status == 200
     return asking.read()
+
+
+def test_what_a_killed_worker_was_at_is_counted_and_written_down(tmp_path: Path) -> None:
+    """Though nobody has asked for a figure since it began."""
+    with supervised(tmp_path, log="info") as server:
+        asking, pid = server.streaming("go on")
+        with asking:
+            run_id = json.loads(asking.events(1)[0])["id"].removeprefix("chatcmpl-")
+            with server.at(pid) as beside:  # others, which end
+                beside.send("POST", PATH, question("hello"))
+                beside.json()
+            time.sleep(2.5)  # the worker tells what it has counted every second
+            server.workers()[pid].kill()
+            asking.events()
+        eventually(lambda: run_id in server.output(), 20)
+        runs = server.status()["runs"]
+    assert runs["failed"] == 1
+    assert runs["started"] == sum(runs.values()) - runs["started"] >= 3
+    (line,) = [line for line in server.output().splitlines() if run_id in line]
+    told = json.loads(line[line.index("{") :])
+    assert (told["outcome"], told["reason"], told["key"]) == ("failed", "WriterLost", None)
+    assert told["pieces"] > 100
+    assert 0 <= told["in_line"] <= told["first_output"] < 1 < told["took"] < 20
