@@ -9,6 +9,27 @@ from .parameters import check_text, invalid
 
 __all__ = ["ROLES", "check_turn", "conversation_of", "message_of", "messages_of"]
 
+SENT_BACK = frozenset(
+    [
+        "annotations",
+        "audio",
+        "function_call",
+        "id",
+        "phase",
+        "reasoning",
+        "reasoning_content",
+        "refusal",
+        "status",
+        "type",
+    ]
+)
+"""What stands in the messages that servers give, and comes back from clients as it was."""
+
+FIELDS = SENT_BACK | {"role", "content", "name", "tool_calls", "tool_call_id", "cache_control"}
+"""What a message may say, whether it is used, refused, or changes nothing about the answer."""
+
+PART_FIELDS = frozenset(["type", "text", "annotations", "logprobs", "cache_control"])
+
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
 
@@ -87,6 +108,7 @@ def message_of(item: Any, where: str, parts: tuple[str, ...] = ("text",)) -> Mes
                 f"{where}.{name}",
                 "unsupported_parameter",
             )
+    _check_fields(item, FIELDS, where)
     calls = _calls(item.get("tool_calls"), role, f"{where}.tool_calls")
     text = "" if calls and content is None else _content(content, f"{where}.content", parts)
     key = _call_id(item.get("tool_call_id"), role, f"{where}.tool_call_id")
@@ -111,7 +133,16 @@ def _part(part: Any, where: str, parts: tuple[str, ...]) -> str:
             where,
             "unsupported_content",
         )
+    _check_fields(part, PART_FIELDS, where)
     return check_text(part.get("text"), f"{where}.text")
+
+
+def _check_fields(given: dict[str, Any], known: frozenset[str], where: str) -> None:
+    """Nothing is said beside what is known; null says nothing."""
+    for name, value in given.items():
+        if name not in known and value is not None:
+            name = f"{where}.{name[:60]}"
+            raise invalid(f"{name} is not supported here; leave it out", name, "unknown_parameter")
 
 
 # ---------------------------------------------------------------- calls

@@ -70,6 +70,12 @@ MESSAGES = [
         "messages[0].tool_calls[0].function.name",
         "half a surrogate pair",
     ),
+    ([{**USER, "prefix": True}], "messages[0].prefix", "is not supported here; leave it out"),
+    (
+        [{"role": "user", "content": [{"type": "text", "text": "a", "weight": 2}]}],
+        "messages[0].content[0].weight",
+        "is not supported here",
+    ),
     ([{**USER, "tool_call_id": "a"}], "messages[0].tool_call_id", "belongs to messages of role tool"),
     (
         [{"role": "tool", "content": "x", "tool_call_id": 5}, USER],
@@ -85,6 +91,24 @@ class TestMessages:
         refusal = refused(messages=messages)
         assert refusal.param == param
         assert told in refusal.message
+
+    def test_what_comes_back_from_clients_and_what_changes_nothing_is_taken(self) -> None:
+        hint = {"type": "ephemeral"}
+        given = {
+            "refusal": None,
+            "annotations": [],
+            "reasoning_content": "hm",
+            "function_call": None,
+            "audio": None,
+        }
+        parts = [{"type": "text", "text": "Hi", "cache_control": hint}]
+        earlier = {"role": "assistant", "content": "Hello", **given}
+        asked = {"role": "user", "content": parts, "name": "n", "cache_control": hint, "prefix": None}
+        assert parsed(messages=[USER, earlier, asked]).messages == [
+            Message.user("Hi"),
+            Message.assistant("Hello"),
+            Message.user("Hi"),
+        ]
 
     def test_roles(self) -> None:
         roles = ["system", "developer", "assistant", "tool", "user"]
