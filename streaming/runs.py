@@ -18,6 +18,7 @@ from copy import copy
 from types import MappingProxyType
 from typing import Any
 
+from .deadlines import Limited
 from .endings import RunStatus
 from .errors import MillraceError, QueueError, RunCancelled, RunTimeout
 from .events import Event, Path, RunFinished, RunStarted, StatusChanged, TextDelta, Usage
@@ -31,7 +32,6 @@ from .readers import Reader
 from .registries import MEMORY, MemoryQueue
 from .sessions import SESSION, new_session_id
 from .tasks import Hurry, begin
-from .turns import Turn
 from .usage import TokenUsage
 
 __all__ = ["Run", "RunStatus"]
@@ -58,7 +58,7 @@ ABANDONED: set[object] = set()
 """Functions of ended runs that could not be stopped and still occupy their threads."""
 
 
-class Run(Turn):
+class Run(Limited):
     """One invocation of a flow. `id` is 128 random bits in hex, made at the first look.
 
     `queue` is the one that it was given, `owner` whose it is, where a launcher has said so. `sampling`, `tools` and
@@ -83,7 +83,6 @@ class Run(Turn):
     born = 0.0
     _id: str | None = None
     _new_session: str | None = None
-    _deadline: float | None = None  # as `time.perf_counter` tells the time
     _admission: Callable[[], Awaitable[object]] | None = None
     _begun = False
     _said_started = False
@@ -91,7 +90,6 @@ class Run(Turn):
     _waits = 0
     _task: asyncio.Task[None] | None = None
     _joined: set[asyncio.Task[Any]] | None = None
-    _timer: asyncio.TimerHandle | None = None
     _children: set[Run] | None = None
     _said: list[str] | None = None
 
@@ -112,17 +110,6 @@ class Run(Turn):
         if self.parent is not None:
             return self.parent.session
         return vars(self).setdefault("_new_session", new_session_id())  # type: ignore[no-any-return]
-
-    @property
-    def time_left(self) -> float | None:
-        """Seconds until the deadline, its own or that of a run above it; None where there is none."""
-        run: Run | None = self
-        deadlines = []
-        while run is not None:
-            if run._deadline is not None:
-                deadlines.append(run._deadline)
-            run = run.parent
-        return min(deadlines) - time.perf_counter() if deadlines else None
 
     @property
     def had_line(self) -> bool:
@@ -172,7 +159,7 @@ class Run(Turn):
     def open(
         self, body: Body, loop: AbstractEventLoop, context: Context, timeout: float | None = None
     ) -> None:
-        """Starts the run's task; called on `loop`. `timeout` in seconds."""
+        """Starts the run's task; called on `loop`. `timeout` in seconds; one that is `patient` needs `set_clock`."""
         self.loop, self.born = loop, time.perf_counter()
         if self.parent is not None:
             if self.parent.over:
@@ -193,9 +180,8 @@ class Run(Turn):
                 hurry.begin()
         else:
             self._task = begin(loop, self._main(body), context)
-        if self._deadline is not None and not self.over:
-            left = self._deadline - time.perf_counter()
-            self._timer = loop.call_later(max(left, 0.0), self._cut, "deadline passed", "timeout")
+        if not self.patient:
+            self.set_clock()
 
     async def _main(self, body: Body) -> None:
         self._begun = True

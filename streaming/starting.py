@@ -45,10 +45,13 @@ def start(
 
 
 def listen(body: Body, options: Options = NO_OPTIONS, name: str | None = None) -> AsyncEventReader:
-    """Starts a run on the loop of this code, which is its listener's; as `start` else. Dropping the reader stops it."""
+    """Starts a run on the loop of this code, which is its listener's; as `start` else. Dropping the reader stops it.
+
+    Should it go on for longer than a turn of the loop, call `reader.run.set_clock()`: its deadline is not heard else.
+    """
     loop = asyncio.get_running_loop()
     run = Run()
-    run.name, run.loop = name, loop
+    run.name, run.loop, run.patient = name, loop, True
     run.adopt(options, None, loop)
     reader = AsyncEventReader(run, entered=False)
     run.open(body, loop, copy_context(), options.timeout)

@@ -56,6 +56,7 @@ class Exchange:
             await asyncio.sleep(0)  # the first step of the run, which may be its last
             with Departure(self.receive) as departure:
                 if not work.run.over:
+                    work.run.set_clock()
                     departure.then(work.left)
                 reply = Reply(work, departure, self.scope, self.send)
                 try:
