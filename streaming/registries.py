@@ -37,6 +37,8 @@ LITTLE = 16
 """How many events, all of these kinds, are little."""
 SHORT = 1000
 """Characters of a result that is short."""
+EVENT = 250
+"""Bytes of an event that says nothing, roughly."""
 
 REMEMBERED = 10_000
 """Ids of runs that have expired, or are kept in other queues; so many are remembered."""
@@ -113,7 +115,7 @@ class MemoryQueue:
         self._order: deque[Remains] = deque()
         self._elsewhere: OrderedDict[str, Queue] = OrderedDict()
         self._expired = Recent(REMEMBERED)
-        self._fresh: list[tuple[Facts, Sequence[Event | Piece], float]] = []
+        self._fresh: list[tuple[Facts, Sequence[Event | Piece], float, int]] = []
         self._size = 0
 
     def __len__(self) -> int:
@@ -152,19 +154,19 @@ class MemoryQueue:
             else:
                 queued = log.queued() if isinstance(log, MemoryLog) else log.kept()
                 now, order = time.monotonic(), self._order
-                self._fresh.append((facts_of(run), queued, now + self._ttl))
-                wait = len(self._fresh) < AT_ONCE and _said_little(run, queued)
-                if not wait or (order and order[0].until <= now):
+                size = _size_of_little(run, queued)
+                self._fresh.append((facts_of(run), queued, now + self._ttl, size))
+                if not size or len(self._fresh) >= AT_ONCE or (order and order[0].until <= now):
                     self._lay_up()
 
     def _lay_up(self) -> None:
         """Puts what has ended since the last time where it is kept."""
         fresh, self._fresh = self._fresh, []
-        for facts, queued, until in fresh:
+        for facts, queued, until, size in fresh:
             run_id = facts[0]
             self._live.discard(run_id)
             if run_id not in self._over:
-                kept, size = laid_up(queued)
+                kept, size = ([*queued], size) if size else laid_up(queued)
                 left = self._over[run_id] = Remains(facts, kept, size, until)
                 self._order.append(left)
                 self._size += size
@@ -349,15 +351,19 @@ def told(facts: Facts) -> RunInfo:
     return RunInfo(*(*facts, os.getpid()))
 
 
-def _said_little(run: Run, queued: Sequence[Event | Piece]) -> bool:
-    """Whether it and its steps began and ended, with a short text at most: a few such may wait until there are more."""
+def _size_of_little(run: Run, queued: Sequence[Event | Piece]) -> int:
+    """Bytes, roughly, of a run that began and ended, as its steps did, with a short text at most: a few such may wait
+    until there are more. 0: it has said more than that.
+    """
     if len(queued) > LITTLE:
-        return False
+        return 0
     for event in queued:
         if type(event) not in STAGES or getattr(event, "error", None) is not None:
-            return False
+            return 0
     value = run.value
-    return value is None or (type(value) is str and len(value) <= SHORT)
+    if value is None:
+        return EVENT * len(queued)
+    return EVENT * len(queued) + len(value) if type(value) is str and len(value) <= SHORT else 0
 
 
 def facts_of(run: Run) -> Facts:

@@ -127,7 +127,7 @@ class ChatWhole:
 
     def __init__(self, request: ChatRequest, run_id: str, model: str) -> None:
         self._run_id, self._model, self._created = run_id, model, int(time.time())
-        self._choices = [ChoiceWhole() for _ in range(request.n)]
+        self._choices = [ChoiceWhole()] if request.n == 1 else [ChoiceWhole() for _ in range(request.n)]
 
     def hear(self, event: Event) -> bool:
         kind = type(event)
@@ -137,11 +137,14 @@ class ChatWhole:
         return self._choices[place_of(event.path) if several else 0].hear(event)
 
     def body(self, finished: RunFinished) -> bytes:
-        results = results_of(finished, len(self._choices))
-        choices = [
-            one.written(i, *result)
-            for i, (one, result) in enumerate(zip(self._choices, results, strict=True))
-        ]
+        if len(self._choices) == 1:  # as results_of has it; most are
+            choices = [self._choices[0].written(0, finished.result, finished.reason)]
+        else:
+            results = results_of(finished, len(self._choices))
+            choices = [
+                one.written(i, *result)
+                for i, (one, result) in enumerate(zip(self._choices, results, strict=True))
+            ]
         return completion(self._run_id, self._model, self._created, choices, finished.usage)
 
 
@@ -150,34 +153,29 @@ class ChoiceWhole:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
-        self._reasoning: list[str] = []
-        self._logprobs: list[Any] = []
-        self._calls: list[ToolCall] = []
+        self._beside: list[Event] = []
 
     def hear(self, event: Event) -> bool:
-        match event:
-            case TextDelta():
-                self._texts.append(event.text)
-            case ReasoningDelta():
-                self._reasoning.append(event.text)
-            case Logprobs():
-                self._logprobs += event.tokens
-            case ToolCall():
-                self._calls.append(event)
-        return type(event) is TextDelta
+        if type(event) is TextDelta:
+            self._texts.append(event.text)
+            return True
+        self._beside.append(event)
+        return False
 
     def written(self, index: int, result: Any, reason: str | None) -> str:
-        text: str | None = "".join(self._texts)
-        if not self._texts and not self._calls:
-            text = as_text(result)
+        text = "".join(self._texts) if self._texts else as_text(result)
+        if not self._beside:
+            return choice(index, text, finish_reason(reason))
+        reasoning = [event.text for event in self._beside if isinstance(event, ReasoningDelta)]
+        calls = [_call(event) for event in self._beside if isinstance(event, ToolCall)]
+        likely = [one for event in self._beside if isinstance(event, Logprobs) for one in event.tokens]
         more: dict[str, Any] = {}
-        if self._reasoning:
-            more["reasoning_content"] = "".join(self._reasoning)
-        if self._calls:
-            more["tool_calls"] = [_call(call) for call in self._calls]
-        return choice(
-            index, text if text or not self._calls else None, finish_reason(reason), more, self._logprobs
-        )
+        if reasoning:
+            more["reasoning_content"] = "".join(reasoning)
+        if calls:
+            more["tool_calls"] = calls
+        said = "".join(self._texts) or None if calls else text
+        return choice(index, said, finish_reason(reason), more, likely)
 
 
 def results_of(finished: RunFinished, n: int) -> list[tuple[Any, str | None]]:
