@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
+from .idling import IdleClock
 from .last_words import tell_connection
 from .patience import Timings
 from .refusals import Refusal
@@ -69,13 +70,14 @@ class Bounded(asyncio.Protocol):
 
     timings: Timings
     heads: HeldHeads
-    loop: asyncio.AbstractEventLoop
+    loop: Any
     transport: Any
     server_state: Any
     flow: Any
     cycle: Any
     app: Any
 
+    _own_loop: asyncio.AbstractEventLoop
     _serving: Any = None  # the request that is being answered, where others may have come behind it
     _left_over: Any = None  # the request that was answered before its body had come
     _fed = 0  # bytes of a head that is under way
@@ -84,6 +86,7 @@ class Bounded(asyncio.Protocol):
     _clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
+        self._own_loop, self.loop = self.loop, IdleClock(self.loop)
         super().connection_made(JoinedHeads(transport, self.heads))  # type: ignore[arg-type]
         self.app = partial(tell_connection, transport, self.app)
         expect_answers(transport.get_extra_info("socket"), self.timings.write_idle)
@@ -92,6 +95,7 @@ class Bounded(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
         super().connection_lost(exc)
+        self.loop.stop()
         self._disconnect()
 
     def data_received(self, data: bytes) -> None:
@@ -193,7 +197,7 @@ class Bounded(asyncio.Protocol):
 
     def _set_clock(self, seconds: float, then: Any) -> None:
         self._stop_clock()
-        self._clock = self.loop.call_later(seconds, then)
+        self._clock = self._own_loop.call_later(seconds, then)
 
     def _stop_clock(self) -> None:
         if self._clock is not None:
