@@ -19,8 +19,8 @@ class Abilities:
 
     `tools`: some model that gives its answers may be offered tools. `logprobs`: some such model tells
     log-probabilities. `demands`: every answer comes from a model, so that a form of it, or a tool call, can be
-    demanded. `results`: it takes the result of a tool call as its input. `cuts`: some model
-    that gives its answers, or another Module that looks at a run's sampling, may end them early, as a request asks.
+    demanded. `results`: it takes the result of a tool call as its input. `cuts`: some model that gives its answers, or
+    another Module that looks at a run's sampling (`sees_history`), may end them early, as a request asks.
     """
 
     tools: bool = False

@@ -180,7 +180,7 @@ class ChildWorker:
         while True:
             tally = service.admission.tally
             now = tally.started, tally.ended.total()
-            if now != last:
+            if now != last and self._control.is_heard():
                 last = now
                 self._control.say("figures", figures=service.own_figures())
             await asyncio.sleep(TELL)

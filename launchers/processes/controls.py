@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -38,6 +39,12 @@ class Control:
                 self._socket.sendall(line)
             except OSError:
                 pass
+
+    def is_heard(self) -> bool:
+        """Whether the supervisor reads what it is told; else there is no room at last, and whoever tells it waits."""
+        room = select.poll()
+        room.register(self._socket, select.POLLOUT)
+        return bool(room.poll(0))
 
     def _listen(self, hear: Callable[[dict[str, Any]], None]) -> None:
         while (said := self._next()) is not GONE:
