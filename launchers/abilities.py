@@ -19,15 +19,15 @@ class Abilities:
 
     `tools`: some model that gives its answers may be offered tools. `logprobs`: some such model tells
     log-probabilities. `demands`: every answer comes from a model, so that a form of it, or a tool call, can be
-    demanded. `results`: it takes the result of a tool call as its input. `cuts`: some model that gives its answers, or
-    another Module that looks at a run's sampling (`sees_history`), may end them early, as a request asks.
+    demanded. `results`: it takes the result of a tool call as its input. `settings`: some model that gives its
+    answers, or another Module that looks at a run's sampling (`sees_history`), keeps to what a request asks of them.
     """
 
     tools: bool = False
     logprobs: bool = False
     demands: bool = False
     results: bool = False
-    cuts: bool = False
+    settings: bool = False
     lack: str = "this flow ends in no model"
 
     @classmethod
@@ -35,7 +35,7 @@ class Abilities:
         """Those of a flow."""
         models, ends = answering_models(flow), list(ends_of(flow))
         every = bool(models) and all(isinstance(end, LanguageModel) for end in ends)
-        cuts = any(isinstance(end, Module) and end.sees_history for end in ends)
+        settings = any(isinstance(end, Module) and end.sees_history for end in ends)
         lack = "not every way through this flow ends in a model" if models else cls().lack
         results = takes_messages(flow) or begins_with_model(flow)
-        return cls(bool(models), bool(models), every, results, cuts, lack)
+        return cls(bool(models), bool(models), every, results, settings, lack)

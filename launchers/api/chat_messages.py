@@ -7,7 +7,7 @@ from typing import Any
 from ...streaming.messages import FunctionCall, Message
 from .parameters import check_text, invalid
 
-__all__ = ["ROLES", "check_turn", "conversation_of", "message_of", "messages_of"]
+__all__ = ["FIELDS", "PART_FIELDS", "ROLES", "check_turn", "conversation_of", "message_of", "messages_of"]
 
 SENT_BACK = frozenset(
     [
@@ -102,7 +102,7 @@ def message_of(item: Any, where: str, parts: tuple[str, ...] = ("text",)) -> Mes
         raise invalid(f"{where}.role must be one of {', '.join(ROLES)}", f"{where}.role")
     content = item.get("content")
     for name in ("function_call", "audio"):
-        if item.get(name):
+        if item.get(name) is not None:
             raise invalid(
                 f"{where}.{name} is not supported here; leave such messages out",
                 f"{where}.{name}",

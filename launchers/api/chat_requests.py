@@ -18,7 +18,9 @@ from .chat_tools import Tool, schema_of, tool_choice_of, tools_of
 from .parameters import Known, Number, check_text, flag, invalid, unsupported
 
 __all__ = [
+    "CUTS",
     "HARMLESS",
+    "LISTS",
     "NEUTRAL",
     "NUMBERS",
     "OWN",
@@ -27,7 +29,7 @@ __all__ = [
     "ChatRequest",
     "TextRequest",
     "check_stream_options",
-    "check_uncut",
+    "check_unbound",
     "model_of",
 ]
 
@@ -82,6 +84,7 @@ FORM = frozenset(["tools", "tool_choice", "response_format", "logprobs", "top_lo
 OWN = SHARED | FORM | {"messages", "n"}
 """Parameters that need more than a look at their own value."""
 
+LISTS = ("stop", "stop_token_ids")
 CUTS = ("stop", "max_tokens", "max_completion_tokens", "max_output_tokens")
 """What has an answer end early."""
 
@@ -116,8 +119,8 @@ class TextRequest:
     def _take_shared(self, body: Mapping[str, Any], longest: float, able: Abilities) -> None:
         """The parameters that need more than a look at their own value."""
         get, sampling = body.get, self.sampling
-        if not able.cuts:
-            check_uncut(body, able)
+        if not able.settings:
+            check_unbound(body, CUTS, able)
         if (stream := get("stream")) is not None:
             self.stream = flag(stream, "stream")
         if (timeout := get("timeout")) is not None:
@@ -198,16 +201,17 @@ def model_of(body: Mapping[str, Any]) -> str | None:
     return model
 
 
-def check_uncut(given: Mapping[str, Any], able: Abilities, where: str = "") -> None:
-    """What would have an answer end early says nothing, where no model could keep to it; `where` it stands.
+def check_unbound(given: Mapping[str, Any], names: Sequence[str], able: Abilities, where: str = "") -> None:
+    """What an answer would have to keep to is not asked for, where nothing that gives it could; `where` it stands.
 
-    What says how to sample is left alone: where nothing is sampled it changes nothing.
+    What says how to sample is none of these `names`: where nothing is sampled it changes nothing.
 
     Raises:
         Refusal: 400, naming the parameter.
     """
-    for name in CUTS:
-        if name in given and given[name] not in (None, []):
+    for name in names:
+        value = given.get(name)
+        if value is not None and not (name in LISTS and value == []):
             raise unsupported(f"{where}{name}", f"cannot be kept to: {able.lack}")
 
 

@@ -13,7 +13,7 @@ from ...streaming.messages import Message
 from ...streaming.sessions import check_session_id
 from ..abilities import Abilities
 from .chat_messages import messages_of
-from .chat_requests import SHORTEST_DEADLINE, check_uncut
+from .chat_requests import SHORTEST_DEADLINE, check_unbound
 from .desks import Asked, Desk, OnDisconnect, Visible
 from .hints import Hint
 from .parameters import Number, check_text, flag, invalid
@@ -26,6 +26,8 @@ LONGEST_SESSION = 100
 """Characters of a session's name; inside, its owner's mark stands before it."""
 
 SETTINGS = tuple(setting.name for setting in dataclasses.fields(Sampling))
+BINDING = ("max_tokens", "stop", "stop_token_ids", "logprobs", "json_schema", "regex")
+"""Those of which the answer shows whether they were kept to."""
 
 FIELDS: Mapping[str, str] = {
     "input": "What goes into the flow",
@@ -130,8 +132,8 @@ def _sampling(given: Any, able: Abilities) -> dict[str, Any] | None:
             raise invalid(
                 f"{where} is no setting; there are {', '.join(SETTINGS)}", where, "unknown_parameter"
             )
-    if not able.cuts:
-        check_uncut(given, able, "sampling.")
+    if not able.settings:
+        check_unbound(given, BINDING, able, "sampling.")
     numbers = with_whole_numbers(_checked(given, "sampling"))
     settings = {name: value for name, value in numbers.items() if value is not None}
     for name, kinds in COMPOSED.items():

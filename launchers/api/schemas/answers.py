@@ -98,6 +98,8 @@ def either(whole: Mapping[str, Any], streamed: Mapping[str, Any]) -> dict[str, A
 
 def nullable(schema: Schema) -> Schema:
     """What may be null as well, which is the same as leaving it out."""
+    if schema.get("type") == "null":
+        return schema
     kind = schema.get("type")
     if "anyOf" in schema:
         return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}

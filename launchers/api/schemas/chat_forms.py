@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...abilities import Abilities
 from ..chat_requests import CHOICES, TOP_LOGPROBS
 from ..chat_tools import MOST_TOOLS, NAME
 from .answers import TEXT
 
-__all__ = ["CALLS", "CALL_ID", "FORMS"]
+__all__ = ["CALLS", "CALL_ID", "FORMS", "forms_of"]
 
 NAMED: dict[str, Any] = {"type": "string", "pattern": f"^{NAME.pattern}$"}
 
@@ -73,7 +74,22 @@ FORMS: dict[str, dict[str, Any]] = {
         "description": "With how many of the likeliest tokens in its place; only together with `logprobs: true`",
     },
 }
-"""By parameter."""
+"""By parameter, for flows whose every answer comes from a model."""
+
+
+def forms_of(able: Abilities) -> dict[str, dict[str, Any]]:
+    """The same for any flow: what it cannot do may be asked for in no other way than to leave it."""
+    lack = {"description": f"Cannot be had: {able.lack}"}
+    forms = dict(FORMS)
+    if not able.tools:
+        forms["tools"] = {"type": "array", "maxItems": 0, **lack}
+    if not able.demands:
+        forms["tool_choice"] = {"enum": ["none", "auto"], **lack}
+        forms["response_format"] = {**_object(("type",), type={"const": "text"}), **lack}
+    if not able.logprobs:
+        forms |= {"logprobs": {"const": False, **lack}, "top_logprobs": {"const": 0, **lack}}
+    return forms
+
 
 CALLS: dict[str, Any] = {
     "type": "array",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..chat_requests import HARMLESS, NEUTRAL, NUMBERS
+from ...abilities import Abilities
+from ..chat_requests import CUTS, HARMLESS, NEUTRAL, NUMBERS
 from ..refusals import Refusal
 from .answers import COUNT, LIKELY, TEXT, either, json_answer, nullable, one_of, stream_answer
-from .chat_forms import CALLS, FORMS
+from .chat_forms import CALLS, forms_of
 from .components import Components, Schema
 from .refusals import ERROR, Refused, refusals
 from .requests import (
@@ -23,6 +24,7 @@ from .requests import (
     stop,
     stream_flag,
     stream_options,
+    unbound,
 )
 
 __all__ = ["CREATED", "MODEL_REFUSED", "NO_MODEL", "describe_chats"]
@@ -40,9 +42,11 @@ MODEL_REFUSED = (400, NO_MODEL, 408, 409, 413, 415, 429, 500, 503, 504)
 FINISH = ("stop", "length", "tool_calls", "content_filter")
 
 
-def describe_chats(components: Components, model: str, longest: float) -> dict[str, Any]:
-    """The paths of chat completions; `longest` is the deadline, in seconds, that may be asked for at most."""
-    request = components.name("ChatCompletionRequest", _request(components, model, longest))
+def describe_chats(components: Components, model: str, longest: float, able: Abilities) -> dict[str, Any]:
+    """The paths of chat completions, for a flow that can do so much; `longest` is the deadline, in seconds, that may be
+    asked for at most.
+    """
+    request = components.name("ChatCompletionRequest", _request(components, model, longest, able))
     chunk = components.name("ChatCompletionChunk", _chunk(components))
     completion = components.name("ChatCompletion", _completion(components))
     asked = {"model": model, "messages": MESSAGES}
@@ -74,7 +78,7 @@ def describe_chats(components: Components, model: str, longest: float) -> dict[s
     }
 
 
-def _request(components: Components, model: str, longest: float) -> Schema:
+def _request(components: Components, model: str, longest: float, able: Abilities) -> Schema:
     fields: dict[str, Schema] = {
         "model": model_name(model),
         "stream": stream_flag(),
@@ -83,9 +87,11 @@ def _request(components: Components, model: str, longest: float) -> Schema:
         "logit_bias": logit_bias(-100, 100),
         **{name: number.schema() for name, number in NUMBERS.items()},
         **harmless(HARMLESS),
-        **FORMS,
+        **forms_of(able),
         **{name: neutral(values) for name, values in NEUTRAL.items()},
     }
+    if not able.settings:
+        fields |= unbound([name for name in CUTS if name in fields], able)
     messages = {
         "type": "array",
         "minItems": 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ...abilities import Abilities
 from ..desks import Desk
 from ..hints import given_by, taken_by
 from ..purposes import conversation, embedding
@@ -66,19 +67,19 @@ def complete(document: dict[str, Any], desk: Desk, guarding: Guarding) -> dict[s
 
 def _described(desk: Desk, components: Components) -> Mapping[str, Any]:
     """The service's own paths. The flow's come last: its classes give way to ours, where they have one name."""
-    model, longest = desk.model, desk.default_timeout
+    model, longest, able = desk.model, desk.default_timeout, Abilities.of(desk.flow)
     takes, gives = taken_by(desk.flow), given_by(desk.flow)
     paths: dict[str, Any] = {}
     if conversation(desk.flow, model).fits:
-        paths |= describe_chats(components, model, longest)
-        paths |= describe_responses(components, model, longest)
+        paths |= describe_chats(components, model, longest, able)
+        paths |= describe_responses(components, model, longest, able)
     if embedding(desk.flow, model).fits:
         paths |= describe_embeddings(components, model, longest)
     return {
         **paths,
         **describe_models(components, model),
         **describe_states(components, model),
-        **describe_runs(components, takes, gives, longest, desk.events),
+        **describe_runs(components, takes, gives, longest, desk.events, able),
     }
 
 

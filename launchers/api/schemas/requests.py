@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..chat_messages import ROLES
-from ..chat_requests import MOST_STOPS, SHORTEST_DEADLINE
-from ..run_requests import SETTINGS
+from ...abilities import Abilities
+from ..chat_messages import FIELDS, PART_FIELDS, ROLES
+from ..chat_requests import LISTS, MOST_STOPS, SHORTEST_DEADLINE
+from ..run_requests import BINDING, SETTINGS
 from .answers import RUN_ID, TEXT, nullable, one_of
 from .chat_forms import CALL_ID, CALLS
 from .components import Components, Schema
 
 __all__ = [
+    "NO_CALLS",
     "body",
     "deadline",
     "harmless",
@@ -26,6 +28,8 @@ __all__ = [
     "stop",
     "stream_flag",
     "stream_options",
+    "unbound",
+    "unused",
 ]
 
 
@@ -104,7 +108,8 @@ def message(components: Components) -> Schema:
     part = {
         "type": "object",
         "required": ["type", "text"],
-        "properties": {"type": one_of("text"), "text": TEXT},
+        "additionalProperties": False,
+        "properties": {**unused(PART_FIELDS), "type": one_of("text"), "text": TEXT},
     }
     content = {"anyOf": [TEXT, {"type": "array", "items": part}]}
     calls = {**CALLS, "minItems": 1}
@@ -125,8 +130,20 @@ NO_CALLS: Schema = {"type": ["array", "null"], "maxItems": 0}
 
 
 def _message(roles: list[str], required: list[str], fields: Mapping[str, Schema]) -> Schema:
-    properties = {"role": one_of(*roles), **fields}
-    return {"type": "object", "required": ["role", *required], "properties": properties}
+    return {
+        "type": "object",
+        "required": ["role", *required],
+        "additionalProperties": False,
+        "properties": {**unused(FIELDS), "role": one_of(*roles), **fields},
+    }
+
+
+def unused(names: Iterable[str]) -> dict[str, Schema]:
+    """The fields that a message or a part may have as well, as clients send them back or others know them."""
+    return {name: {"type": "null"} if name in OLD else {} for name in sorted(names)}
+
+
+OLD = ("audio", "function_call")
 
 
 def stop(most: int | None = MOST_STOPS) -> Schema:
@@ -171,9 +188,18 @@ SAMPLING: Mapping[str, Schema] = {
 }
 
 
-def sampling() -> Schema:
+def unbound(names: Iterable[str], able: Abilities) -> dict[str, Schema]:
+    """Fields that say what an answer has to keep to, where nothing that gives it could: those that say nothing."""
+    told = f"Cannot be kept to: {able.lack}"
+    nothing: dict[str, Schema] = {name: {"type": "array", "maxItems": 0} for name in LISTS}
+    return {name: {**nothing.get(name, {"type": "null"}), "description": told} for name in names}
+
+
+def sampling(able: Abilities) -> Schema:
     """The field `sampling`: settings for the model that gives the answer."""
     settings = {name: nullable(SAMPLING.get(name, {})) for name in SETTINGS}
+    if not able.settings:
+        settings |= {name: nullable(nothing) for name, nothing in unbound(BINDING, able).items()}
     both = {"json_schema": {"type": "object"}, "regex": TEXT}
     not_both = {"not": {"required": list(both), "properties": both}}
     return {"type": "object", "properties": settings, "additionalProperties": False, **not_both}

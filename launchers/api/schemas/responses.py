@@ -6,7 +6,9 @@ from typing import Any, TypeVar
 
 from ....streaming.events import Event, RunFinished, TextDelta
 from ....streaming.usage import TokenUsage
-from ..chat_messages import ROLES
+from ...abilities import Abilities
+from ..chat_messages import FIELDS, PART_FIELDS, ROLES
+from ..chat_requests import CUTS
 from ..refusals import Refusal
 from ..response_items import MESSAGE, Output
 from ..response_objects import DEFAULTS, PREFIX, ResponseObject
@@ -17,6 +19,7 @@ from .chats import CREATED, MODEL_REFUSED
 from .components import Components, Schema
 from .refusals import Refused, refusals
 from .requests import (
+    NO_CALLS,
     body,
     harmless,
     logit_bias,
@@ -27,6 +30,8 @@ from .requests import (
     stop,
     stream_flag,
     stream_options,
+    unbound,
+    unused,
 )
 
 __all__ = ["describe_responses"]
@@ -51,9 +56,9 @@ NO_RESPONSE = Refused(
 )
 
 
-def describe_responses(components: Components, model: str, longest: float) -> dict[str, Any]:
-    """The paths of responses; `longest` is the deadline, in seconds, that may be asked for at most."""
-    request = components.name("ResponseRequest", _request(model, longest))
+def describe_responses(components: Components, model: str, longest: float, able: Abilities) -> dict[str, Any]:
+    """The paths of responses; the arguments are those of `describe_chats`."""
+    request = components.name("ResponseRequest", _request(model, longest, able))
     item = components.name("ResponseItem", _item())
     response = components.name("Response", _response(item))
     event = components.name("ResponseEvent", _event(item, response))
@@ -117,7 +122,7 @@ STREAM = {"stream": True, "instructions": "Answer in one sentence."}
 # ---------------------------------------------------------------- requests
 
 
-def _request(model: str, longest: float) -> Schema:
+def _request(model: str, longest: float, able: Abilities) -> Schema:
     flag: Schema = {"type": "boolean"}
     fields: dict[str, Schema] = {
         "model": model_name(model),
@@ -138,6 +143,8 @@ def _request(model: str, longest: float) -> Schema:
         **harmless(HARMLESS),
         **{name: neutral(values) for name, values in NEUTRAL.items()},
     }
+    if not able.settings:
+        fields |= unbound([name for name in CUTS if name in fields], able)
     items = {"type": "array", "minItems": 1, "items": {"anyOf": [_message(), _reasoning()]}}
     given = {
         "anyOf": [TEXT, items],
@@ -150,12 +157,17 @@ def _message() -> Schema:
     part = {
         "type": "object",
         "required": ["type", "text"],
-        "properties": {"type": {"enum": list(PARTS)}, "text": TEXT},
+        "additionalProperties": False,
+        "properties": {**unused(PART_FIELDS), "type": {"enum": list(PARTS)}, "text": TEXT},
     }
     return {
         "type": "object",
         "required": ["role", "content"],
+        "additionalProperties": False,
         "properties": {
+            **unused(FIELDS),
+            "tool_calls": NO_CALLS,
+            "tool_call_id": {"type": "null"},
             "type": {"enum": ["message", None]},
             "role": {"enum": list(ROLES)},
             "content": {"anyOf": [TEXT, {"type": "array", "items": part}]},

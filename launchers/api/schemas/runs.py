@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...abilities import Abilities
 from ..desks import Visible
 from ..hints import Hint
 from ..refusals import Refusal
@@ -48,7 +49,13 @@ class Describing:
     """What the paths below /v1/runs have in common."""
 
     def __init__(
-        self, components: Components, takes: Hint, gives: Hint, longest: float, events: Visible
+        self,
+        components: Components,
+        takes: Hint,
+        gives: Hint,
+        longest: float,
+        events: Visible,
+        able: Abilities,
     ) -> None:
         self.components = components
         self.hidden = [HIDDEN] if events != "all" else []
@@ -58,7 +65,7 @@ class Describing:
         self.sampled = fits(takes, self.input)
         self.result = sample_of(given, components) if given else self.input
         self.run = components.name("Run", self._run(given))
-        self.request = components.name("RunRequest", self._request(taken, longest))
+        self.request = components.name("RunRequest", self._request(taken, longest, able))
         self.event = run_event(components, self._finished(given))
         self.example = self._example()
 
@@ -67,11 +74,11 @@ class Describing:
 
     # ------------------------------------------------------------ the parts
 
-    def _request(self, taken: Schema, longest: float) -> Schema:
+    def _request(self, taken: Schema, longest: float, able: Abilities) -> Schema:
         fields: dict[str, Schema] = {
             "session": {"type": "string", "pattern": SESSION, "maxLength": LONGEST_SESSION},
             "history": {"type": "array", "items": message(self.components)},
-            "sampling": sampling(),
+            "sampling": sampling(able),
             "stream": {"type": "boolean", "default": False},
             "events": one_of("output", *(() if self.hidden else ("all",))),
             "background": {"type": "boolean", "default": False},
@@ -304,7 +311,7 @@ def fits(takes: Hint, sample: Any) -> bool:
 
 
 def describe_runs(
-    components: Components, takes: Hint, gives: Hint, longest: float, events: Visible
+    components: Components, takes: Hint, gives: Hint, longest: float, events: Visible, able: Abilities
 ) -> dict[str, Any]:
     """The paths of runs.
 
@@ -312,8 +319,9 @@ def describe_runs(
         takes, gives: what the flow takes and gives.
         longest: the deadline, in seconds, that may be asked for at most.
         events: what clients may see of a run.
+        able: what the flow can do.
     """
-    told = Describing(components, takes, gives, longest, events)
+    told = Describing(components, takes, gives, longest, events, able)
     run_id = {"name": "run_id", "in": "path", "required": True, "schema": RUN_ID, "example": ID}
     below = {"parameters": [run_id]}
     return {

@@ -13,7 +13,7 @@ from millrace.launchers.api.refusals import Refusal
 __all__ = ["ABLE", "CALL", "NAMED", "TOOL", "USER", "deep", "parsed", "refused"]
 
 USER = {"role": "user", "content": "Hi"}
-ABLE = Abilities(tools=True, logprobs=True, demands=True, results=True, cuts=True)
+ABLE = Abilities(tools=True, logprobs=True, demands=True, results=True, settings=True)
 """A flow that ends, and begins, with a model."""
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 CALL = {"id": "a", "type": "function", "function": {"name": "look", "arguments": "{}"}}

@@ -73,4 +73,5 @@ def paused(server: Running) -> bool:
     """Whether the kernel takes no more for the one client that there is."""
     assert server.service._server is not None
     connections = list(server.service._server.server_state.connections)
-    return bool(connections) and connections[0].flow.write_paused  # type: ignore[union-attr]
+    flow = connections[0].flow if connections else None  # type: ignore[union-attr]
+    return flow is not None and flow.write_paused
