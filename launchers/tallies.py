@@ -34,7 +34,7 @@ class Tally:
     """How many runs were asked for, how they ended and what they took; `started` is the sum of the outcomes while
     none goes on.
 
-    It belongs to one event loop; its figures may be looked at from anywhere.
+    It belongs to one event loop; `times` and `lately` may be asked from other threads.
     """
 
     def __init__(self) -> None:

@@ -139,10 +139,11 @@ class ModelError(MillraceError):
 
 
 class RequestRefused(ModelError, ValueError):
-    """A local model cannot do what a request asks for: hold to that schema, call that tool, take those messages.
+    """A model, or a flow that another service runs, cannot do what a request asks for: hold to that schema, call that
+    tool, take those messages, end there.
 
-    `setting` is what of the request cannot be: `json_schema`, `regex`, `logit_bias`, `tools`, `tool_choice`, `prompt`,
-    `token_ids` or `messages`. `by_run`: whoever started the run has asked for it, and not a flow for itself.
+    `setting` is what of the request cannot be: one of a Sampling's, `tools`, `tool_choice`, `prompt`, `token_ids` or
+    `messages`. `by_run`: whoever started the run has asked for it, and not a flow for itself.
     """
 
     def __init__(self, message: str, setting: str = "", by_run: bool = False) -> None:

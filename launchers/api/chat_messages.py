@@ -15,15 +15,19 @@ SENT_BACK = frozenset(
         "audio",
         "function_call",
         "id",
+        "parsed",
         "phase",
+        "provider_specific_fields",
         "reasoning",
         "reasoning_content",
+        "reasoning_details",
         "refusal",
         "status",
+        "thinking_blocks",
         "type",
     ]
 )
-"""What stands in the messages that servers give, and comes back from clients as it was."""
+"""What stands in the messages that servers give, or clients read from them, and comes back as it was."""
 
 FIELDS = SENT_BACK | {"role", "content", "name", "tool_calls", "tool_call_id", "cache_control"}
 """What a message may say, whether it is used, refused, or changes nothing about the answer."""

@@ -8,6 +8,7 @@ runs may go on without their clients, the run keeps the permit until its own end
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ from .refusals import SHUTTING_DOWN, Refusal, log_failure, overloaded, shutting_
 from .values import plain
 
 __all__ = ["Asked", "Desk", "Work"]
+
+logger = logging.getLogger("millrace.service")
 
 CLIENT_LEFT = "client left"
 UNATTENDED = "client left and did not come back"
@@ -203,8 +206,10 @@ class Desk:
         while True:
             try:
                 queue.attend(run_id)
-            except QueueError:
+            except (RunUnknown, EventsExpired):
                 return  # it is not kept any more
+            except QueueError as error:
+                logger.warning("a run may be stopped although it is followed: %s", error)
             await asyncio.sleep(self.timings.resume / 3)
 
 

@@ -150,8 +150,8 @@ def _message(item: Any, where: str) -> Message:
         shown = kind[:60] if isinstance(kind, str) else "something else"
         message = f"{where} is {shown}, and only messages are supported here"
         raise invalid(message, where, "unsupported_content")
-    for name in ("tool_calls", "tool_call_id"):
-        if isinstance(item, dict) and item.get(name):
+    for name, nothing in (("tool_calls", []), ("tool_call_id", None)):
+        if isinstance(item, dict) and item.get(name) not in (None, nothing):
             raise unsupported(f"{where}.{name}")
     return message_of(item, where, PARTS)
 

@@ -180,9 +180,8 @@ class ChildWorker:
         while True:
             tally = service.admission.tally
             now = tally.started, tally.ended.total()
-            if now != last and self._control.is_heard():
+            if now != last and self._control.mention("figures", figures=service.own_figures()):
                 last = now
-                self._control.say("figures", figures=service.own_figures())
             await asyncio.sleep(TELL)
 
     # ------------------------------------------------------------ what the supervisor says

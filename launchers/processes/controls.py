@@ -11,6 +11,9 @@ from typing import Any
 
 __all__ = ["GONE", "Control"]
 
+MENTIONED = 64 * 1024
+"""Bytes that are told at most without being asked for."""
+
 GONE = {"say": "gone"}
 """What is heard when there is no supervisor any more."""
 
@@ -33,18 +36,27 @@ class Control:
 
     def say(self, word: str, **more: Any) -> None:
         """Tells the supervisor; what is said to one that is gone is lost."""
-        line = json.dumps({"say": word, **more}).encode() + b"\n"
+        self._send(_line(word, more))
+
+    def _send(self, line: bytes) -> None:
         with self._lock:
             try:
                 self._socket.sendall(line)
             except OSError:
                 pass
 
-    def is_heard(self) -> bool:
-        """Whether the supervisor reads what it is told; else there is no room at last, and whoever tells it waits."""
+    def mention(self, word: str, **more: Any) -> bool:
+        """As `say`, where that need not wait: the supervisor may be stopped, and not read. True: it has been told.
+
+        A socket that can be written to has room for MENTIONED bytes.
+        """
+        line = _line(word, more)
         room = select.poll()
         room.register(self._socket, select.POLLOUT)
-        return bool(room.poll(0))
+        if len(line) > MENTIONED or not room.poll(0):
+            return False
+        self._send(line)
+        return True
 
     def _listen(self, hear: Callable[[dict[str, Any]], None]) -> None:
         while (said := self._next()) is not GONE:
@@ -58,3 +70,7 @@ class Control:
         except OSError:
             return GONE
         return said
+
+
+def _line(word: str, more: dict[str, Any]) -> bytes:
+    return json.dumps({"say": word, **more}).encode() + b"\n"

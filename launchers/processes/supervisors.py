@@ -279,7 +279,8 @@ class Supervisor:
         """Waits for a worker's end."""
         code = await worker.over()
         if code:
-            self._do(asyncio.to_thread(write_down_lost, self._options["queue"], worker.pid, worker.began))
+            life = worker.pid, worker.began, time.time()
+            self._do(asyncio.to_thread(write_down_lost, self._options["queue"], *life))
         del self._workers[worker.number]
         if worker.figures is not None:
             left = remains(worker.figures)

@@ -11,6 +11,7 @@ from ...streaming.errors import (
     MillraceError,
     Overloaded,
     RemoteError,
+    RequestRefused,
     RunCancelled,
     RunTimeout,
     SessionBusy,
@@ -28,6 +29,7 @@ CURES = {
     404: "; is it a millrace service, and is the address right?",
     405: "; is it a millrace service, and is the address right?",
 }
+SETTING = "sampling."
 CODES = {
     "ContextLengthExceeded": "context_length_exceeded",
     "Overloaded": "overloaded",
@@ -92,6 +94,9 @@ def _error(address: Address, told: Mapping[str, Any], wait: float | None) -> Mil
             return _overloaded(address, message, wait)
     if status == 429:
         return _overloaded(address, message, wait)
+    param = str(told.get("param"))
+    if status == 400 and param.startswith(SETTING):  # the settings are those of the run here
+        return RequestRefused(said, param.removeprefix(SETTING), by_run=True)
     known = status if isinstance(status, int) else None
     answered = f"answered {known}" if known is not None else "failed"
     return RemoteError(

@@ -195,10 +195,14 @@ class FileStore:
         """Notes that somebody follows a run, where other processes see it: in a file beside its own, since the time at
         which that was last read says nothing. Sweeps and lists read it too, and many file systems do not keep it.
 
-        Raises as `read` does.
+        Raises as `read` does, and:
+            QueueError: the directory cannot be written.
         """
         self._segment(run_id).file.close()
-        self._folder.touch(stem_of(run_id) + SEEN)
+        try:
+            self._folder.touch(stem_of(run_id) + SEEN)
+        except OSError as error:
+            raise QueueError(f"nothing can be noted in {self.root}: {error.strerror}") from error
 
     def unattended(self, run_id: str) -> float:
         """Seconds since `attend`, by any process; infinite where it was never called. Raises as `read` does."""

@@ -11,7 +11,8 @@ import pytest
 from millrace import Module, Pipeline, RemoteFlow, Service
 from millrace.flow.policies.identities import identity_of
 from millrace.modules.remote import Timeouts
-from millrace.streaming import Progress, RemoteError, RunCancelled, emit
+from millrace.streaming import Progress, RemoteError, RequestRefused, RunCancelled, emit
+from tests.launchers.support import question, running
 from tests.modules.faraway import Far, anything, far
 from tests.support.breaking import breaking
 from tests.support.leaks import eventually, leaks
@@ -156,3 +157,20 @@ def test_one_connection_serves_one_run_after_the_other(values: Far) -> None:
         assert proxy.connections == 1
         asyncio.run(flow.release())
         eventually(lambda: not proxy.open_connections)
+
+
+# ---------------------------------------------------------------- what it cannot do
+
+
+def test_a_setting_that_it_cannot_keep_to_is_named_at_both_ends() -> None:
+    """By the flow that asks, and to the client of a service that has it as a step."""
+    with far(anything) as there:
+        with pytest.raises(RequestRefused, match=r"sampling\.max_tokens cannot be kept to") as refused:
+            asyncio.run(there.flow().acall("Hi", sampling={"max_tokens": 5}))
+        assert (refused.value.setting, refused.value.by_run) == ("max_tokens", True)
+        assert asyncio.run(there.flow().acall("Hi", sampling={"temperature": 0.5, "stop": []})) == "Hi"
+        with running(Pipeline(there.flow())) as near:
+            status, _, answer = near.post(question("Hi", max_tokens=5))
+            assert (status, answer["error"]["param"]) == (400, "max_tokens")
+            assert there.server.url not in answer["error"]["message"]
+            assert near.post(question("Hi"))[0] == 200

@@ -101,6 +101,7 @@ class TestMessages:
             "function_call": None,
             "audio": None,
         }
+        given |= {"parsed": {"a": 1}, "id": "m", "status": "completed", "type": "message"}
         parts = [{"type": "text", "text": "Hi", "cache_control": hint}]
         earlier = {"role": "assistant", "content": "Hello", **given}
         asked = {"role": "user", "content": parts, "name": "n", "cache_control": hint, "prefix": None}
