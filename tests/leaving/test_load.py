@@ -25,7 +25,7 @@ KEYS = [f"sk-{name}-of-three-for-this-load" for name in ("one", "two", "six")]
 WARM = 0.25
 """Part of the time after which all is there that stays: threads of pools, as many runs as are kept."""
 GROWTH = 16 << 20
-"""Bytes that the server may need more at the end than when it was warm: a third of a kB for each request of the long
+"""Bytes that the server may need more at the end than when it was warm: a quarter of a kB for each request of the long
 version. What is left in the allocator's pieces after a peak of 300 MB scatters from -5 to +10 MB from run to run.
 """
 PEAK = 400 << 20
