@@ -103,6 +103,7 @@ class Supervisor:
         self._doing: set[asyncio.Task[None]] = set()
         self._announce: Callable[[], object] | None = None
         self._signal: int | None = None
+        self._ending = asyncio.Event()
 
     def run(self, announce: Callable[[str], object] | None = None) -> None:
         """Serves until SIGINT or SIGTERM; a second one kills everything at once.
@@ -121,7 +122,7 @@ class Supervisor:
     async def serve(self, announce: Callable[[str], object] | None = None) -> None:
         """As `run`, without the last signal's usual effect."""
         self._began = time.monotonic()
-        self._ending = asyncio.Event()
+        self._ending.clear()
         with ExitStack() as stack:
             host, port = self._options.get("host", "127.0.0.1"), self._options.get("port", 8000)
             self._listeners = bind_each(host, port, self.count)
@@ -136,7 +137,9 @@ class Supervisor:
             await self._keep_all()
 
     def stage(self) -> tuple[str, float] | None:
-        """A word and a fraction about the workers that do not serve yet; None when all do."""
+        """A word and a fraction about the workers that do not serve yet, or have not ended yet; None when all serve."""
+        if self._ending.is_set():
+            return "ending", 1 - len(self._workers) / self.count
         found = [self._workers.get(number) for number in range(1, self.count + 1)]
         waited = [worker for worker in found if worker is None or not worker.serves]
         if not waited:

@@ -41,6 +41,7 @@ def test_they_are_told_while_somebody_waits(options: tuple[str, ...], told: str,
         (tmp_path / "go").touch()
         assert json.loads(connection.events()[-1])["status"] == "done"
         launched.process.wait(10)
+        assert "ready" not in launched.output().partition("Ending.")[2]  # which would be about a start
 
 
 @pytest.mark.slow
