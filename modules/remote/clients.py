@@ -184,8 +184,8 @@ class Clients:
                 if response.status_code not in answers:
                     raise await self._refusal(response)
                 yield response
-            finally:
-                await response.aclose()
+            finally:  # httpcore does not take up a close that a cancel has come into: the connection would stay
+                await to_its_end(response.aclose)
         except httpx.HTTPError as error:
             raise self._failure(error) from error
         finally:

