@@ -165,10 +165,10 @@ class RemoteEngine:
             return
         loop = task.get_loop()
         if loop is _get_running_loop():
-            _cancel_once(task)
+            task.cancel()
             return
         try:
-            loop.call_soon_threadsafe(_cancel_once, task)
+            loop.call_soon_threadsafe(task.cancel)
         except RuntimeError:  # the loop is closed, and nothing of the request is left
             self._end(remote, Delta(finish_reason="cancelled", usage=remote.usage))
 
@@ -254,9 +254,3 @@ class RemoteEngine:
             self._pieces += len(deltas)
             self._rate.note(self._pieces)
         wake(waiters)
-
-
-def _cancel_once(task: asyncio.Task[Any]) -> None:
-    """A second cancel would hit the closing of the connection, which httpcore does not take up again."""
-    if not task.cancelling():
-        task.cancel()
